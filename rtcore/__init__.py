@@ -1,0 +1,1 @@
+"""Real-time voice agents on the telephone: a call is a nursery."""

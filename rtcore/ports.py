@@ -1,0 +1,250 @@
+"""What a call needs of others: its socket, its ears, its mind, its voice.
+
+Each provider port is one async function that runs for as long as what it serves (a call's
+recognition, one reply's thought, one reply's voice), owned by the nursery that started it and
+ended by cancelling it. Audio here is int16 little-endian mono at 8000 Hz.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+import trio
+
+from rtcore.turn.events import Transcript
+
+__all__ = [
+    "CallContext",
+    "CallerAudio",
+    "Delta",
+    "Finished",
+    "Hearing",
+    "MediaSocket",
+    "Message",
+    "Responder",
+    "ResponderRequest",
+    "Segment",
+    "SpeechAudio",
+    "Synthesizer",
+    "TextDelta",
+    "ToolCall",
+    "ToolSpec",
+    "Transcriber",
+    "UtteranceEnd",
+    "WordTime",
+]
+
+
+# --- the carrier's socket ---------------------------------------------------------------
+
+
+class MediaSocket(Protocol):
+    """One carrier connection: whole messages both ways, sends that never wait."""
+
+    @property
+    def dropped_messages(self) -> int:
+        """Messages refused by :meth:`send` because the peer was not reading."""
+        ...
+
+    async def receive(self) -> list[bytes]:
+        """Wait for the next message; return all that have arrived (at least one).
+
+        Text and binary messages alike are returned as octets. Pings are answered inside.
+
+        Raises:
+            SocketClosed: the connection is over; raised again by every later call.
+            RemoteProtocolError: the peer broke RFC 6455 or a limit; the close that says so
+                has been sent.
+
+        Cancelled: nothing is lost, the next call returns what this one would have.
+        """
+        ...
+
+    def send(self, message: bytes, *, flush: bool = False) -> bool:
+        """Send one text message in order, without waiting; say whether it was taken.
+
+        What the kernel does not take at once is kept, up to a bound; past it the message is
+        refused and counted (live audio that late is useless). ``flush`` first discards all
+        that has not begun to be written, then takes the message whatever the backlog: for
+        ``clearAudio``, which must not queue behind what it clears. A closed socket refuses.
+        """
+        ...
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Close with ``code``; returns within a bound even if the peer never answers."""
+        ...
+
+
+# --- the caller's words -----------------------------------------------------------------
+
+
+class CallContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider may know of the call it serves."""
+
+    call_id: str
+    language: str = "en"
+    phrases: tuple[str, ...] = ()  # words to expect: names, products, the agent's own phrases
+
+
+class CallerAudio(msgspec.Struct, frozen=True, kw_only=True):
+    """60 to 100 ms of the caller; ``start_sample`` jumps where silence was withheld."""
+
+    pcm: bytes
+    start_sample: int
+
+
+class UtteranceEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller fell silent at ``at_sample``: say what is final as soon as you can."""
+
+    at_sample: int
+
+
+Hearing = trio.MemoryReceiveChannel[CallerAudio | UtteranceEnd]
+
+
+class Transcriber(Protocol):
+    """A recogniser: :meth:`transcribe` is one call's session with it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def wants_all_audio(self) -> bool:
+        """Whether silence must be sent too (a recogniser that finds turns by itself)."""
+        ...
+
+    async def transcribe(
+        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
+    ) -> None:
+        """Turn what arrives on ``hearing`` into transcripts until it ends.
+
+        ``emit`` is called in the same tick the words are known and never waits.
+
+        Raises:
+            ProviderError: the session is lost and cannot be had again.
+
+        Cancelled: the provider's session is closed.
+        """
+        ...
+
+
+# --- the agent's thoughts ---------------------------------------------------------------
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The model asks for a function; ``arguments`` is JSON text, not yet validated."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a conversation, as every chat model knows it."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()  # assistant only
+    tool_call_id: str | None = None  # tool only: the call this answers
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A function as the model sees it; ``parameters`` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any] = {}
+
+
+class ResponderRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """All a model needs for one answer; the last message is the caller's (or a tool's)."""
+
+    context: CallContext
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+
+
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """The next piece of the answer; a token or more."""
+
+    text: str
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer is whole; ``stop_reason`` is one of stop, length, tool_calls, filtered."""
+
+    stop_reason: str = "stop"
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+Delta = TextDelta | ToolCall | Finished
+
+
+@runtime_checkable
+class Responder(Protocol):
+    """A mind: :meth:`respond` is one answer, streamed."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def respond(self, request: ResponderRequest, out: trio.MemorySendChannel[Delta]) -> None:
+        """Stream one answer into ``out``, ``Finished`` last; ``out`` stays open.
+
+        Raises:
+            ProviderError: the answer failed; what was sent before stands.
+
+        Cancelled: the request is closed, so the service stops working on it.
+        """
+        ...
+
+
+# --- the agent's voice ------------------------------------------------------------------
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A clause or sentence to be spoken; ``index`` counts from 0 within the reply."""
+
+    index: int
+    text: str
+
+
+class WordTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a word of a segment begins and ends, in samples from the segment's start."""
+
+    text: str
+    start_sample: int
+    end_sample: int
+
+
+class SpeechAudio(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a segment's sound; ``is_last`` ends the segment (its pcm may be empty)."""
+
+    segment: int
+    pcm: bytes
+    is_last: bool = False
+    words: tuple[WordTime, ...] = ()
+
+
+class Synthesizer(Protocol):
+    """A voice: :meth:`synthesize` is one reply, spoken segment by segment."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def synthesize(
+        self,
+        context: CallContext,
+        segments: trio.MemoryReceiveChannel[Segment],
+        out: trio.MemorySendChannel[SpeechAudio],
+    ) -> None:
+        """Speak each segment in order until ``segments`` ends; ``out`` stays open.
+
+        Raises:
+            ProviderError: the voice failed; what was sent before stands.
+
+        Cancelled: the service is told to stop, and its late audio is dropped.
+        """
+        ...

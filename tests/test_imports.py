@@ -1,0 +1,78 @@
+"""Imports point down, never up or sideways: the table of the style guide, held."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TRIO_FREE = ("trio", "socket", "time", "logging", "structlog", "random")
+
+# room -> what its modules may import of rtcore (None: anything below `api`)
+ALLOWED: dict[str, set[str] | None] = {
+    "errors": set(),
+    "audio": {"errors", "_audio", "_audio_py"},
+    "protocol": {"errors", "audio", "protocol", "_audio"},
+    "turn": {"errors", "audio", "turn", "_audio"},
+    "ledger": {"errors", "audio"},
+    "ports": {"errors", "audio", "turn"},
+    "config": {"errors", "audio", "turn"},
+    "journal": {"errors", "audio"},
+    "metrics": {"errors", "audio"},
+    "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
+    "agent": {"errors", "ports", "ledger", "config", "agent", "turn"},
+    "call": {
+        "audio", "agent", "config", "errors", "journal", "ledger", "media", "metrics", "ports",
+        "protocol", "turn",
+    },
+    "providers": {"errors", "audio", "ports", "config", "providers"},
+}  # fmt: skip
+NO_IO = ("audio", "protocol", "turn", "ledger", "errors")
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "rtcore").parts
+    return parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            module = node.module or ""
+            names.add(module)
+            if module in ("rtcore", "api"):
+                names.update(f"{module}.{alias.name}" for alias in node.names)
+    return names
+
+
+MODULES = sorted((ROOT / "rtcore").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(path)
+    names = imported(path)
+    if room not in ("cli",):
+        assert not [n for n in names if n == "api" or n.startswith("api.")], "core imports api"
+    if room in NO_IO:
+        assert not [n for n in names if n.split(".")[0] in TRIO_FREE], f"{room} does I/O"
+    allowed = ALLOWED.get(room)
+    if allowed is None:
+        return
+    for name in names:
+        if name.startswith("rtcore."):
+            assert name.split(".")[1] in allowed, f"{room} imports {name}"
+
+
+def test_a_provider_imports_no_other_provider() -> None:
+    """What several share lies in an underscored module of theirs."""
+    for path in (ROOT / "rtcore" / "providers").rglob("*.py"):
+        for name in imported(path):
+            if name.startswith("rtcore.providers.") and not path.stem.startswith("_"):
+                assert name.split(".")[2].startswith("_"), f"{path.stem} imports {name}"
