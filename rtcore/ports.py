@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 import trio
 
-from rtcore.turn.events import Transcript
+from rtcore.turn.events import Transcript, Word
 
 __all__ = [
     "CallContext",
@@ -32,7 +32,9 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "Transcriber",
+    "Transcript",
     "UtteranceEnd",
+    "Word",
     "WordTime",
 ]
 
