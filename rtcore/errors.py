@@ -53,11 +53,22 @@ class SocketClosed(RtcoreError):
 
 
 class ProviderError(RtcoreError):
-    """An outside service failed; ``retryable`` says whether asking again can help."""
+    """An outside service failed; ``retryable`` says whether asking again can help.
 
-    def __init__(self, provider: str, message: str, *, retryable: bool) -> None:
+    ``retry_after_s`` is how long the service asked us to leave it alone, if it did.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        message: str,
+        *,
+        retryable: bool,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(f"{provider}: {message}")
         self.provider, self.retryable = provider, retryable
+        self.retry_after_s = retry_after_s
 
 
 class AtCapacity(RtcoreError):

@@ -136,11 +136,16 @@ class Transcriber(Protocol):
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """The model asks for a function; ``arguments`` is JSON text, not yet validated."""
+    """The model asks for a function; ``arguments`` is JSON text, not yet validated.
+
+    ``opaque`` means something to the service alone, which wants it back unchanged with the
+    conversation (Gemini's thought signature): keep the call as it came.
+    """
 
     id: str
     name: str
     arguments: str
+    opaque: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
