@@ -15,7 +15,9 @@ __all__ = [
     "BargeInConfirmed",
     "BargeInDismissed",
     "BargeInSuspected",
+    "CallerIdle",
     "Event",
+    "FloorLost",
     "SpeechStarted",
     "SpeechStopped",
     "Transcript",
@@ -86,7 +88,14 @@ class TurnResumed(Event, frozen=True):
 
 
 class TurnEnded(Event, frozen=True):
-    """The turn is over: the agent has the floor. At most one for each turn."""
+    """The turn is over: the agent has the floor. At most one for each turn.
+
+    ``reason``: ``silence`` (the delay its words asked for ran out), ``dtmf`` (keys were
+    entered), ``no_words`` (a streaming recogniser made nothing of it: if the caller is owed no
+    answer from before, it may be let pass), ``too_long`` (the limit of one turn).
+    """
+
+    reason: str = "silence"
 
 
 class BargeInSuspected(Event, frozen=True):
@@ -98,6 +107,29 @@ class BargeInConfirmed(Event, frozen=True):
 
 
 class BargeInDismissed(Event, frozen=True):
-    """It was a noise or a backchannel: the agent goes on where it was held."""
+    """It was a noise or a backchannel: the agent goes on where it was held.
 
-    reason: str = "blip"  # blip, no_words, backchannel
+    ``reason``: ``blip`` (voicing ended too soon), ``no_words`` (it lasted, but nothing in it was
+    speech), ``backchannel``, ``yielded`` (the agent stopped by itself), ``protected`` (the
+    segment became uninterruptible), ``ended`` (the call did).
+    """
+
+    reason: str = "blip"
+
+
+class CallerIdle(Event, frozen=True):
+    """Nobody has spoken for a while: remind the caller, or say goodbye if ``is_last``."""
+
+    count: int
+    is_last: bool = False
+
+
+class FloorLost(Event, frozen=True):
+    """Somebody should have spoken by now and did not: act, whatever went wrong.
+
+    ``reason``: ``no_reply`` (a turn ended, nothing of the answer is audible), ``mute`` (the agent
+    is said to speak, the line is silent), ``abandoned`` (the goodbye led to nothing).
+    """
+
+    reason: str
+    count: int

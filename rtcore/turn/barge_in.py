@@ -1,0 +1,112 @@
+"""Voice over our own speech: suspected, then confirmed or dismissed."""
+
+from __future__ import annotations
+
+import enum
+
+from rtcore.turn.config import TurnConfig
+from rtcore.turn.vad import VoiceSpell
+
+__all__ = ["BargeIn", "Verdict"]
+
+SAMPLES_PER_MS = 8
+FRAME_SAMPLES = 160
+VOICED_SHARE = 0.6  # of the frames since the onset: speech has short gaps, clicks long ones
+PERIODIC_SHARE = 0.4  # of the voiced frames: coughs and breath are noise
+RECENT_SAMPLES = 16_000  # words may come up to 2 s after the voice they belong to
+
+
+class Verdict(enum.Enum):
+    SUSPECTED = "suspected"
+    CONFIRMED = "confirmed"
+    BLIP = "blip"
+    NO_WORDS = "no_words"
+    BACKCHANNEL = "backchannel"
+
+
+class BargeIn:
+    """Weighs the evidence of one spell of voice at a time, frame by frame and word by word."""
+
+    __slots__ = ("_config", "_doubled_until", "_muted", "_periodic", "_since", "_voiced", "pending")
+
+    def __init__(self, config: TurnConfig) -> None:
+        self._config = config
+        self.pending = False
+        self._muted = False  # this spell was dismissed: only words can revive it
+        self._since = 0
+        self._doubled_until = 0
+        self._voiced = self._periodic = 0
+
+    def configure(self, config: TurnConfig) -> None:
+        self._config = config
+
+    def agent_started(self, now: int) -> None:
+        """Our speech has just become audible: its echo is not yet known."""
+        self._doubled_until = now + self._config.edge_ms * SAMPLES_PER_MS
+
+    def spell_started(self, spell: VoiceSpell) -> None:
+        self._muted = False
+        if not self.pending:
+            self._voiced = self._periodic = spell.voiced_frames - 1  # the frame itself follows
+
+    def clear(self) -> None:
+        self.pending = self._muted = False
+
+    def weigh(
+        self, now: int, spell: VoiceSpell, voiced: bool, periodic: bool, *, streaming: bool
+    ) -> Verdict | None:
+        """One frame of evidence while we speak.
+
+        ``streaming``: a recogniser gives words while the caller talks, so one will confirm.
+        """
+        config = self._config
+        self._voiced += voiced
+        self._periodic += voiced and periodic
+        doubled = 2 if spell.onset_sample < self._doubled_until else 1
+        if not self.pending:
+            if self._muted or not spell.active or config.barge_in in ("words", "off"):
+                return None
+            if self._voiced * 20 >= config.suspect_ms * doubled:
+                return self._suspect(now)
+            return None
+        if now - spell.end_sample >= config.blip_quiet_ms * SAMPLES_PER_MS:
+            return self._dismiss(Verdict.BLIP)
+        elapsed = now - spell.onset_sample
+        confirm_ms = config.confirm_ms
+        if streaming and config.barge_in == "mixed":
+            confirm_ms = config.confirm_streaming_ms
+        if (
+            elapsed >= confirm_ms * doubled * SAMPLES_PER_MS
+            and self._voiced * FRAME_SAMPLES >= VOICED_SHARE * elapsed
+            and self._periodic >= PERIODIC_SHARE * self._voiced
+        ):
+            self.clear()
+            return Verdict.CONFIRMED
+        if now - self._since >= config.no_words_ms * SAMPLES_PER_MS:
+            return self._dismiss(Verdict.NO_WORDS)
+        return None
+
+    def words(
+        self, now: int, spell: VoiceSpell, real: int, *, is_backchannel: bool
+    ) -> Verdict | None:
+        """Words of the caller while we speak; of old ones (no voice near) nothing follows."""
+        if self._config.barge_in in ("voice", "off"):
+            return None
+        if not spell.active and now - spell.end_sample > RECENT_SAMPLES:
+            return None
+        if real >= self._config.min_words:
+            self.clear()
+            return Verdict.CONFIRMED
+        if self.pending and is_backchannel:
+            return self._dismiss(Verdict.BACKCHANNEL)
+        return None
+
+    def _suspect(self, now: int) -> Verdict:
+        self.pending = True
+        self._since = now
+        return Verdict.SUSPECTED
+
+    def _dismiss(self, verdict: Verdict) -> Verdict:
+        self.pending = False
+        self._muted = True
+        return verdict

@@ -1,0 +1,423 @@
+"""Who has the floor: joins voice, words, keys and the agent's state into decisions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rtcore.audio import FRAME_SAMPLES
+from rtcore.turn._guard import AUDIBLE, FAR, PERIODIC, TONE, Guard
+from rtcore.turn.barge_in import BargeIn, Verdict
+from rtcore.turn.completeness import FREE, Expectation
+from rtcore.turn.config import TurnConfig
+from rtcore.turn.endpointing import NEVER, Endpointer
+from rtcore.turn.events import (
+    AgentState,
+    BargeInConfirmed,
+    BargeInDismissed,
+    BargeInSuspected,
+    Event,
+    SpeechStarted,
+    SpeechStopped,
+    Transcript,
+    TurnEager,
+    TurnEnded,
+    TurnResumed,
+)
+from rtcore.turn.floor import FloorWatch
+from rtcore.turn.vad import Change, VoiceDetector, VoiceSpell
+from rtcore.turn.webrtc import WebRtcVoice
+from rtcore.turn.words import TurnWords
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["TurnDetector"]
+
+SAMPLES_PER_MS = 8
+FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
+TONE_TAIL_SAMPLES = 960  # 120 ms: the in-band rest of a key whose event has come
+VOICE_BITS = AUDIBLE | TONE
+
+LISTENING, THINKING, SPEAKING = AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING
+
+
+class TurnDetector:
+    """One call's turn-taking: frames and facts in, decisions out; no clock, no I/O.
+
+    Call :meth:`push` once for each 20 ms frame of the caller, in order. Time is the number of
+    samples pushed. All other methods may be called at any moment between frames; each returns
+    the decisions it led to. If :meth:`agent` is never called, the agent is taken to speak
+    while ``far`` is audible. Without ``voice`` webrtcvad is used.
+    """
+
+    def __init__(
+        self, config: TurnConfig | None = None, *, voice: VoiceDetector | None = None
+    ) -> None:
+        self._config = config = TurnConfig() if config is None else config
+        self._guard = Guard()
+        self._voice = WebRtcVoice(config.vad_mode) if voice is None else voice
+        self._hear, self._judge_voice = self._guard.push, self._voice.push
+        self._spell = VoiceSpell(config.start_ms, config.stop_ms)
+        self._turn = Endpointer(config)
+        self._barge = BargeIn(config)
+        self._floor = FloorWatch(config)
+        self._words = TurnWords(config.language)
+        self._agent = LISTENING
+        self._is_inferred = True  # nobody has told us the agent's state
+        self._is_over = False
+        self._now = 0
+        self._due = 0
+        self._deaf_until = 0  # frames that end before count as silence: the one gate
+        self._far_at = -FAR_GAP_SAMPLES  # when our sound was last heard
+        self._weighs = False  # the agent has the floor and the caller's voice is on
+        self._keyed = 0  # digits entered in this turn
+        self._tune()
+
+    @property
+    def now_samples(self) -> int:
+        """Samples of the caller's audio pushed so far: what every position refers to."""
+        return self._now
+
+    # --- audio ------------------------------------------------------------------------------
+
+    def push(self, pcm: Buffer, far: Buffer | None = None) -> list[Event]:
+        """Take one frame of the caller and what they hear of us meanwhile.
+
+        Args:
+            pcm: 160 samples of int16 at 8 kHz: bytes, array, memoryview or numpy array.
+            far: the same of what the caller is estimated to be hearing now, or None.
+
+        Raises:
+            ValueError: a frame is not 320 octets.
+        """
+        flags = self._hear(pcm, far)
+        now = self._now = self._now + FRAME_SAMPLES
+        voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
+        change = self._spell.push(voiced, now)
+        if flags & FAR:
+            if now - self._far_at > FAR_GAP_SAMPLES:
+                self._barge.agent_started(now)
+                if self._is_inferred and self._agent is LISTENING:
+                    return self._decide(change, voiced, flags, speaks=True)
+            self._far_at = now
+        if change is None and now < self._due and not self._weighs:
+            return []
+        return self._decide(change, voiced, flags)
+
+    def _decide(
+        self, change: Change | None, voiced: bool, flags: int, *, speaks: bool = False
+    ) -> list[Event]:
+        """The rare path of :meth:`push`: something changed, is due, or must be weighed."""
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        if speaks:
+            self._far_at = self._now
+            self._agent_becomes(SPEAKING, out)
+        spell = self._spell
+        if change is Change.STARTED:
+            out.append(SpeechStarted(at_sample=spell.onset_sample))
+            self._voice_on(out)
+        if self._agent is SPEAKING:
+            if spell.active or self._barge.pending:
+                verdict = self._barge.weigh(
+                    self._now,
+                    spell,
+                    voiced,
+                    bool(flags & PERIODIC),
+                    streaming=self._words.is_streaming,
+                )
+                self._act(verdict, out)
+        elif (
+            self._agent is THINKING
+            and spell.active
+            and spell.voiced_frames * 20 >= self._config.thinking_ms
+        ):
+            self._take_floor(out, resumes=True)
+        if change is Change.STOPPED:
+            out.append(SpeechStopped(at_sample=spell.end_sample))
+            self._voice_off(out)
+        self._run_timers(out)
+        return self._settle(out)
+
+    def _voice_on(self, out: list[Event]) -> None:
+        self._barge.spell_started(self._spell)
+        if self._agent is not LISTENING:
+            return
+        self._floor.caller_acts()
+        if not self._turn.is_open:
+            self._open_turn(resumes=False)
+        if self._turn.is_eager:
+            out.append(TurnResumed(at_sample=self._spell.onset_sample))
+        self._turn.voice_on(self._spell.onset_sample)
+
+    def _voice_off(self, out: list[Event]) -> None:
+        if not self._turn.is_open:
+            return
+        self._words.voiced_frames += self._spell.voiced_frames
+        if (
+            self._words.voiced_frames * 20 < self._config.turn_min_voiced_ms
+            and not self._words.has_words
+        ):
+            self._close_turn()
+            self._await_somebody()
+            return
+        self._judge_words()
+        self._turn.voice_off(self._spell.end_sample)
+
+    # --- what others know -------------------------------------------------------------------
+
+    def transcript(self, transcript: Transcript) -> list[Event]:
+        """Take words from the recogniser, interim or final."""
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        changed = self._words.add(transcript, self._now, self._spell)
+        if self._agent is SPEAKING and not self._is_protected:
+            self._act(
+                self._barge.words(
+                    self._now,
+                    self._spell,
+                    self._words.real_words,
+                    is_backchannel=self._words.is_backchannel,
+                ),
+                out,
+            )
+        elif self._turn.is_open:
+            if self._turn.is_eager and changed:
+                out.append(TurnResumed(at_sample=self._now))
+                self._turn.restart_eager()
+            self._judge_words()
+            self._run_timers(out)
+        return self._settle(out)
+
+    def agent(self, state: AgentState, interruptible: bool = True) -> list[Event]:
+        """The agent's state changed; ``interruptible`` says whether what it speaks may be cut.
+
+        While it speaks uninterruptibly the caller's audio counts as silence: no event, so
+        nothing reaches a recogniser either.
+        """
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        self._is_inferred = False
+        was_protected = self._is_protected
+        protects = state is SPEAKING and not interruptible
+        if protects and not was_protected:
+            self._protect(out)
+        elif was_protected and not protects:
+            self._deaf_until = self._now
+        self._agent_becomes(state, out)
+        return self._settle(out)
+
+    def dtmf(self, digits: str) -> list[Event]:
+        """The caller pressed keys: the first interrupts, the last of those expected ends a turn."""
+        out: list[Event] = []
+        if self._is_over or self._is_protected:
+            return out
+        now = self._now
+        self._deaf_until = max(self._deaf_until, now + TONE_TAIL_SAMPLES)
+        if self._agent is not LISTENING:
+            self._take_floor(out, resumes=self._agent is THINKING)
+        elif not self._turn.is_open:
+            self._open_turn(resumes=False)
+        if self._turn.is_eager:
+            out.append(TurnResumed(at_sample=now))
+            self._turn.restart_eager()
+        self._floor.caller_acts()
+        self._keyed += len(digits)
+        wanted = self._words.expected.count if self._words.expected.kind == "digits" else None
+        is_whole = "#" in digits or (wanted is not None and self._keyed >= wanted)
+        self._turn.keys(now if is_whole else now + self._config.dtmf_flush_ms * SAMPLES_PER_MS)
+        self._run_timers(out)
+        return self._settle(out)
+
+    def expect(self, expectation: Expectation = FREE) -> list[Event]:
+        """What the agent has asked for; holds for the next turn."""
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        self._words.expected = expectation
+        if self._turn.is_open:
+            self._judge_words()
+            self._run_timers(out)
+        return self._settle(out)
+
+    def configure(self, config: TurnConfig) -> list[Event]:
+        """Change the numbers in mid-call; what is due is reckoned anew."""
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        self._config = config
+        self._tune()
+        self._run_timers(out)
+        return self._settle(out)
+
+    def close(self) -> list[Event]:
+        """The call is over: settle what is open. Nothing comes after."""
+        out: list[Event] = []
+        if self._is_over:
+            return out
+        if self._barge.pending:
+            self._dismiss("ended", out)
+        if self._turn.is_eager:
+            out.append(TurnResumed(at_sample=self._now))
+        self._turn.close()
+        self._is_over = True
+        return out
+
+    # --- the machine ------------------------------------------------------------------------
+
+    @property
+    def _is_protected(self) -> bool:
+        return self._deaf_until == NEVER
+
+    def _protect(self, out: list[Event]) -> None:
+        if self._barge.pending:
+            self._dismiss("protected", out)
+        if self._spell.active:
+            out.append(SpeechStopped(at_sample=self._spell.end_sample))
+        self._spell.reset()
+        self._deaf_until = NEVER
+
+    def _agent_becomes(self, state: AgentState, out: list[Event]) -> None:
+        before, self._agent = self._agent, state
+        if state is SPEAKING:
+            if before is not SPEAKING:
+                self._agent_takes_floor(out)
+            self._floor.await_sound(self._now)
+        elif state is THINKING:
+            self._settle_suspicion(out)
+            self._floor.await_reply(self._now)
+            if self._turn.is_open:
+                self._agent_takes_floor(out)
+        else:
+            self._settle_suspicion(out)
+            if not self._turn.is_open:
+                if self._spell.active:
+                    self._open_turn(resumes=False)
+                    self._turn.voice_on(self._spell.onset_sample)
+                    self._floor.caller_acts()
+                else:
+                    self._await_somebody()
+
+    def _agent_takes_floor(self, out: list[Event]) -> None:
+        """The agent speaks of its own accord: a turn left open is closed without an answer."""
+        self._barge.agent_started(self._now)
+        if self._turn.is_eager:
+            out.append(TurnResumed(at_sample=self._now))
+        self._close_turn()
+        self._words.begin_turn()
+
+    def _settle_suspicion(self, out: list[Event]) -> None:
+        """The agent stopped by itself under a suspicion: who still talks has the floor."""
+        if not self._barge.pending:
+            return
+        if self._spell.active:
+            self._barge.clear()
+            self._take_floor(out, resumes=False)
+        else:
+            self._dismiss("yielded", out)
+
+    def _act(self, verdict: Verdict | None, out: list[Event]) -> None:
+        match verdict:
+            case None:
+                pass
+            case Verdict.SUSPECTED:
+                out.append(BargeInSuspected(at_sample=self._spell.onset_sample))
+            case Verdict.CONFIRMED:
+                self._take_floor(out, resumes=False)
+            case _:
+                self._dismiss(verdict.value, out)
+
+    def _dismiss(self, reason: str, out: list[Event]) -> None:
+        self._barge.pending = False
+        out.append(BargeInDismissed(at_sample=self._now, reason=reason))
+
+    def _take_floor(self, out: list[Event], *, resumes: bool) -> None:
+        """The caller interrupts: a turn opens, as after any onset."""
+        at_sample = self._spell.onset_sample if self._spell.active else self._now
+        out.append(BargeInConfirmed(at_sample=at_sample))
+        self._barge.clear()
+        self._agent = LISTENING
+        self._open_turn(resumes=resumes, at_sample=at_sample)
+        self._floor.caller_acts()
+        if self._spell.active:
+            self._turn.voice_on(self._spell.onset_sample)
+        else:
+            self._words.voiced_frames = self._spell.voiced_frames
+            self._judge_words()
+            self._turn.voice_off(self._spell.end_sample)
+
+    def _open_turn(self, *, resumes: bool, at_sample: int | None = None) -> None:
+        self._turn.open(self._spell.onset_sample if at_sample is None else at_sample)
+        self._keyed = 0
+        if resumes:
+            self._words.reopen()
+        else:
+            self._words.begin_turn()
+
+    def _close_turn(self) -> None:
+        self._turn.close()
+
+    def _end_turn(self, out: list[Event]) -> None:
+        turn, words = self._turn, self._words
+        reason = "silence"
+        if turn.ends_by_keys:
+            reason = "dtmf"
+        elif self._spell.active:
+            reason = "too_long"
+        elif turn.waits_for_words:
+            reason = "no_words"
+        out.append(TurnEnded(at_sample=turn.silent_from or self._now, reason=reason))
+        self._close_turn()
+        words.end_turn()
+        if not self._is_inferred:
+            self._agent = THINKING
+        self._floor.await_reply(self._now)
+
+    def _judge_words(self) -> None:
+        words = self._words
+        self._turn.judge(
+            words.completeness(self._spell.end_sample),
+            waits_for_words=words.is_streaming and not words.has_words,
+        )
+
+    def _await_somebody(self) -> None:
+        self._floor.await_caller(self._now)
+
+    def _run_timers(self, out: list[Event]) -> None:
+        now, turn = self._now, self._turn
+        if now >= turn.eager_due and turn.eager_due < turn.commit_due:
+            turn.mark_eager()
+            out.append(TurnEager(at_sample=turn.silent_from))
+        if now >= turn.commit_due:
+            self._end_turn(out)
+        if self._agent is SPEAKING and self._far_at + FAR_GAP_SAMPLES > now:
+            self._floor.await_sound(self._far_at)
+        elif self._agent is SPEAKING and self._is_inferred:
+            self._agent_becomes(LISTENING, out)
+        if now >= self._floor.due:
+            out.append(self._floor.fire(now))
+
+    def _settle(self, out: list[Event]) -> list[Event]:
+        """Reckon when to look again; every path out of the machine ends here."""
+        turn = self._turn
+        self._due = min(turn.eager_due, turn.commit_due, self._floor.due)
+        if self._agent is SPEAKING and self._is_inferred:
+            self._due = min(self._due, self._far_at + FAR_GAP_SAMPLES)
+        self._weighs = self._agent is not LISTENING and (self._spell.active or self._barge.pending)
+        return out
+
+    def _tune(self) -> None:
+        config, guard = self._config, self._guard
+        guard.noise_margin_db = config.noise_margin_db
+        guard.echo_margin_db = config.echo_margin_db
+        guard.voice_range_db = config.voice_range_db
+        guard.far_window_frames = config.far_window_ms // 20
+        if isinstance(self._voice, WebRtcVoice):
+            self._voice.set_mode(config.vad_mode)
+        self._spell.configure(config.start_ms, config.stop_ms)
+        self._turn.configure(config)
+        self._barge.configure(config)
+        self._floor.configure(config)

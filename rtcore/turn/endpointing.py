@@ -1,0 +1,155 @@
+"""When a pause is the end of a turn: eager first, commit after a curve of completeness."""
+
+from __future__ import annotations
+
+from rtcore.turn.config import TurnConfig
+
+__all__ = ["NEVER", "Endpointer", "PauseHabit", "commit_delay_ms"]
+
+NEVER = 1 << 62  # a due sample that does not come
+SAMPLES_PER_MS = 8
+SURE = 0.1  # this near to 0 or 1 the words are as clear as they get
+EAGER_LEAD_MS = 600  # what a model and the first sound take: no use in beginning earlier
+
+
+def commit_delay_ms(config: TurnConfig, completeness: float, patience: float = 1.0) -> float:
+    """The silence a turn must end with: straight lines between the three numbers, no cliff.
+
+    ``patience`` (about 1) stretches what goes beyond ``complete_ms``: the caller's own habit.
+    """
+    share = min(max((completeness - SURE) / (1.0 - 2.0 * SURE), 0.0), 1.0)
+    if share >= 0.5:
+        delay = config.unsure_ms + (config.complete_ms - config.unsure_ms) * (share - 0.5) * 2.0
+    else:
+        delay = config.unfinished_ms + (config.unsure_ms - config.unfinished_ms) * share * 2.0
+    return config.complete_ms + (delay - config.complete_ms) * patience
+
+
+class PauseHabit:
+    """How long this caller pauses inside a turn, so that who thinks slowly is given time.
+
+    Follows the 90th percentile of the pauses seen (a step up at each longer one, a small one
+    down at each shorter): ``patience`` is 1 until five were seen, then that over the usual.
+    """
+
+    __slots__ = ("_high_ms", "_seen")
+
+    USUAL_MS = 700.0  # 90th percentile of the pauses on the two calls
+    LONGEST_MS = 2500  # more is not a pause but another turn
+
+    def __init__(self) -> None:
+        self._high_ms = self.USUAL_MS
+        self._seen = 0
+
+    def add(self, pause_ms: float) -> None:
+        """A pause after which the same turn went on."""
+        if pause_ms > self.LONGEST_MS:
+            return
+        self._seen += 1
+        step = 90.0 if pause_ms > self._high_ms else -10.0
+        self._high_ms = min(max(self._high_ms + step, 400.0), 1100.0)
+
+    @property
+    def patience(self) -> float:
+        if self._seen < 5:
+            return 1.0
+        return min(max(self._high_ms / self.USUAL_MS, 0.9), 1.3)
+
+
+class Endpointer:
+    """One caller's turns, one after the other: open, paused, speculated on, closed."""
+
+    __slots__ = (
+        "_config",
+        "_dtmf_due",
+        "_eagers",
+        "_speaking",
+        "commit_due",
+        "completeness",
+        "eager_due",
+        "habit",
+        "is_eager",
+        "is_open",
+        "opened_at",
+        "silent_from",
+        "waits_for_words",
+    )
+
+    def __init__(self, config: TurnConfig) -> None:
+        self._config = config
+        self.habit = PauseHabit()
+        self.completeness = 0.5
+        self.close()
+
+    def configure(self, config: TurnConfig) -> None:
+        self._config = config
+        self._schedule()
+
+    def open(self, at_sample: int) -> None:
+        self.close()
+        self.is_open = True
+        self.opened_at = at_sample
+
+    def close(self) -> None:
+        self.is_open = self.is_eager = self.waits_for_words = self._speaking = False
+        self.opened_at = self.silent_from = self._eagers = 0
+        self._dtmf_due = self.eager_due = self.commit_due = NEVER
+
+    def voice_on(self, onset_sample: int) -> None:
+        """The caller speaks: nothing is due. Learns the pause, if there was one."""
+        if self.silent_from:
+            self.habit.add((onset_sample - self.silent_from) / SAMPLES_PER_MS)
+        self._speaking = True
+        self.is_eager = False
+        self._dtmf_due = NEVER
+        self._schedule()
+
+    def voice_off(self, end_sample: int) -> None:
+        """The caller fell silent at ``end_sample``."""
+        self._speaking = False
+        self.silent_from = end_sample
+        self._schedule()
+
+    def judge(self, completeness: float, *, waits_for_words: bool) -> None:
+        """The words changed, or are awaited from a recogniser that has given none yet."""
+        self.completeness = completeness
+        self.waits_for_words = waits_for_words
+        self._schedule()
+
+    def keys(self, due: int) -> None:
+        """Keys were pressed: the turn ends at ``due`` unless more is heard."""
+        self._dtmf_due = due
+        self._schedule()
+
+    @property
+    def ends_by_keys(self) -> bool:
+        return self._dtmf_due < NEVER
+
+    def restart_eager(self) -> None:
+        """The words changed under a speculation: it starts again, if there is one left."""
+        self.is_eager = False
+        self._schedule()
+
+    def mark_eager(self) -> None:
+        self.is_eager = True
+        self._eagers += 1
+        self.eager_due = NEVER
+
+    def _schedule(self) -> None:
+        self.eager_due = self.commit_due = NEVER
+        if not self.is_open:
+            return
+        if self._speaking:
+            self.commit_due = self.opened_at + self._config.turn_max_ms * SAMPLES_PER_MS
+            return
+        if self.ends_by_keys:
+            self.commit_due = self._dtmf_due
+            return
+        config = self._config
+        delay_ms = commit_delay_ms(config, self.completeness, self.habit.patience)
+        if self.waits_for_words:
+            delay_ms = max(delay_ms, config.unfinished_ms)
+        self.commit_due = self.silent_from + round(delay_ms) * SAMPLES_PER_MS
+        if not self.is_eager and self._eagers < config.eager_max:
+            eager_ms = max(config.eager_ms, delay_ms - EAGER_LEAD_MS)
+            self.eager_due = self.silent_from + round(eager_ms) * SAMPLES_PER_MS

@@ -1,0 +1,27 @@
+"""What turn-taking must know of a language."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["Language"]
+
+
+class Language(msgspec.Struct, frozen=True, kw_only=True):
+    """Tables of lower-case words and phrases; a phrase is words joined by one space."""
+
+    backchannels: frozenset[str]  # "go on, I am listening"
+    stops: frozenset[str]  # one of these always takes the floor
+    complete: frozenset[str]  # whole answers by themselves
+    yes_no: frozenset[str]  # answers to a yes/no question
+    fillers: frozenset[str]  # sounds of somebody looking for words
+    dangling: frozenset[str]  # last words that ask for more: conjunctions, articles, ...
+    trailing: frozenset[str]  # last words that often do, and often do not
+    openers: tuple[str, ...]  # an utterance that ends with one of these has only begun
+    digits: dict[str, str]  # a spoken digit
+    repeats: dict[str, int]  # "double", "triple"
+    number_words: frozenset[str]  # words of larger numbers
+    months: frozenset[str]
+    ordinals: frozenset[str]  # days of a month
+    dates: frozenset[str]  # dates by themselves: "tomorrow"
+    letters: frozenset[str]  # spelled letters as recognisers write them, beside a..z
