@@ -1,0 +1,7 @@
+"""``python -m bench.turns``."""
+
+import sys
+
+from bench.turns import main
+
+sys.exit(main(sys.argv[1:]))
