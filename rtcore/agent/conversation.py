@@ -1,0 +1,54 @@
+"""What was said, in order, by whom: append-only. The model's messages are a projection of it.
+
+Only what was heard enters for the agent, only committed turns enter for the caller; so a
+discarded thought or an unheard sentence leaves no trace.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from rtcore.ports import Message, ToolCall
+
+__all__ = ["Conversation"]
+
+UNKNOWN_OUTCOME = "still running; its outcome is not known yet"
+
+
+class Conversation:
+    """The log of one call or chat. ``system`` is what the agent is told about itself."""
+
+    def __init__(self, system: str = "") -> None:
+        self.system = system
+        self._log: list[Message] = []
+
+    @property
+    def log(self) -> tuple[Message, ...]:
+        return tuple(self._log)
+
+    def user(self, text: str) -> None:
+        """The caller's turn. Two in a row stay two: the model sees that it did not answer."""
+        self._log.append(Message(role="user", text=text))
+
+    def assistant(self, text: str, tool_calls: tuple[ToolCall, ...] = ()) -> None:
+        """What the caller heard of us (nothing heard and nothing called is nothing said)."""
+        if text or tool_calls:
+            self._log.append(Message(role="assistant", text=text, tool_calls=tool_calls))
+
+    def tool(self, call_id: str, result: str | None) -> int:
+        """The outcome of a function, exactly one for every call; None: not known yet.
+
+        Returns the entry to :meth:`resolve` once it is known.
+        """
+        text = UNKNOWN_OUTCOME if result is None else result
+        self._log.append(Message(role="tool", text=text, tool_call_id=call_id))
+        return len(self._log) - 1
+
+    def resolve(self, entry: int, result: str) -> None:
+        """A function that outlived its reply has returned."""
+        self._log[entry] = msgspec.structs.replace(self._log[entry], text=result)
+
+    def messages(self, *then: Message) -> tuple[Message, ...]:
+        """What a model is given: the system text, the log, and ``then``."""
+        head = (Message(role="system", text=self.system),) if self.system else ()
+        return (*head, *self._log, *then)

@@ -1,0 +1,39 @@
+"""What an agent is, as data: what is stored, versioned and edited."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+__all__ = ["AgentDefinition", "IdlePolicy"]
+
+Line = Annotated[str, Meta(max_length=2000)]
+
+
+class IdlePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said to a caller who says nothing: reminders, then a goodbye."""
+
+    reminders: tuple[Line, ...] = ("Are you still there?", "I am still here if you need me.")
+    goodbye: Line = "I cannot hear you, so I will hang up now. Goodbye."
+
+
+class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Name, words and manners of one agent.
+
+    ``prompt`` and ``welcome_message`` may name variables of the call in braces
+    (``{caller}``); unknown ones stay as they are.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    welcome_message: Line = ""
+    prompt: Annotated[str, Meta(max_length=100_000)] = ""
+    language: str = "en"
+    phrases: tuple[str, ...] = ()  # words the recogniser should expect
+    is_welcome_interruptible: bool = True
+    repeat_line: Line = "Sorry, I did not get that. Could you say it again?"
+    apology_line: Line = "I am sorry, something went wrong on my side. Please say that again."
+    farewell_line: Line = "I am sorry, I cannot go on with this call. Goodbye."
+    filler_line: Line = "One moment, please."
+    idle: IdlePolicy = IdlePolicy()

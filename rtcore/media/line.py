@@ -1,0 +1,162 @@
+"""One call's line: its socket, its carrier's codec and its playout, joined.
+
+The way of a frame out: :meth:`Line.play` appends it, :meth:`Line.pump` writes it when it is
+due. The way in: :meth:`Line.receive` returns the carrier's events, audio as 20 ms frames of
+int16 at 8000 Hz whatever the stream carries.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from rtcore.audio import FRAME_BYTES, RATE_HZ, Reframer, Resampler
+from rtcore.media.pacer import Pacer
+from rtcore.media.playout import Playout
+from rtcore.ports import MediaSocket
+from rtcore.protocol.events import (
+    Checkpoint,
+    ClearAudio,
+    Command,
+    Event,
+    Media,
+    PlayAudio,
+    SendDtmf,
+    Start,
+)
+
+__all__ = ["Codec", "Line"]
+
+
+class Codec(Protocol):
+    """A carrier's protocol: text in, events out; commands in, text out. No I/O."""
+
+    def receive(self, message: bytes) -> Event | None: ...
+
+    def send(self, command: Command) -> bytes: ...
+
+
+class Line:
+    """What a call hears and says. Not shared: one call, one task that receives."""
+
+    def __init__(
+        self,
+        socket: MediaSocket,
+        codec: Codec,
+        pacer: Pacer,
+        *,
+        lead_ms: int,
+        chunk_ms: int,
+        unsent_max_ms: int,
+    ) -> None:
+        self._socket = socket
+        self._codec = codec
+        self._pacer = pacer
+        self._unsent_max = unsent_max_ms * RATE_HZ // 1000
+        self._room = trio.Event()
+        self._reframer = Reframer()
+        self._up: Resampler | None = None
+        self._down: Resampler | None = None
+        self.playout = Playout(lead_ms=lead_ms, chunk_ms=chunk_ms)
+        self._clears_unanswered = 0
+
+    async def receive(self) -> list[Event]:
+        """Wait for the carrier; return all it has said since (at least one message's worth).
+
+        Raises:
+            SocketClosed: the stream is over.
+            RemoteProtocolError: the carrier broke the protocol.
+
+        Cancelled: nothing is lost.
+        """
+        events: list[Event] = []
+        for message in await self._socket.receive():
+            event = self._codec.receive(message)
+            if event is None:
+                continue
+            if type(event) is Media:
+                if len(event.pcm) == FRAME_BYTES and self._down is None:
+                    events.append(event)
+                else:
+                    self._reframe(event, events)
+                continue
+            if type(event) is Start and event.rate_hz != RATE_HZ:
+                self._down = Resampler(event.rate_hz, RATE_HZ)
+                self._up = Resampler(RATE_HZ, event.rate_hz)
+            events.append(event)
+        return events
+
+    def _reframe(self, event: Media, events: list[Event]) -> None:
+        """Any other size or rate: 20 ms frames; the number goes with a piece of exactly one."""
+        pcm = event.pcm if self._down is None else self._down.push(event.pcm)
+        frames = self._reframer.push(pcm)
+        chunk = event.chunk if len(frames) == 1 and len(pcm) == FRAME_BYTES else None
+        events.extend(Media(pcm=frame, track=event.track, chunk=chunk) for frame in frames)
+
+    # --- speaking -----------------------------------------------------------------------
+
+    def play(self, pcm: bytes, now_s: float) -> None:
+        """Append audio to what is being said; what is due of it is written at once."""
+        self.playout.append(pcm)
+        self._pacer.wake(self)
+        self.pump(now_s)
+
+    def checkpoint(self, name: str, now_s: float) -> int:
+        """Mark the end of what was appended; return the samples of silence that filled it up."""
+        added = self.playout.align()
+        self.playout.mark(name)
+        self._pacer.wake(self)
+        self.pump(now_s)
+        return added
+
+    async def room(self) -> None:
+        """Wait until less than the limit is unsent: back-pressure for synthesis."""
+        while self.playout.unsent_samples >= self._unsent_max:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def pause(self) -> None:
+        """Stop writing. With the bounded lead, the caller hears silence within its length."""
+        self.playout.pause()
+        self._pacer.rest(self)
+
+    def resume(self, now_s: float, rewind_limit: int) -> int:
+        """Go on where it was paused; return the samples that are repeated."""
+        repeated = self.playout.resume(now_s, rewind_limit)
+        self._pacer.wake(self)
+        self.pump(now_s)
+        return repeated
+
+    def clear(self, heard: int) -> None:
+        """Drop all that was not heard, here and at the carrier. Written in this very call."""
+        self.playout.clear(heard)
+        self._pacer.rest(self)
+        self._room.set()
+        self._clears_unanswered += 1
+        self._socket.send(self._codec.send(ClearAudio()), flush=True)
+
+    def answer_clear(self) -> bool:
+        """The carrier says it cleared; False if we had not asked it to."""
+        if self._clears_unanswered == 0:
+            return False
+        self._clears_unanswered -= 1
+        return True
+
+    def send_dtmf(self, digits: str) -> bool:
+        """Send keys as tones; False if the line would not take them."""
+        return self._socket.send(self._codec.send(SendDtmf(digits=digits)))
+
+    def pump(self, now_s: float) -> None:
+        """Write what is due at ``now_s``; the pacer calls it every 20 ms while we speak."""
+        for command in self.playout.due(now_s):
+            self._write(command)
+        if not self.playout.is_waiting:
+            self._pacer.rest(self)
+        if self.playout.unsent_samples < self._unsent_max:
+            self._room.set()
+
+    def _write(self, command: PlayAudio | Checkpoint) -> None:
+        if self._up is not None and type(command) is PlayAudio:
+            command = PlayAudio(pcm=self._up.push(command.pcm))
+        self._socket.send(self._codec.send(command))

@@ -1,0 +1,282 @@
+"""One reply on its way out: thought → voice → line, inside one scope.
+
+Cancelling :attr:`Reply.scope` is the whole of an interruption on this side: the model's and
+the voice's sessions close, nothing more is appended. What the line still holds is cut by
+:meth:`Mouth.cut`, in the same tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from rtcore.agent.agent import Agent
+from rtcore.agent.thinking import Thought
+from rtcore.audio import FRAME_SAMPLES, RATE_HZ, frame_power
+from rtcore.config import CallConfig
+from rtcore.errors import ProviderError
+from rtcore.ledger import Ledger, Span, TimedWord
+from rtcore.media.line import Line
+from rtcore.metrics import TurnClock
+from rtcore.ports import CallContext, Segment, SpeechAudio, WordTime
+
+__all__ = ["Mouth", "Reply", "speak"]
+
+SEGMENTS_MAX = 4  # sentences a model may be ahead of the voice
+SOUND_MAX = 16  # pieces a voice may be ahead of the line, beside what the line holds
+AUDIBLE_POWER = 100.0**2  # mean square of -50 dBFS: below it, a lead-in is only delay
+TRIM_BYTES = 160  # 10 ms: the grain in which a lead-in is trimmed
+TRIM_MAX_BYTES = RATE_HZ  # 500 ms
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What is being said, or may be. ``thought`` is None for a fixed line."""
+
+    number: int
+    text: str = ""  # of a fixed line
+    thought: Thought | None = None
+    answers: str = ""  # the caller's words, as committed or as guessed at the eager end
+    clock: TurnClock | None = None
+    is_interruptible: bool = True
+    ends_call: bool = False
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    committed: trio.Event = field(default_factory=trio.Event)
+    spoken_segments: int = 0  # of those, all audio has been appended
+    is_audible: bool = False  # its first frame has been written
+
+    @property
+    def wanted_segments(self) -> int:
+        return len(self.thought.segments) if self.thought is not None else 1
+
+    def segment(self, index: int) -> tuple[int, str]:
+        """The step and the text of one segment."""
+        return self.thought.segments[index] if self.thought is not None else (0, self.text)
+
+
+async def speak(
+    reply: Reply, mouth: Mouth, agent: Agent, context: CallContext, config: CallConfig
+) -> None:
+    """Think and say ``reply`` until it has been heard; sound is held until it is committed.
+
+    Raises:
+        ProviderError: the mind or the voice failed (in an exception group).
+
+    Cancelled through ``reply.scope``: returns, with every provider session closed.
+    """
+    reply.scope.deadline = trio.current_time() + config.reply_limit_s
+    with reply.scope:
+        async with trio.open_nursery() as nursery:
+            sound_tx, sound_rx = trio.open_memory_channel[SpeechAudio](SOUND_MAX)
+            if reply.thought is not None:
+                segments_tx, segments_rx = trio.open_memory_channel[Segment](SEGMENTS_MAX)
+                nursery.start_soon(reply.thought.run, segments_tx)
+                nursery.start_soon(_voice, agent, context, segments_rx, sound_tx)
+            else:
+                nursery.start_soon(_fixed_line, agent, context, reply.text, sound_tx)
+            async with sound_rx:
+                while (piece := await _next(sound_rx, reply, agent, config)) is not None:
+                    await mouth.play(reply, piece)
+            await mouth.heard()
+
+
+async def _next(
+    sound: trio.MemoryReceiveChannel[SpeechAudio], reply: Reply, agent: Agent, config: CallConfig
+) -> SpeechAudio | None:
+    """The next piece of sound, None at the end; a voice that owes one must not be silent."""
+    while True:
+        owed = reply.spoken_segments < reply.wanted_segments
+        with trio.move_on_after(config.first_audio_limit_s):
+            try:
+                return await sound.receive()
+            except trio.EndOfChannel:
+                return None
+        if owed:
+            message = f"no sound for {config.first_audio_limit_s:g} s"
+            raise ProviderError(agent.synthesizer.name, message, retryable=True)
+
+
+async def _voice(
+    agent: Agent,
+    context: CallContext,
+    segments: trio.MemoryReceiveChannel[Segment],
+    sound: trio.MemorySendChannel[SpeechAudio],
+) -> None:
+    async with sound, segments:
+        await agent.synthesizer.synthesize(context, segments, sound)
+
+
+async def _fixed_line(
+    agent: Agent, context: CallContext, text: str, sound: trio.MemorySendChannel[SpeechAudio]
+) -> None:
+    """Say ``text`` from the cache; the first time, from the voice and into the cache."""
+    async with sound:
+        voice = agent.synthesizer.name
+        cached = agent.lines.get(voice, text)
+        if cached is not None:
+            for piece in cached:
+                await sound.send(piece)
+            return
+        pieces: list[SpeechAudio] = []
+        segments_tx, segments_rx = trio.open_memory_channel[Segment](1)
+        made_tx, made_rx = trio.open_memory_channel[SpeechAudio](0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_voice, agent, context, segments_rx, made_tx)
+            async with segments_tx, made_rx:
+                await segments_tx.send(Segment(index=0, text=text))
+                await segments_tx.aclose()
+                async for piece in made_rx:
+                    pieces.append(piece)
+                    await sound.send(piece)
+        if pieces and pieces[-1].is_last:
+            agent.lines.put(voice, text, tuple(pieces))
+
+
+class Mouth:
+    """The speaking side of a call: the line and the ledger, kept in step."""
+
+    def __init__(
+        self, line: Line, ledger: Ledger, config: CallConfig, on_audible: Callable[[Reply], None]
+    ) -> None:
+        """``on_audible`` is called in the tick that writes the first frame of a reply."""
+        self._line = line
+        self._ledger = ledger
+        self._rewind_max = config.rewind_max_ms * RATE_HZ // 1000
+        self._grace_s = config.checkpoint_grace_s
+        self._on_audible = on_audible
+        self._span: tuple[int, int, Span] | None = None  # (reply, segment, its span)
+        self._trimmed_bytes = 0
+        self._changed = trio.Event()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of ours is on the line, being heard or still to be heard."""
+        return self._ledger.is_drained
+
+    def listen(self) -> bytes | None:
+        """The caller's clock moved on by a frame; return what the caller heard of us meanwhile.
+
+        ``None`` where that was nothing. This is the far end of the turn machine.
+        """
+        ledger = self._ledger
+        if ledger.is_drained:
+            return None
+        ledger.note_sent(self._line.playout.sent)
+        before = ledger.heard
+        ledger.advance(FRAME_SAMPLES)
+        if ledger.is_drained:
+            self._changed.set()
+        return self._line.playout.heard_frame(ledger.heard) if ledger.heard > before else None
+
+    async def play(self, reply: Reply, piece: SpeechAudio) -> None:
+        """Append one piece of ``reply`` once it is committed and the line has room.
+
+        Cancelled: the piece is not appended.
+        """
+        clock = reply.clock
+        if clock is not None and clock.first_audio_s is None:
+            clock.first_audio_s = trio.current_time()
+        if not reply.committed.is_set():
+            await reply.committed.wait()
+        await self._line.room()
+        span = self._span_for(reply, piece)
+        pcm = piece.pcm[: len(piece.pcm) & ~1]  # half a sample would turn all that follows to noise
+        if not reply.is_audible:
+            self._line.playout.start_anew()
+            pcm = self._without_lead_in(pcm)
+        self._note_words(span, piece.words)
+        now_s = trio.current_time()
+        if pcm:
+            self._ledger.append(span, len(pcm) // 2)
+            self._line.play(pcm, now_s)
+            self._ledger.note_sent(self._line.playout.sent)
+            if not reply.is_audible:
+                reply.is_audible = True
+                if clock is not None:
+                    clock.first_frame_s = now_s
+                self._on_audible(reply)
+        if piece.is_last:
+            name = f"r{reply.number}.{piece.segment}"
+            self._ledger.append(span, self._line.checkpoint(name, now_s))
+            self._ledger.checkpoint(name)
+            self._ledger.note_sent(self._line.playout.sent)
+            span.is_complete = True
+            reply.spoken_segments += 1
+            self._changed.set()
+
+    async def heard(self) -> None:
+        """Wait until all that was appended has been heard, by our own count."""
+        await self._until(lambda: self._ledger.is_drained)
+
+    async def heard_for_sure(self, reply: Reply) -> None:
+        """Wait until all that ``reply`` has asked for was heard, by the carrier's word.
+
+        The carrier's word has a limit: what our own count calls heard is so past a grace.
+        """
+        await self._until(lambda: reply.spoken_segments >= reply.wanted_segments)
+        await self.heard()
+        with trio.move_on_after(self._grace_s):
+            await self._until(lambda: not self._ledger.has_checkpoints)
+
+    def acknowledge(self, name: str) -> None:
+        """The carrier played checkpoint ``name``."""
+        self._ledger.acknowledge(name)
+        self._changed.set()
+
+    def hold(self) -> None:
+        """Stop feeding the line: within its lead the agent is silent."""
+        self._line.pause()
+
+    def resume(self) -> None:
+        """Go on after :meth:`hold`, from the last pause before it if the line ran dry."""
+        repeated = self._line.resume(trio.current_time(), self._rewind_max)
+        if repeated:
+            self._ledger.repeat(repeated)
+        self._ledger.note_sent(self._line.playout.sent)
+
+    def cut(self) -> bool:
+        """Drop what was not heard, here and at the carrier; False if there was nothing."""
+        self._ledger.note_sent(self._line.playout.sent)
+        was_speaking = not self._ledger.is_drained
+        if was_speaking:
+            self._line.clear(self._ledger.heard)
+        self._ledger.cut()
+        self._span = None
+        self._changed.set()
+        return was_speaking
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            if self._changed.is_set():
+                self._changed = trio.Event()
+            await self._changed.wait()
+
+    def _span_for(self, reply: Reply, piece: SpeechAudio) -> Span:
+        if self._span is None or self._span[:2] != (reply.number, piece.segment):
+            step, text = reply.segment(piece.segment)
+            span = self._ledger.begin((reply.number, step), text)
+            self._span = (reply.number, piece.segment, span)
+            self._trimmed_bytes = 0
+        return self._span[2]
+
+    def _note_words(self, span: Span, words: tuple[WordTime, ...]) -> None:
+        at = span.words[-1].text_end if span.words else 0
+        for word in words:
+            found = span.text.find(word.text, at)
+            if found >= 0:  # a voice may normalise the text: what is not found is not placed
+                at = found + len(word.text)
+                end = word.end_sample - self._trimmed_bytes // 2
+                span.words.append(TimedWord(text_end=at, end_sample=max(0, end)))
+
+    def _without_lead_in(self, pcm: bytes) -> bytes:
+        """``pcm`` without the silence it begins with: a caller only hears that as delay."""
+        at = 0
+        while at < len(pcm) and self._trimmed_bytes < TRIM_MAX_BYTES:
+            if frame_power(pcm[at : at + TRIM_BYTES]) >= AUDIBLE_POWER:
+                break
+            step = min(TRIM_BYTES, len(pcm) - at)
+            at += step
+            self._trimmed_bytes += step
+        return pcm[at:]
