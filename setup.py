@@ -15,7 +15,8 @@ ANNOTATE = os.environ.get("RTCORE_ANNOTATE") == "1"
 ONLY = os.environ.get("RTCORE_EXT")
 
 SOURCES = [
-    "rtcore/_audio.pyx",  # kernels: codecs, levels, resamplers, concealment
+    "rtcore/_audio.pyx",  # kernels: codecs, levels
+    "rtcore/_streams.pyx",  # kernels with state: resampler, concealment
     "rtcore/media/_frames.pyx",  # WebSocket frames
     "rtcore/protocol/_media.pyx",  # the one-pass media message
     "rtcore/turn/_guard.pyx",  # the far-end guard and what runs on every frame beside it
