@@ -1,0 +1,1 @@
+"""The carriers' line protocols, sans I/O: messages in, events out."""
