@@ -40,6 +40,8 @@ def drive(detector: Detector, track: Track, *, words: bool) -> list[Decision]:
     script = list(track.script) if words else []
     spans = list(track.speaking)
     state, quiet_until = AgentState.LISTENING, 0
+    if words:  # an agent that reads no words expects none either
+        detector.expect(track.expected)
     for frame in range(track.frames):
         start = frame * FRAME_SAMPLES
         events: list[Event] = []
@@ -52,6 +54,8 @@ def drive(detector: Detector, track: Track, *, words: bool) -> list[Decision]:
         elif state is AgentState.SPEAKING:
             wanted = AgentState.LISTENING
         if wanted is not state:
+            if state is AgentState.SPEAKING and words:
+                events += detector.expect(track.expected)
             state = wanted
             events += detector.agent(state)
         while script and script[0][0] <= start:

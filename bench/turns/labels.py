@@ -9,6 +9,7 @@ against four hand-labelled clean files: 87 % of 10 ms frames agree, onsets +7 ms
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,6 @@ def gaps(spans: Sequence[Span], shortest_samples: int) -> list[Span]:
     """The silences between consecutive spans that last at least ``shortest_samples``."""
     return [
         Span(left.end, right.start)
-        for left, right in zip(spans, spans[1:], strict=False)
+        for left, right in pairwise(spans)
         if right.start - left.end >= shortest_samples
     ]

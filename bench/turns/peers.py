@@ -19,6 +19,7 @@ import numpy as np
 import webrtcvad
 
 from rtcore.audio import FRAME_SAMPLES, RATE_HZ
+from rtcore.turn.completeness import Expectation
 from rtcore.turn.events import (
     AgentState,
     BargeInConfirmed,
@@ -42,6 +43,8 @@ class Detector(Protocol):
     def transcript(self, transcript: Transcript) -> list[Event]: ...
 
     def agent(self, state: AgentState) -> list[Event]: ...
+
+    def expect(self, expectation: Expectation) -> list[Event]: ...
 
 
 class Vad(Protocol):
@@ -215,6 +218,9 @@ class TimerDetector:
         self._agent = state
         return []
 
+    def expect(self, expectation: Expectation) -> list[Event]:
+        return []  # no peer asks what the agent has just asked for
+
     def transcript(self, transcript: Transcript) -> list[Event]:
         if self._suspected and transcript.is_final:
             self._suspected = False
@@ -242,10 +248,10 @@ class TimerDetector:
         if self._turn_open and not self._speaking and silent_ms >= self._rule.end_ms:
             self._turn_open = False
             events.append(TurnEnded(at_sample=self._voiced_until))
-        if self._suspected and not self._speaking and self._rule.resume_ms is not None:
-            if silent_ms >= self._rule.resume_ms:
-                self._suspected = False
-                events.append(BargeInDismissed(at_sample=self._heard, reason="no_words"))
+        resume_ms = math.inf if self._rule.resume_ms is None else self._rule.resume_ms
+        if self._suspected and not self._speaking and silent_ms >= resume_ms:
+            self._suspected = False
+            events.append(BargeInDismissed(at_sample=self._heard, reason="no_words"))
 
     def _interrupt(self, events: list[Event]) -> None:
         if self._ms(self._voiced_until - self._started) < self._rule.interrupt_ms:

@@ -45,9 +45,10 @@ def pooled(
     wanted = set(conditions)
     total = Tally()
     for (detector, with_words, side, condition), tally in tallies.items():
-        if (detector, with_words) == (name, words) and condition in wanted:
-            if split is None or side == split:
-                total = total + tally
+        if (detector, with_words) != (name, words) or condition not in wanted:
+            continue
+        if split is None or side == split:
+            total = total + tally
     return total
 
 
@@ -94,14 +95,11 @@ def cpu_us_per_frame(tracks: Sequence[Track], candidate: Candidate) -> float:
     """Thread CPU time of ``push`` for one 20 ms frame, on the real call or what there is."""
     track = max(tracks, key=lambda track: (track.condition == "call-live", track.frames))
     caller, far = track.caller.tobytes(), track.far.tobytes()
-    frames = [
-        (
-            slice(2 * start, 2 * start + 2 * FRAME_SAMPLES),
-            any(s.start <= start < s.end for s in track.speaking),
-        )
-        for start in range(0, min(CPU_FRAMES, track.frames) * FRAME_SAMPLES, FRAME_SAMPLES)
-    ]
-    inputs = [(caller[part], far[part] if playing else None) for part, playing in frames]
+    inputs: list[tuple[bytes, bytes | None]] = []
+    for start in range(0, min(CPU_FRAMES, track.frames) * FRAME_SAMPLES, FRAME_SAMPLES):
+        octets = slice(2 * start, 2 * (start + FRAME_SAMPLES))
+        playing = any(span.start <= start < span.end for span in track.speaking)
+        inputs.append((caller[octets], far[octets] if playing else None))
     rounds: list[float] = []
     for _ in range(CPU_ROUNDS):
         push = candidate.make().push

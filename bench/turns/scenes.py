@@ -19,12 +19,13 @@ from bench.turns.sounds import EVENT_KINDS, at_level, event_sound
 from bench.turns.sources import SPLITS, Library
 from bench.turns.tracks import PAUSE_SAMPLES, Line, Timeline, Track
 from bench.turns.words import BACKCHANNELS, digit_texts, turn_texts
+from rtcore.turn.completeness import Expectation
 
 __all__ = ["CONDITIONS", "build"]
 
 MARGIN_SAMPLES = ms(50)  # kept around labelled speech, so that no onset is clipped
 WATCHED_MS = 2500  # silence after a turn in which a commit may come
-OVERLAP_SAMPLES = ms(800)  # the agent talks on that long into a barge-in, whatever is detected
+OVERLAP_SAMPLES = ms(1500)  # the agent talks on that long into a barge-in, whatever is detected
 VOCAL_BIT_SAMPLES = (ms(150), ms(600))  # of speech: "mhm", "yeah", "okay"
 QUICK = 5  # --quick builds a fifth
 
@@ -127,6 +128,7 @@ def turns_scene(line: Timeline, library: Library, amount: int) -> None:
 def digits_scene(line: Timeline, library: Library, amount: int) -> None:
     """Ten digits in groups of three, three and four, 0.3 to 1.2 s between the groups."""
     speakers = sorted(library.digits)
+    line.expected = Expectation.digits(10)
     prompts = Deck(len(library.prompts), line.rng)
     line.wait(1500)
     for turn in range(amount if speakers else 0):
@@ -200,9 +202,9 @@ def backchannels_scene(line: Timeline, library: Library, amount: int) -> None:
     """
     bits = [bit for call in library.calls for bit in vocal_bits(call.caller)]
     spoken = [utterance(clip.pcm)[0] for takes in library.digits.values() for _, clip in takes]
-    bits += [bit for bit in spoken if len(bit) <= VOCAL_BIT_SAMPLES[1] + 2 * MARGIN_SAMPLES][
-        : max(0, amount - len(bits))
-    ]
+    longest = VOCAL_BIT_SAMPLES[1] + 2 * MARGIN_SAMPLES
+    digits = [bit for bit in spoken if len(bit) <= longest]
+    bits += digits[: max(0, amount - len(bits))]
     if not bits:
         return
 

@@ -19,6 +19,7 @@ from bench.turns.sounds import echo_of, noise_bed, through_mulaw
 from bench.turns.sources import Split
 from bench.turns.words import Script, script_of
 from rtcore.audio import FRAME_SAMPLES
+from rtcore.turn.completeness import FREE, Expectation
 from rtcore.turn.events import Transcript
 
 __all__ = ["PAUSE_SAMPLES", "Line", "Timeline", "Track", "Turn"]
@@ -75,6 +76,7 @@ class Track:
     backchannels: tuple[Span, ...]
     events: tuple[tuple[Span, str], ...]
     script: Script
+    expected: Expectation  # what the agent asks for, each time it has spoken
 
     @property
     def frames(self) -> int:
@@ -87,6 +89,7 @@ class Timeline:
 
     rng: Generator
     cursor: int = 0
+    expected: Expectation = FREE
     _near: list[tuple[int, Samples]] = field(default_factory=list)
     _far: list[tuple[int, Samples]] = field(default_factory=list)
     _speech: list[Span] = field(default_factory=list)
@@ -163,6 +166,7 @@ class Timeline:
             backchannels=tuple(self._backchannels),
             events=tuple(self._events),
             script=tuple(sorted(self._script, key=lambda arrival: arrival[0])),
+            expected=self.expected,
         )
 
 
