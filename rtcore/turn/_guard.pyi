@@ -11,6 +11,7 @@ class Guard:
     noise_margin_db: float
     echo_margin_db: float
     voice_range_db: float
+    relief_db: float
     far_window_frames: int
     def __init__(
         self,

@@ -105,6 +105,7 @@ cdef class Guard:
     """
 
     cdef public double noise_margin_db, echo_margin_db, voice_range_db
+    cdef public double relief_db  # by which the threshold is lowered while voice is on
     cdef readonly double level_dbfs, far_dbfs, floor_dbfs, threshold_dbfs, return_loss_db
     cdef readonly double voice_dbfs, periodicity
     cdef readonly int lag_samples
@@ -127,6 +128,7 @@ cdef class Guard:
         self.echo_margin_db = echo_margin_db
         self.voice_range_db = voice_range_db
         self.far_window_frames = far_window_frames
+        self.relief_db = 0.0
         self.level_dbfs = self.far_dbfs = self.threshold_dbfs = SILENCE_DBFS
         self.voice_dbfs = SILENCE_DBFS
         self.floor_dbfs = FLOOR_FIRST_DBFS
@@ -186,6 +188,7 @@ cdef class Guard:
             threshold = max(threshold, far_peak - self.return_loss_db + self.echo_margin_db)
             if 2 * active >= self._far_window:
                 self._learn_loss(far_peak - level, level > threshold)
+        threshold -= self.relief_db
         self.threshold_dbfs = threshold
 
         memmove(self._history, &self._history[HALF], (SPAN - HALF) * sizeof(short))
@@ -193,13 +196,14 @@ cdef class Guard:
             self._history[SPAN - HALF + i] = <short>((<int>near[2 * i] + <int>near[2 * i + 1]) >> 1)
         if level > threshold:
             flags |= AUDIBLE
-            self._find_pitch()
-            if self.periodicity > 0.6:
-                flags |= PERIODIC
-                if _is_dtmf(&self._history[SPAN - HALF]):
-                    flags |= TONE
-                elif active == 0 and level > self.voice_dbfs:
-                    self.voice_dbfs = level
+            if _is_dtmf(&self._history[SPAN - HALF]):
+                flags |= TONE
+            else:
+                self._find_pitch()
+                if self.periodicity > 0.6:
+                    flags |= PERIODIC
+                    if active == 0 and level > self.voice_dbfs:
+                        self.voice_dbfs = level
         if self.voice_dbfs > SILENCE_DBFS:
             self.voice_dbfs -= PEAK_FALL_DB
         return flags

@@ -27,12 +27,22 @@ class Verdict(enum.Enum):
 class BargeIn:
     """Weighs the evidence of one spell of voice at a time, frame by frame and word by word."""
 
-    __slots__ = ("_config", "_doubled_until", "_muted", "_periodic", "_since", "_voiced", "pending")
+    __slots__ = (
+        "_config",
+        "_doubled_until",
+        "_heard",
+        "_muted",
+        "_periodic",
+        "_since",
+        "_voiced",
+        "pending",
+    )
 
     def __init__(self, config: TurnConfig) -> None:
         self._config = config
         self.pending = False
         self._muted = False  # this spell was dismissed: only words can revive it
+        self._heard = False  # there was voice since the agent began to speak
         self._since = 0
         self._doubled_until = 0
         self._voiced = self._periodic = 0
@@ -40,12 +50,18 @@ class BargeIn:
     def configure(self, config: TurnConfig) -> None:
         self._config = config
 
-    def agent_started(self, now: int) -> None:
+    def agent_speaks(self, spell: VoiceSpell) -> None:
+        """The agent takes the floor: only voice from here on counts against it."""
+        self.clear()
+        self._heard = spell.active
+
+    def sound_began(self, now: int) -> None:
         """Our speech has just become audible: its echo is not yet known."""
         self._doubled_until = now + self._config.edge_ms * SAMPLES_PER_MS
 
     def spell_started(self, spell: VoiceSpell) -> None:
         self._muted = False
+        self._heard = True
         if not self.pending:
             self._voiced = self._periodic = spell.voiced_frames - 1  # the frame itself follows
 
@@ -91,6 +107,8 @@ class BargeIn:
     ) -> Verdict | None:
         """Words of the caller while we speak; of old ones (no voice near) nothing follows."""
         if self._config.barge_in in ("voice", "off"):
+            return None
+        if not self._heard:
             return None
         if not spell.active and now - spell.end_sample > RECENT_SAMPLES:
             return None

@@ -20,6 +20,9 @@ __all__ = ["FREE", "Expectation", "completeness", "fuse", "is_backchannel", "nor
 Kind = Literal["free", "yes_no", "digits", "date", "name", "spelled"]
 
 UNSURE = 0.5
+OPEN_NUMBER = 0.35  # groups of a number are parted by pauses of up to 1.2 s
+WHOLE_NUMBER = 0.65  # a phone or a card number ends here, if it is one
+NUMBER_LENGTHS = (10, 11, 16)
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _DIGITS = re.compile(r"\d")
 
@@ -109,14 +112,14 @@ def _as_answer(words: list[str], expected: Expectation, table: Language) -> floa
             if heard == 0:
                 return None
             if expected.count is None:
-                return 0.3  # groups of a number are parted by pauses
+                return WHOLE_NUMBER if heard in NUMBER_LENGTHS else OPEN_NUMBER
             return 0.98 if heard >= expected.count else 0.05
         case "spelled":
             heard = sum(len(w) == 1 or w in table.letters for w in words)
             if heard == 0:
                 return None
             if expected.count is None:
-                return 0.3
+                return OPEN_NUMBER
             return 0.98 if heard >= expected.count else 0.05
         case "date":
             return _as_date(words, table)
@@ -156,18 +159,20 @@ def _as_sentence(text: str, words: list[str], table: Language) -> float:
     if last in table.dangling and not text.rstrip().endswith("?"):
         return 0.08
     is_number = last in table.digits or last in table.number_words or last[0].isdigit()
-    if is_number:  # a number whose length nobody knows
-        return 0.3
+    if is_number:
+        length = len(spoken_digits(words, table))
+        return WHOLE_NUMBER if length in NUMBER_LENGTHS else OPEN_NUMBER
     if any(joined.endswith(f" {phrase}") for phrase in table.complete if " " in phrase):
         return 0.92
     if text.rstrip().endswith(("...", "…", ",", "-", "–", ":")):
         return 0.2
-    if last in table.trailing:
-        return 0.35
     if text.rstrip().endswith("?"):
-        return 0.93
-    if text.rstrip().endswith((".", "!")):
-        return 0.85
+        return 0.95
+    is_sentence = text.rstrip().endswith((".", "!"))  # recognisers like to add a full stop
+    if last in table.trailing:
+        return 0.6 if is_sentence else 0.35
+    if is_sentence:
+        return 0.88
     return 0.6 if len(words) >= 3 else UNSURE
 
 

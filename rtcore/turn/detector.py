@@ -36,6 +36,7 @@ __all__ = ["TurnDetector"]
 SAMPLES_PER_MS = 8
 FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
 TONE_TAIL_SAMPLES = 960  # 120 ms: the in-band rest of a key whose event has come
+RELIEF_DB = 3.0  # what has begun as voice may go on a little softer
 VOICE_BITS = AUDIBLE | TONE
 
 LISTENING, THINKING, SPEAKING = AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING
@@ -93,10 +94,10 @@ class TurnDetector:
         flags = self._hear(pcm, far)
         now = self._now = self._now + FRAME_SAMPLES
         voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
-        change = self._spell.push(voiced, now)
+        change = self._spell.push(voiced, flags & PERIODIC != 0, now)
         if flags & FAR:
             if now - self._far_at > FAR_GAP_SAMPLES:
-                self._barge.agent_started(now)
+                self._barge.sound_began(now)
                 if self._is_inferred and self._agent is LISTENING:
                     return self._decide(change, voiced, flags, speaks=True)
             self._far_at = now
@@ -133,7 +134,7 @@ class TurnDetector:
             and spell.active
             and spell.voiced_frames * 20 >= self._config.thinking_ms
         ):
-            self._take_floor(out, resumes=True)
+            self._take_floor(out)
         if change is Change.STOPPED:
             out.append(SpeechStopped(at_sample=spell.end_sample))
             self._voice_off(out)
@@ -146,7 +147,7 @@ class TurnDetector:
             return
         self._floor.caller_acts()
         if not self._turn.is_open:
-            self._open_turn(resumes=False)
+            self._open_turn(self._spell.onset_sample if self._spell.active else self._now)
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=self._spell.onset_sample))
         self._turn.voice_on(self._spell.onset_sample)
@@ -159,8 +160,8 @@ class TurnDetector:
             self._words.voiced_frames * 20 < self._config.turn_min_voiced_ms
             and not self._words.has_words
         ):
-            self._close_turn()
-            self._await_somebody()
+            self._turn.close()
+            self._floor.await_caller(self._now)
             return
         self._judge_words()
         self._turn.voice_off(self._spell.end_sample)
@@ -172,14 +173,15 @@ class TurnDetector:
         out: list[Event] = []
         if self._is_over:
             return out
-        changed = self._words.add(transcript, self._now, self._spell)
+        changed = self._words.add(transcript, self._now)
+        real = self._words.real_words(transcript)
         if self._agent is SPEAKING and not self._is_protected:
             self._act(
                 self._barge.words(
                     self._now,
                     self._spell,
-                    self._words.real_words,
-                    is_backchannel=self._words.is_backchannel,
+                    real,
+                    is_backchannel=self._words.is_backchannel(transcript),
                 ),
                 out,
             )
@@ -189,6 +191,10 @@ class TurnDetector:
                 self._turn.restart_eager()
             self._judge_words()
             self._run_timers(out)
+        elif self._agent is LISTENING and real:  # too soft for our ear, not for theirs
+            self._open_turn(self._now)
+            self._judge_words()
+            self._turn.voice_off(self._now)
         return self._settle(out)
 
     def agent(self, state: AgentState, interruptible: bool = True) -> list[Event]:
@@ -218,9 +224,9 @@ class TurnDetector:
         now = self._now
         self._deaf_until = max(self._deaf_until, now + TONE_TAIL_SAMPLES)
         if self._agent is not LISTENING:
-            self._take_floor(out, resumes=self._agent is THINKING)
+            self._take_floor(out)
         elif not self._turn.is_open:
-            self._open_turn(resumes=False)
+            self._open_turn(self._spell.onset_sample if self._spell.active else self._now)
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=now))
             self._turn.restart_eager()
@@ -285,29 +291,29 @@ class TurnDetector:
         if state is SPEAKING:
             if before is not SPEAKING:
                 self._agent_takes_floor(out)
+                self._barge.agent_speaks(self._spell)
+                self._barge.sound_began(self._now)
+                self._words.forget()
             self._floor.await_sound(self._now)
-        elif state is THINKING:
-            self._settle_suspicion(out)
+            return
+        self._settle_suspicion(out)
+        if state is THINKING:
+            self._agent_takes_floor(out)
             self._floor.await_reply(self._now)
-            if self._turn.is_open:
-                self._agent_takes_floor(out)
-        else:
-            self._settle_suspicion(out)
-            if not self._turn.is_open:
-                if self._spell.active:
-                    self._open_turn(resumes=False)
-                    self._turn.voice_on(self._spell.onset_sample)
-                    self._floor.caller_acts()
-                else:
-                    self._await_somebody()
+        elif not self._turn.is_open:
+            if before is SPEAKING:
+                self._words.forget()
+            if self._spell.active:
+                self._open_turn(self._spell.onset_sample)
+                self._turn.voice_on(self._spell.onset_sample)
+            else:
+                self._floor.await_caller(self._now)
 
     def _agent_takes_floor(self, out: list[Event]) -> None:
-        """The agent speaks of its own accord: a turn left open is closed without an answer."""
-        self._barge.agent_started(self._now)
+        """The agent acts of its own accord: a turn left open is closed without an answer."""
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=self._now))
-        self._close_turn()
-        self._words.begin_turn()
+        self._turn.close()
 
     def _settle_suspicion(self, out: list[Event]) -> None:
         """The agent stopped by itself under a suspicion: who still talks has the floor."""
@@ -315,7 +321,7 @@ class TurnDetector:
             return
         if self._spell.active:
             self._barge.clear()
-            self._take_floor(out, resumes=False)
+            self._take_floor(out)
         else:
             self._dismiss("yielded", out)
 
@@ -326,7 +332,7 @@ class TurnDetector:
             case Verdict.SUSPECTED:
                 out.append(BargeInSuspected(at_sample=self._spell.onset_sample))
             case Verdict.CONFIRMED:
-                self._take_floor(out, resumes=False)
+                self._take_floor(out)
             case _:
                 self._dismiss(verdict.value, out)
 
@@ -334,14 +340,13 @@ class TurnDetector:
         self._barge.pending = False
         out.append(BargeInDismissed(at_sample=self._now, reason=reason))
 
-    def _take_floor(self, out: list[Event], *, resumes: bool) -> None:
+    def _take_floor(self, out: list[Event]) -> None:
         """The caller interrupts: a turn opens, as after any onset."""
         at_sample = self._spell.onset_sample if self._spell.active else self._now
         out.append(BargeInConfirmed(at_sample=at_sample))
         self._barge.clear()
         self._agent = LISTENING
-        self._open_turn(resumes=resumes, at_sample=at_sample)
-        self._floor.caller_acts()
+        self._open_turn(at_sample)
         if self._spell.active:
             self._turn.voice_on(self._spell.onset_sample)
         else:
@@ -349,16 +354,11 @@ class TurnDetector:
             self._judge_words()
             self._turn.voice_off(self._spell.end_sample)
 
-    def _open_turn(self, *, resumes: bool, at_sample: int | None = None) -> None:
-        self._turn.open(self._spell.onset_sample if at_sample is None else at_sample)
+    def _open_turn(self, at_sample: int) -> None:
+        self._turn.open(at_sample)
+        self._words.open_turn()
         self._keyed = 0
-        if resumes:
-            self._words.reopen()
-        else:
-            self._words.begin_turn()
-
-    def _close_turn(self) -> None:
-        self._turn.close()
+        self._floor.caller_acts()
 
     def _end_turn(self, out: list[Event]) -> None:
         turn, words = self._turn, self._words
@@ -370,7 +370,7 @@ class TurnDetector:
         elif turn.waits_for_words:
             reason = "no_words"
         out.append(TurnEnded(at_sample=turn.silent_from or self._now, reason=reason))
-        self._close_turn()
+        turn.close()
         words.end_turn()
         if not self._is_inferred:
             self._agent = THINKING
@@ -382,9 +382,6 @@ class TurnDetector:
             words.completeness(self._spell.end_sample),
             waits_for_words=words.is_streaming and not words.has_words,
         )
-
-    def _await_somebody(self) -> None:
-        self._floor.await_caller(self._now)
 
     def _run_timers(self, out: list[Event]) -> None:
         now, turn = self._now, self._turn
@@ -406,6 +403,7 @@ class TurnDetector:
         self._due = min(turn.eager_due, turn.commit_due, self._floor.due)
         if self._agent is SPEAKING and self._is_inferred:
             self._due = min(self._due, self._far_at + FAR_GAP_SAMPLES)
+        self._guard.relief_db = RELIEF_DB if self._spell.active or self._barge.pending else 0.0
         self._weighs = self._agent is not LISTENING and (self._spell.active or self._barge.pending)
         return out
 

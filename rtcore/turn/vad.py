@@ -38,6 +38,7 @@ class VoiceSpell:
     __slots__ = (
         "_bits",
         "_pause_samples",
+        "_pitch",
         "_start_frames",
         "_start_mask",
         "active",
@@ -51,7 +52,8 @@ class VoiceSpell:
         self.onset_sample = 0  # of the present or last spell
         self.end_sample = 0  # end of its last voiced frame
         self.voiced_frames = 0  # in it
-        self._bits = 0
+        self._bits = 0  # the last frames, newest lowest: voiced or not
+        self._pitch = 0  # the same: periodic or not
         self.configure(start_ms, stop_ms)
 
     def configure(self, start_ms: int, stop_ms: int) -> None:
@@ -59,8 +61,9 @@ class VoiceSpell:
         self._start_mask = (1 << (self._start_frames + 1)) - 1  # one frame may miss
         self._pause_samples = stop_ms * 8
 
-    def push(self, voiced: bool, now: int) -> Change | None:
-        """Take one frame that ended at ``now``."""
+    def push(self, voiced: bool, periodic: bool, now: int) -> Change | None:
+        """Take one frame that ended at ``now``; a spell starts only where there is pitch."""
+        self._pitch = (self._pitch << 1 | periodic) & 0xFF
         bits = self._bits = (self._bits << 1 | voiced) & 0xFF
         if self.active:
             if voiced:
@@ -73,7 +76,7 @@ class VoiceSpell:
             return None
         if voiced:
             recent = bits & self._start_mask
-            if recent.bit_count() >= self._start_frames:
+            if recent.bit_count() >= self._start_frames and recent & self._pitch:
                 self.active = True
                 self.voiced_frames = recent.bit_count()
                 self.onset_sample = now - recent.bit_length() * FRAME_SAMPLES
@@ -84,4 +87,4 @@ class VoiceSpell:
     def reset(self) -> None:
         """Forget the spell: what was heard so far does not count."""
         self.active = False
-        self._bits = 0
+        self._bits = self._pitch = 0

@@ -12,7 +12,6 @@ from rtcore.turn.completeness import (
 )
 from rtcore.turn.events import Transcript
 from rtcore.turn.language import language
-from rtcore.turn.vad import VoiceSpell
 
 __all__ = ["TurnWords"]
 
@@ -43,32 +42,31 @@ class TurnWords:
         self._end_of_turn: float | None = None
         self._answered = FREE
         self.expected = FREE
-        self.is_streaming = False  # words have come in this call while the caller was talking
+        self.is_streaming = False  # a recogniser has given words in this call
         self.voiced_frames = 0  # of this turn
 
-    def begin_turn(self) -> None:
-        """A new turn: words so far belong to what was before."""
+    def forget(self) -> None:
+        """The agent has the floor: words so far belong to what is over."""
         self._closed_segment = max(self._segments, default=self._closed_segment)
         self._segments.clear()
         self._end_of_turn = None
+        self._answered = FREE
+
+    def open_turn(self) -> None:
+        """A turn opens. Nobody else spoke since the last: it goes on, with what was asked."""
         self.voiced_frames = 0
+        if self.expected == FREE:
+            self.expected = self._answered
 
     def end_turn(self) -> None:
         """The turn is over: what was expected has been answered."""
         self._answered, self.expected = self.expected, FREE
 
-    def reopen(self) -> None:
-        """The caller goes on after all: the words stay, and so does what was asked."""
-        if self.expected == FREE:
-            self.expected = self._answered
-        self._end_of_turn = None
-
-    def add(self, transcript: Transcript, now: int, spell: VoiceSpell) -> bool:
+    def add(self, transcript: Transcript, now: int) -> bool:
         """Take a transcript; say whether the words of the turn changed."""
+        self.is_streaming = True
         if transcript.segment <= self._closed_segment:
             return False
-        if spell.active and not transcript.is_final:
-            self.is_streaming = True
         before = normal(self.text)
         self._segments[transcript.segment] = transcript.text
         self._end_of_turn = transcript.end_of_turn
@@ -86,13 +84,14 @@ class TurnWords:
     def has_words(self) -> bool:
         return bool(normal(self.text))
 
-    @property
-    def real_words(self) -> int:
-        return real_words(self.text, self._table)
+    def real_words(self, transcript: Transcript) -> int:
+        """How many of its words take the floor; none if they belong to what is over."""
+        if transcript.segment <= self._closed_segment:
+            return 0
+        return real_words(transcript.text, self._table)
 
-    @property
-    def is_backchannel(self) -> bool:
-        return is_backchannel(self.text, self._table)
+    def is_backchannel(self, transcript: Transcript) -> bool:
+        return is_backchannel(transcript.text, self._table)
 
     def completeness(self, voice_end_sample: int) -> float:
         """How complete they are, if they reach to where the voice ended; else unsure."""

@@ -53,7 +53,7 @@ LANGUAGE = Language(
         " doesn't didn't have has had haven't hasn't be been gonna wanna let's which who whose"
         " where's what's very really quite also just then not"
     ),
-    trailing=_words("like well that this on in for there or it's that's number is was maybe oh"),
+    trailing=_words("like well that this on in there it's that's maybe oh"),
     openers=(
         "my name is",
         "my number is",
