@@ -1,0 +1,70 @@
+"""A telephone network for tests: carrier, line, caller and providers that follow a script."""
+
+from rtcore.testing.caller import (
+    Action,
+    Stretch,
+    Utterance,
+    dtmf,
+    hang_up,
+    interrupt_after,
+    say,
+    wait,
+    wait_for_agent_quiet,
+)
+from rtcore.testing.carrier import FakeCarrier
+from rtcore.testing.clock import LineClock
+from rtcore.testing.faults import LineFaults
+from rtcore.testing.line import ALAW_8K, L16_8K, L16_16K, MULAW_8K, LineFormat
+from rtcore.testing.providers import (
+    ProviderFault,
+    ScriptedResponder,
+    ScriptedSynthesizer,
+    ScriptedTranscriber,
+)
+from rtcore.testing.report import BargeIn, CarrierEvent, CarrierReport, Counts, Gap, Turn
+from rtcore.testing.simulation import Resources, simulate
+from rtcore.testing.sockets import MemorySocket, memory_sockets
+from rtcore.testing.tape import Tape
+from rtcore.testing.voice import Spoken, heard_samples, speak
+from rtcore.testing.wav import WavTape, WavWriter, read_wav
+
+__all__ = [
+    "ALAW_8K",
+    "L16_8K",
+    "L16_16K",
+    "MULAW_8K",
+    "Action",
+    "BargeIn",
+    "CarrierEvent",
+    "CarrierReport",
+    "Counts",
+    "FakeCarrier",
+    "Gap",
+    "LineClock",
+    "LineFaults",
+    "LineFormat",
+    "MemorySocket",
+    "ProviderFault",
+    "Resources",
+    "ScriptedResponder",
+    "ScriptedSynthesizer",
+    "ScriptedTranscriber",
+    "Spoken",
+    "Stretch",
+    "Tape",
+    "Turn",
+    "Utterance",
+    "WavTape",
+    "WavWriter",
+    "dtmf",
+    "hang_up",
+    "heard_samples",
+    "interrupt_after",
+    "memory_sockets",
+    "read_wav",
+    "say",
+    "simulate",
+    "speak",
+    "wait",
+    "wait_for_agent_quiet",
+]

@@ -1,0 +1,243 @@
+"""Who is on the telephone: a script of what to say and when, as one frame after another."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import msgspec
+
+from rtcore.audio import FRAME_MS, RATE_HZ
+from rtcore.testing.ear import Ear
+from rtcore.testing.line import LineFormat
+
+__all__ = [
+    "Action",
+    "Caller",
+    "Stretch",
+    "Utterance",
+    "dtmf",
+    "hang_up",
+    "interrupt_after",
+    "say",
+    "wait",
+    "wait_for_agent_quiet",
+]
+
+WINDOW_SAMPLES = RATE_HZ // 100  # 10 ms: short beside a syllable, long beside a pitch period
+VOICED_MIN_RMS = 100.0  # int16; about -50 dBFS, under any telephone speech
+VOICED_BELOW_PEAK = 0.05  # -26 dB under the loudest window: noise between words is softer
+STRETCH_PAUSE_MS = 1000  # a longer pause parts what a caller says into two turns
+TALKED_OVER_MS = 1000  # an agent that goes on so long after us has not been interrupted by us
+WAIT_LIMIT_MS = 30_000  # no script waits for an agent longer than this by default
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Caller speech without a long pause, in samples at 8000 Hz: first voiced, past the last."""
+
+    start: int
+    end: int
+
+
+class Utterance:
+    """Something to say: int16 at 8000 Hz, its stretches found and its frames encoded once.
+
+    One utterance may be said by any number of callers.
+    """
+
+    def __init__(self, pcm: bytes) -> None:
+        self.pcm = pcm
+        self.stretches = tuple(_stretches(array("h", pcm)))
+        self._frames: dict[LineFormat, list[bytes]] = {}
+
+    def frames(self, line: LineFormat) -> list[bytes]:
+        """Its 20 ms frames as base64, the last one filled with silence."""
+        if line not in self._frames:
+            sound = line.encode(self.pcm)
+            size = line.frame_samples * line.sample_bytes
+            self._frames[line] = [
+                b64encode(
+                    sound[at : at + size]
+                    + line.silence((size - len(sound) + at) // line.sample_bytes)
+                )
+                for at in range(0, len(sound), size)
+            ]
+        return self._frames[line]
+
+
+class Say(msgspec.Struct, frozen=True):
+    utterance: Utterance
+
+
+class Wait(msgspec.Struct, frozen=True):
+    ms: float
+
+
+class WaitForAgentQuiet(msgspec.Struct, frozen=True):
+    ms: float
+    limit_ms: float
+
+
+class InterruptAfter(msgspec.Struct, frozen=True):
+    ms: float
+    utterance: Utterance
+    limit_ms: float
+
+
+class Dtmf(msgspec.Struct, frozen=True):
+    digits: str
+
+
+class HangUp(msgspec.Struct, frozen=True):
+    pass
+
+
+Action = Say | Wait | WaitForAgentQuiet | InterruptAfter | Dtmf | HangUp
+
+
+def say(speech: bytes | Utterance) -> Action:
+    """Speak, whatever the agent does; bytes are int16 at 8000 Hz."""
+    return Say(_utterance(speech))
+
+
+def wait(ms: float) -> Action:
+    """Keep silent for ``ms``."""
+    return Wait(ms)
+
+
+def wait_for_agent_quiet(ms: float, limit_ms: float = WAIT_LIMIT_MS) -> Action:
+    """Keep silent until the agent has spoken since we last did, and then been quiet for ``ms``.
+
+    Gives up after ``limit_ms``.
+    """
+    return WaitForAgentQuiet(ms, limit_ms)
+
+
+def interrupt_after(
+    ms: float, speech: bytes | Utterance, limit_ms: float = WAIT_LIMIT_MS
+) -> Action:
+    """Speak once the agent has been audible for ``ms``; not at all after ``limit_ms``."""
+    return InterruptAfter(ms, _utterance(speech), limit_ms)
+
+
+def dtmf(digits: str) -> Action:
+    """Press keys: one or more of ``0-9 * # A-D``."""
+    return Dtmf(digits)
+
+
+def hang_up() -> Action:
+    """End the call here; the end of a script does the same."""
+    return HangUp()
+
+
+class Caller:
+    """Performs a script: each :meth:`next_frame` is the 20 ms that were spoken just now.
+
+    Args:
+        press: called with the digits at the moment a key is pressed.
+    """
+
+    def __init__(
+        self, script: Sequence[Action], line: LineFormat, ear: Ear, press: Callable[[str], None]
+    ) -> None:
+        self.stretches: list[Stretch] = []
+        self.missed_interruptions = 0
+        self._line = line
+        self._ear = ear
+        self._press = press
+        self._silence = b64encode(line.silence(line.frame_samples))
+        self._frame_count = 0  # frames spoken, silent ones too
+        self._spoke_until = 0  # line sample after our last speech or key
+        self._frames = self._perform(script)
+
+    def next_frame(self) -> bytes | None:
+        """The next frame as base64; None when the caller has hung up."""
+        frame = next(self._frames, None)
+        self._frame_count += frame is not None
+        return frame
+
+    @property
+    def _now(self) -> int:
+        return self._frame_count * self._line.frame_samples
+
+    def _perform(self, script: Sequence[Action]) -> Iterator[bytes]:
+        for action in script:
+            match action:
+                case Say(utterance):
+                    yield from self._speak(utterance)
+                case Wait(ms):
+                    yield from self._keep_silent(ms, _never)
+                case WaitForAgentQuiet(ms, limit_ms):
+                    yield from self._keep_silent(limit_ms, partial(self._fell_quiet, ms))
+                case InterruptAfter(ms, utterance, limit_ms):
+                    yield from self._keep_silent(limit_ms, partial(self._is_speaking, ms))
+                    if self._is_speaking(ms):
+                        yield from self._speak(utterance)
+                    else:
+                        self.missed_interruptions += 1
+                case Dtmf(digits):
+                    self._press(digits)
+                    self._spoke_until = self._now
+                case HangUp():
+                    return
+
+    def _speak(self, utterance: Utterance) -> Iterator[bytes]:
+        at = self._frame_count * RATE_HZ * FRAME_MS // 1000
+        self.stretches.extend(
+            Stretch(start=at + part.start, end=at + part.end) for part in utterance.stretches
+        )
+        yield from utterance.frames(self._line)
+        self._spoke_until = self._now
+
+    def _keep_silent(self, limit_ms: float, is_enough: Callable[[], bool]) -> Iterator[bytes]:
+        for _ in range(math.ceil(limit_ms / FRAME_MS)):
+            if is_enough():
+                return
+            yield self._silence
+
+    def _fell_quiet(self, ms: float) -> bool:
+        if not self._ear.runs:
+            return False
+        run = self._ear.runs[-1]
+        is_new = run.start >= self._spoke_until or (
+            self._ms(run.end - self._spoke_until) >= TALKED_OVER_MS
+        )
+        return is_new and self._ms(self._now - run.end) >= ms
+
+    def _is_speaking(self, ms: float) -> bool:
+        if not self._ear.is_audible(self._now):
+            return False
+        started = max(self._ear.runs[-1].start, self._spoke_until)
+        return self._ms(self._now - started) >= ms
+
+    def _ms(self, samples: int) -> float:
+        return samples * 1000 / self._line.rate_hz
+
+
+def _never() -> bool:
+    return False
+
+
+def _utterance(speech: bytes | Utterance) -> Utterance:
+    return speech if isinstance(speech, Utterance) else Utterance(speech)
+
+
+def _stretches(pcm: array[int]) -> Iterator[Stretch]:
+    """Where there is voice: windows near the loudest, pauses up to a second bridged."""
+    levels = [
+        math.sqrt(sum(s * s for s in window) / len(window))
+        for at in range(0, len(pcm), WINDOW_SAMPLES)
+        if (window := pcm[at : at + WINDOW_SAMPLES])
+    ]
+    floor = max(VOICED_MIN_RMS, max(levels, default=0.0) * VOICED_BELOW_PEAK)
+    voiced = [number for number, level in enumerate(levels) if level >= floor]
+    pause = STRETCH_PAUSE_MS * RATE_HZ // 1000 // WINDOW_SAMPLES
+    first = 0
+    for at, number in enumerate(voiced):
+        if at + 1 == len(voiced) or voiced[at + 1] - number > pause:
+            end = min((number + 1) * WINDOW_SAMPLES, len(pcm))
+            yield Stretch(start=voiced[first] * WINDOW_SAMPLES, end=end)
+            first = at + 1
