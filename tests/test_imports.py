@@ -25,8 +25,9 @@ ALLOWED: dict[str, set[str] | None] = {
     "agent": {"errors", "ports", "ledger", "config", "agent", "turn"},
     "call": {
         "audio", "agent", "config", "errors", "journal", "ledger", "media", "metrics", "ports",
-        "protocol", "turn",
+        "protocol", "reply", "turn",
     },
+    "reply": {"agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports"},
     "providers": {"errors", "audio", "ports", "config", "providers"},
 }  # fmt: skip
 NO_IO = ("audio", "protocol", "turn", "ledger", "errors")

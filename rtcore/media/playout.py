@@ -167,7 +167,7 @@ class Playout:
             start = at - rewind * 2
             power = frame_power(self._buffer[start : start + FRAME_BYTES])
             if power < QUIET_POWER:
-                return rewind
+                return rewind - FRAME_SAMPLES
             if power < best_power:
                 best, best_power = rewind, power
         return best

@@ -54,7 +54,8 @@ class MediaClock:
             if self._held:
                 self._release_held(out)
             elif self._window_ms > WINDOW_MIN_MS:
-                self._window_ms -= 0.01  # 1 ms for every 2 s of order
+                # 1 ms for every 2 s of order
+                self._window_ms = max(WINDOW_MIN_MS, self._window_ms - 0.01)
             return self._passed(out, now_s)
         ahead = chunk - self._expected
         if ahead < 0 and -ahead <= RENUMBERED_AFTER:
