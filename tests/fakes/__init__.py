@@ -1,0 +1,1 @@
+"""Faithful servers of the services' protocols on loopback, with scripted delays and faults."""
