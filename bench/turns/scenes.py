@@ -97,7 +97,7 @@ def say_turn(line: Timeline, pcm: Samples, texts: list[str] | None = None) -> Sp
     spans = stretches([span.shifted(at) for span in speech_spans(pcm)])
     line.caller(pcm, at)
     if texts is None or len(texts) != len(spans):
-        texts = turn_texts(len(spans), line.rng)
+        texts = turn_texts(len(spans), line.rng, line.split)
     line.says(spans, texts)
     line.cursor = spans[-1].end
     line.wait(WATCHED_MS)
@@ -245,7 +245,7 @@ def call_scene(line: Timeline, library: Library, _: int) -> None:
             at = line.cursor - first
             line.caller(call.caller[first:tail_end], line.cursor)
             moved = [span.shifted(at) for span in spans]
-            line.says(moved, turn_texts(len(moved), line.rng))
+            line.says(moved, turn_texts(len(moved), line.rng, library.split))
             answered = moved[-1].end + ms(WATCHED_MS)
             room = call.caller[spans[-1].end + ms(150) : tail_end]
             if line.cursor < answered and len(room) > ms(100):
@@ -270,7 +270,9 @@ def live_scene(line: Timeline, library: Library, _: int) -> None:
         for span in heard.other:
             line.agent(call.other[span.start : span.end], start + span.start)
         labelled = [
-            (span, turn_texts(1, line.rng)[0]) for turn in heard.turns for span in stretches(turn)
+            (span, turn_texts(1, line.rng, library.split)[0])
+            for turn in heard.turns
+            for span in stretches(turn)
         ]
         labelled += [(span, BACKCHANNELS[0]) for span in heard.backchannels]
         labelled.sort()
@@ -303,7 +305,7 @@ def build(library: Library, seed: int, *, quick: bool = False) -> Iterator[Track
     for name, condition in CONDITIONS.items():
         key = zlib.crc32((condition.seeded_as or name).encode())
         rng = np.random.default_rng([seed, SPLITS.index(library.split), key])
-        line = Timeline(rng)
+        line = Timeline(library.split, rng)
         amount = max(4, condition.amount // QUICK) if quick else condition.amount
         condition.scene(line, library, amount)
         if not line.cursor or (name == "digits" and not library.digits):
@@ -311,4 +313,4 @@ def build(library: Library, seed: int, *, quick: bool = False) -> Iterator[Track
         noise = None
         if condition.line.noise_dbfs is not None and library.noises:
             noise = np.concatenate([at_level(clip.pcm, -30.0) for clip in library.noises])
-        yield line.finish(name, library.split, condition.line, noise)
+        yield line.finish(name, condition.line, noise)

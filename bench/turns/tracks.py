@@ -87,6 +87,7 @@ class Track:
 class Timeline:
     """A track in the making: parts are laid on it, then the line is put between."""
 
+    split: Split
     rng: Generator
     cursor: int = 0
     expected: Expectation = FREE
@@ -133,9 +134,7 @@ class Timeline:
         self.caller(pcm, at)
         self._events.append((Span(at, at + len(pcm)), kind))
 
-    def finish(
-        self, condition: str, split: Split, line: Line, noise: Samples | None = None
-    ) -> Track:
+    def finish(self, condition: str, line: Line, noise: Samples | None = None) -> Track:
         """Mix, add the line's share, pass it through µ-law; the labels stay as they are."""
         length = -(-(self.cursor + ms(500)) // FRAME_SAMPLES) * FRAME_SAMPLES
         heard = np.zeros(length)  # the agent, as it leaves the caller's earpiece
@@ -155,7 +154,7 @@ class Timeline:
         known = np.concatenate((heard[ahead:], np.zeros(ahead)))
         return Track(
             condition=condition,
-            split=split,
+            split=self.split,
             caller=through_mulaw(mixed),
             far=through_mulaw(known),
             speaking=tuple(span.shifted(-ahead) for span in audible),

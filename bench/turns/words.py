@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 from bench.turns.labels import Span, ms
+from bench.turns.sources import Split
 from rtcore.turn.events import Transcript, Word
 
 __all__ = ["BACKCHANNELS", "WORDS_LATE_SAMPLES", "Script", "digit_texts", "script_of", "turn_texts"]
@@ -20,26 +21,43 @@ __all__ = ["BACKCHANNELS", "WORDS_LATE_SAMPLES", "Script", "digit_texts", "scrip
 WORDS_LATE_SAMPLES = ms(250)
 WORD_SAMPLES = ms(320)  # about three words a second
 
-UNFINISHED = (
-    "i would like to", "and then i need a", "my appointment is on the", "so it is about my",
-    "what i wanted to ask is if", "well the reason is because", "it should be for the",
-    "and the other thing is that my", "i was going to say that the", "could you put it on my",
-)  # fmt: skip
-FINISHED = (
-    "Can you help me with that?", "Yes, that is right.", "I need a new battery for my car.",
-    "That is all, thank you.", "How much does it cost?", "Please book me in for Tuesday.",
-    "No, I do not have the number.", "What time do you close today?", "I would like two tickets.",
-)  # fmt: skip
+# other sentences for either side of the split: tables of words can be tuned too
+UNFINISHED: dict[Split, tuple[str, ...]] = {
+    "dev": (
+        "i would like to", "and then i need a", "my appointment is on the", "so it is about my",
+        "what i wanted to ask is if", "well the reason is because", "it should be for the",
+        "and the other thing is that my", "i was going to say that the", "could you put it on my",
+    ),
+    "heldout": (
+        "we were hoping to", "so the car makes a", "i think it started with the", "and if you",
+        "it happens whenever i", "she told me that we", "there is also an", "let me look for my",
+        "the last time was in", "my husband and",
+    ),
+}  # fmt: skip
+FINISHED: dict[Split, tuple[str, ...]] = {
+    "dev": (
+        "Can you help me with that?", "Yes, that is right.", "I need a new battery for my car.",
+        "That is all, thank you.", "How much does it cost?", "Please book me in for Tuesday.",
+        "No, I do not have the number.", "What time do you close today?",
+        "I would like two tickets.",
+    ),
+    "heldout": (
+        "When can I pick it up?", "The engine is making a strange noise.", "No, thank you.",
+        "Could you check that for me?", "Tomorrow morning would be perfect.", "Yes, please.",
+        "I already paid for it last week.", "Is there anything cheaper?", "My name is Anna Miller.",
+    ),
+}  # fmt: skip
 BACKCHANNELS = ("mhm", "uh-huh", "yeah", "okay", "right", "mm-hmm")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 Script = tuple[tuple[int, Transcript], ...]  # (sample at which it arrives, what arrives)
 
 
-def turn_texts(stretches: int, rng: Generator) -> list[str]:
+def turn_texts(stretches: int, rng: Generator, split: Split) -> list[str]:
     """A text for each stretch of a turn: unfinished clauses, then a finished sentence."""
-    order = [UNFINISHED[int(i)] for i in rng.integers(len(UNFINISHED), size=stretches - 1)]
-    return [*order, FINISHED[int(rng.integers(len(FINISHED)))]]
+    clauses, sentences = UNFINISHED[split], FINISHED[split]
+    order = [clauses[int(i)] for i in rng.integers(len(clauses), size=stretches - 1)]
+    return [*order, sentences[int(rng.integers(len(sentences)))]]
 
 
 def digit_texts(groups: Sequence[Sequence[int]]) -> list[str]:
