@@ -80,6 +80,7 @@ async def run_call(
     *,
     pacer: Pacer | None = None,
     journal: Journal | None = None,
+    on_start: Callable[[Call], None] | None = None,
 ) -> CallRecord:
     """Serve one call on ``socket`` until either side ends it; close the socket.
 
@@ -89,6 +90,8 @@ async def run_call(
         config: how the call is served; the defaults if None.
         pacer: shared by the calls of a process and run by its owner; None: one of its own.
         journal: where events are noted; None: a new one.
+        on_start: given the call once the carrier has said which it is; may refuse it by
+            raising ``RemoteProtocolError``.
 
     Raises:
         RemoteProtocolError: the carrier broke the protocol; the socket was closed saying so.
@@ -103,7 +106,7 @@ async def run_call(
                 pacer = Pacer()
                 nursery.start_soon(pacer.run)
             call = Call(socket, agent, config, pacer, journal or Journal())
-            await call.run()
+            await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
     except* RemoteProtocolError as group:
         exc = group.exceptions[0]
@@ -178,7 +181,7 @@ class Call:
 
     # --- life ---------------------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, on_start: Callable[[Call], None] | None = None) -> None:
         """Serve the call; returns when it is over. See :func:`run_call`."""
         self._started_s = trio.current_time()
         self.journal.start(self._started_s)
@@ -188,6 +191,8 @@ class Call:
             if waiting.cancelled_caught:
                 self.ended_by = self.ended_by or "no_start"
             if not self.ended_by:
+                if on_start is not None:
+                    on_start(self)
                 await self._converse()
         finally:
             self._ended_s = trio.current_time()

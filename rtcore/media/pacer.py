@@ -15,6 +15,8 @@ from rtcore.audio import FRAME_MS
 
 __all__ = ["Pacer", "Speaking", "Watched"]
 
+LAG_DECAY = 0.97  # a tick; half is forgotten after 23 ticks, 0.5 s
+
 
 class Speaking(Protocol):
     """A line with something to say."""
@@ -42,7 +44,7 @@ class Pacer:
         self.ticks = 0
         self.late_ticks = 0  # past their deadline by more than half a frame
         self.worst_lateness_s = 0.0
-        self.last_lateness_s = 0.0
+        self.lag_ms = 0.0  # the worst of the last second or so: a maximum that decays
 
     def watch(self, call: Watched) -> None:
         """Tick ``call`` until :meth:`unwatch`."""
@@ -77,7 +79,7 @@ class Pacer:
 
     def _account(self, lateness_s: float) -> None:
         self.ticks += 1
-        self.last_lateness_s = lateness_s
+        self.lag_ms = max(lateness_s * 1000, self.lag_ms * LAG_DECAY)
         if lateness_s > FRAME_MS / 2000:
             self.late_ticks += 1
         self.worst_lateness_s = max(self.worst_lateness_s, lateness_s)

@@ -1,0 +1,94 @@
+"""A node with scripted providers: what load generators are pointed at.
+
+``python -m bench.node --port P`` accepts any WebSocket path on 127.0.0.1, without a token. Its
+providers take exactly the times they are told (STT final after speech end, LLM first token,
+TTS first byte), so what a measured response holds beyond them is turn-taking and the node.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Annotated, Literal
+
+import msgspec
+import structlog
+import trio
+import typer
+
+from rtcore.agent.agent import Agent
+from rtcore.agent.definition import AgentDefinition
+from rtcore.config import CallConfig
+from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.node import Admission, Node, NodeConfig, open_listeners
+from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
+from rtcore.turn import TurnConfig
+
+HEARD = "What time do you open tomorrow?"  # reads as complete
+ANSWER = "I have looked that up for you and it is all in order now."
+
+
+def scripted_agent(stt_ms: float, llm_ms: float, tts_ms: float, reply_ms: float) -> Agent:
+    """An agent that understands ``HEARD`` and says ``ANSWER`` over ``reply_ms``, always."""
+    return Agent(
+        AgentDefinition(name="bench"),
+        transcriber=ScriptedTranscriber([HEARD], stt_ms),
+        responder=ScriptedResponder([ANSWER], llm_ms),
+        synthesizer=ScriptedSynthesizer(tts_ms, reply_ms / len(ANSWER.split())),
+    )
+
+
+def call_config(commit_ms: int | None) -> CallConfig:
+    """Turn-taking at its defaults; or every turn ended after ``commit_ms``, none speculated."""
+    if commit_ms is None:
+        return CallConfig()
+    turn = TurnConfig(
+        stop_ms=min(commit_ms, TurnConfig().stop_ms),
+        eager_ms=commit_ms,
+        complete_ms=commit_ms,
+        unsure_ms=commit_ms,
+        unfinished_ms=commit_ms,
+    )
+    return CallConfig(turn=turn, speculate=False)
+
+
+async def serve(agent: Agent, config: NodeConfig, port: int) -> None:
+    async def admit(request: UpgradeRequest) -> Admission | Rejection:
+        return Admission(agent=agent)
+
+    # what a start-up leaves behind is never garbage: keep the collector out of it
+    gc.collect()
+    gc.freeze()
+    node = Node(admit, config)
+    with trio.open_signal_receiver(2, 15) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.serve, open_listeners("127.0.0.1", port))
+            typer.echo(f"listening on ws://127.0.0.1:{port}/")
+            async for _ in signals:
+                nursery.cancel_scope.cancel(reason="signal")
+                break
+
+
+def main(
+    port: Annotated[int, typer.Option(min=1, max=65535)],
+    stt_ms: Annotated[float, typer.Option(min=0)] = 0,
+    llm_ms: Annotated[float, typer.Option(min=0)] = 0,
+    tts_ms: Annotated[float, typer.Option(min=0)] = 0,
+    reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
+    commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
+    socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
+) -> None:
+    """Serve calls with scripted providers on 127.0.0.1."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    config = NodeConfig(
+        socket=msgspec.convert(socket, Literal["fast", "portable"]),
+        call=call_config(commit_ms),
+        calls_max=10_000,
+        calls_per_source_max=10_000,
+        lag_max_ms=10_000,  # the load decides how many, not the door
+        one_stream_per_call=False,  # generators send the same call id again and again
+    )
+    trio.run(serve, scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms), config, port)
+
+
+if __name__ == "__main__":
+    typer.run(main)

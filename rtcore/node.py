@@ -1,0 +1,301 @@
+"""The node: who may come in, the nursery that holds the calls, and how it empties.
+
+It alone joins providers to calls. A call that fails is logged once and ended alone; the node
+and the other calls go on.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket as stdlib_socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import msgspec
+import structlog
+import trio
+from msgspec import Meta
+from structlog.contextvars import bound_contextvars
+
+from rtcore.agent.agent import Agent
+from rtcore.call import Call, CallRecord, run_call
+from rtcore.config import CallConfig
+from rtcore.errors import RemoteProtocolError
+from rtcore.media import fast, portable
+from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.media.limits import SocketLimits
+from rtcore.media.pacer import Pacer
+
+__all__ = ["Admission", "Node", "NodeConfig", "NodeStats", "open_listeners", "serve_calls"]
+
+log = structlog.get_logger()
+
+Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
+RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
+FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that may become a call: with whom, and how it is served."""
+
+    agent: Agent
+    call_id: str | None = None  # the only call the stream may be of; None: any
+
+
+class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a node serves its calls."""
+
+    socket: Literal["fast", "portable"] = "fast"
+    calls_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    calls_per_source_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000  # a carrier's edge is
+    # one source for all of its calls: lower it where callers connect by themselves
+    lag_max_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50  # past it the calls held would suffer
+    drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
+    one_stream_per_call: bool = True  # a second stream of a call takes its place
+    call: CallConfig = CallConfig()
+    limits: SocketLimits = SocketLimits()
+
+
+class NodeStats(msgspec.Struct, kw_only=True):
+    """Counts since the node started."""
+
+    calls: int = 0
+    refused_full: int = 0
+    refused_lag: int = 0
+    refused_source: int = 0
+    refused_request: int = 0  # wrong path, token, signature
+    protocol_errors: int = 0
+    replaced: int = 0
+    failed: int = 0  # calls that ended by a fault of ours
+
+
+class Node:
+    """Accepts media sockets and serves a call on each."""
+
+    def __init__(
+        self,
+        admit: Admit,
+        config: NodeConfig | None = None,
+        *,
+        on_record: Callable[[CallRecord], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            admit: judges each request to become a WebSocket: whose call it is, or why not.
+            on_record: given the record of each call as it ends; must not wait.
+        """
+        self.config = config or NodeConfig()
+        self.stats = NodeStats()
+        self.pacer = Pacer()
+        self._admit = admit
+        self._on_record = on_record
+        self._calls: dict[str, Call] = {}
+        self._sources: dict[str, int] = {}
+        self._draining = trio.Event()
+
+    @property
+    def calls(self) -> Mapping[str, Call]:
+        """The calls in progress, by call id."""
+        return self._calls
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
+
+    def drain(self) -> None:
+        """Take no more calls; :meth:`serve` returns when those held are over."""
+        self._draining.set()
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve until :meth:`drain`; closes ``listeners``.
+
+        After a drain the calls held have ``drain_s`` to end by themselves, then a farewell is
+        said, then they end. Cancelled: all calls end at once.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.pacer.run)
+            async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
+                accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
+                accepting.start_soon(accept, self._serve_stream, list(listeners))
+                task_status.started()
+                await self._draining.wait()
+                accepting.cancel_scope.cancel(reason="draining")
+                nursery.start_soon(self._hurry, calls)
+            nursery.cancel_scope.cancel(reason="drained")
+
+    async def _hurry(self, calls: trio.Nursery) -> None:
+        """See to it that a drain ends."""
+        log.info("draining", calls=len(self._calls), limit_s=self.config.drain_s)
+        await trio.sleep(self.config.drain_s)
+        for call in list(self._calls.values()):
+            call.say(call.agent.definition.farewell_line, ends_call=True)
+        await trio.sleep(FAREWELL_LIMIT_S)
+        calls.cancel_scope.cancel(reason="drain limit")
+
+    # --- one connection -----------------------------------------------------------------
+
+    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+        """One connection, from its first octet to its last."""
+        admission: Admission | None = None
+        source = ""
+
+        async def authorise(request: UpgradeRequest) -> Rejection | None:
+            nonlocal admission, source
+            source = request.remote
+            decided = self._no_room(source) or await self._admit(request)
+            if isinstance(decided, Rejection):
+                self.stats.refused_request += decided.status in (400, 401, 403, 404)
+                log.info("stream_refused", status=decided.status)
+                return decided
+            admission = decided
+            return None
+
+        filling = fast if self.config.socket == "fast" else portable
+        try:
+            async with trio.open_nursery() as nursery:
+                socket = await filling.accept(stream, authorise, self.config.limits, nursery)
+                if socket is not None:
+                    assert admission is not None
+                    with self._counted(source):
+                        await self._serve_call(socket, admission)
+                nursery.cancel_scope.cancel(reason="connection over")
+        except* RemoteProtocolError as group:
+            self.stats.protocol_errors += 1
+            log.warning("carrier_broke_protocol", error=str(_innermost(group)))
+        except* Exception:
+            self.stats.failed += 1
+            log.exception("call_failed")
+
+    def _no_room(self, source: str) -> Rejection | None:
+        """Refuse at the door what would make the calls inside suffer."""
+        again = (("Retry-After", RETRY_AFTER_S),)
+        if self.is_draining or sum(self._sources.values()) >= self.config.calls_max:
+            self.stats.refused_full += 1
+            return Rejection(status=503, body="no room for another call", headers=again)
+        if self.pacer.lag_ms > self.config.lag_max_ms:
+            self.stats.refused_lag += 1
+            return Rejection(status=503, body="too busy for another call", headers=again)
+        if self._sources.get(source, 0) >= self.config.calls_per_source_max:
+            self.stats.refused_source += 1
+            return Rejection(status=429, body="too many calls from this source", headers=again)
+        return None
+
+    @contextmanager
+    def _counted(self, source: str) -> Iterator[None]:
+        self._sources[source] = self._sources.get(source, 0) + 1
+        try:
+            yield
+        finally:
+            self._sources[source] -= 1
+            if not self._sources[source]:
+                del self._sources[source]
+
+    async def _serve_call(
+        self, socket: fast.FastSocket | portable.PortableSocket, admission: Admission
+    ) -> None:
+        served: Call | None = None
+
+        def started(call: Call) -> None:
+            nonlocal served
+            if admission.call_id not in (None, call.context.call_id):
+                raise RemoteProtocolError("the stream is of another call", close_code=1008)
+            if self.config.one_stream_per_call:
+                before = self._calls.get(call.context.call_id)
+                if before is not None:
+                    self.stats.replaced += 1
+                    before.end("replaced")
+            served = self._calls[self._key(call)] = call
+
+        self.stats.calls += 1
+        try:
+            record = await run_call(
+                socket, admission.agent, self.config.call, pacer=self.pacer, on_start=started
+            )
+        finally:
+            if served is not None and self._calls.get(self._key(served)) is served:
+                del self._calls[self._key(served)]
+        with bound_contextvars(call_id=record.call_id):
+            log.info(
+                "call_ended",
+                ended_by=record.ended_by,
+                duration_s=round(record.duration_s, 1),
+                turns=record.stats.turns,
+                barge_ins=record.stats.barge_ins,
+                lost_frames=record.stats.lost_frames,
+                underruns=record.stats.underruns,
+            )
+        if self._on_record is not None:
+            self._on_record(record)
+
+    def _key(self, call: Call) -> str:
+        if self.config.one_stream_per_call:
+            return call.context.call_id
+        return f"{call.context.call_id}/{call.stream_id}/{id(call)}"
+
+
+async def serve_calls(
+    agent: Agent,
+    config: NodeConfig | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_record: Callable[[CallRecord], None] | None = None,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve ``agent`` to every WebSocket that connects to ``host``:``port``, until cancelled.
+
+    For programs that do their own admission in front; ``task_status`` is given the port. A
+    public node is :class:`Node` with an ``admit`` that checks a token.
+    """
+
+    async def admit(request: UpgradeRequest) -> Admission | Rejection:
+        return Admission(agent=agent)
+
+    listeners = open_listeners(host, port)
+    node = Node(admit, config, on_record=on_record)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.serve, listeners)
+        task_status.started(listeners[0].socket.getsockname()[1])
+
+
+def open_listeners(
+    host: str, port: int, *, shares_port: bool = False, backlog: int = 1024
+) -> list[trio.SocketListener]:
+    """Listen on every address of ``host``; with ``shares_port`` several processes may.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    listeners: list[trio.SocketListener] = []
+    infos = stdlib_socket.getaddrinfo(
+        host, port, type=stdlib_socket.SOCK_STREAM, flags=stdlib_socket.AI_PASSIVE
+    )
+    for family, kind, protocol, _, address in infos:
+        sock = stdlib_socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEADDR, 1)
+            if shares_port:
+                sock.setsockopt(stdlib_socket.SOL_SOCKET, stdlib_socket.SO_REUSEPORT, 1)
+            if family == stdlib_socket.AF_INET6:
+                sock.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            for listener in listeners:
+                listener.socket.close()
+            raise
+        listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
+    return listeners
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc
