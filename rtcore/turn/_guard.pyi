@@ -6,6 +6,7 @@ AUDIBLE: Final = 1
 FAR: Final = 2
 PERIODIC: Final = 4
 TONE: Final = 8
+LIVELY: Final = 16
 
 class Guard:
     noise_margin_db: float
@@ -37,4 +38,6 @@ class Guard:
     def periodicity(self) -> float: ...
     @property
     def lag_samples(self) -> int: ...
+    @property
+    def steady_frames(self) -> int: ...
     def push(self, pcm: Buffer, far: Buffer | None = None) -> int: ...

@@ -14,9 +14,10 @@ from libc.string cimport memcpy, memmove
 cdef enum:
     FRAME = 160  # samples of 8 kHz
     HALF = 80  # the same frame at 4 kHz
-    SPAN = 240  # three frames at 4 kHz: 60 ms, three periods of the lowest pitch
+    SPAN = 160  # two frames at 4 kHz: 40 ms, so that an onset is judged at once
     LAG_MIN = 10  # 400 Hz
     LAG_MAX = 57  # 70 Hz
+    STEADY_FRAMES = 2  # a voice seldom keeps its pitch within 2 % for longer, a note does
     FAR_MAX = 100  # frames of far end that can be remembered: 2 s
     FLOOR_BLOCK = 10  # frames in a block of the noise minimum: 200 ms
     FLOOR_BLOCKS = 10  # blocks: the minimum is over 2 s, longer than speech goes without a gap
@@ -28,12 +29,16 @@ cdef double FLOOR_FIRST_DBFS = -60.0
 cdef double FAR_AUDIBLE_DBFS = -50.0
 cdef double LOSS_LOWEST_DB = 4.0
 cdef double LOSS_HIGHEST_DB = 40.0
+cdef double PERIODIC_ONSET = 0.5  # half of a window may still lie before the onset
+cdef double LIVELY_PERIODICITY = 0.65  # voiced speech: nine frames of ten
+cdef double STEADY_PERIODICITY = 0.9
 cdef double PEAK_FALL_DB = 0.02  # a frame: 1 dB a second
 
 AUDIBLE = 1
 FAR = 2
 PERIODIC = 4
 TONE = 8
+LIVELY = 16
 
 # ITU-T Q.23: four low and four high frequencies
 cdef double[8] DTMF_HZ = [697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0]
@@ -108,7 +113,7 @@ cdef class Guard:
     cdef public double relief_db  # by which the threshold is lowered while voice is on
     cdef readonly double level_dbfs, far_dbfs, floor_dbfs, threshold_dbfs, return_loss_db
     cdef readonly double voice_dbfs, periodicity
-    cdef readonly int lag_samples
+    cdef readonly int lag_samples, steady_frames
     cdef double[FAR_MAX] _far
     cdef double[FLOOR_BLOCKS] _blocks
     cdef double _smooth, _block_min
@@ -134,7 +139,7 @@ cdef class Guard:
         self.floor_dbfs = FLOOR_FIRST_DBFS
         self.return_loss_db = 10.0  # a loud handset; quieter lines are learnt within a second
         self.periodicity = 0.0
-        self.lag_samples = 0
+        self.lag_samples = self.steady_frames = 0
         for i in range(FAR_MAX):
             self._far[i] = SILENCE_DBFS
         for i in range(FLOOR_BLOCKS):
@@ -200,7 +205,9 @@ cdef class Guard:
                 flags |= TONE
             else:
                 self._find_pitch()
-                if self.periodicity > 0.6:
+                if self.periodicity > LIVELY_PERIODICITY and self.steady_frames < STEADY_FRAMES:
+                    flags |= LIVELY
+                if self.periodicity > PERIODIC_ONSET:
                     flags |= PERIODIC
                     if active == 0 and level > self.voice_dbfs:
                         self.voice_dbfs = level
@@ -241,14 +248,14 @@ cdef class Guard:
         self.return_loss_db = min(max(self.return_loss_db + step, LOSS_LOWEST_DB), LOSS_HIGHEST_DB)
 
     cdef void _find_pitch(self) noexcept nogil:
-        """Highest normalised autocorrelation of the last 60 ms at 4 kHz, lags of 70..400 Hz."""
+        """Highest normalised autocorrelation of the last 40 ms at 4 kHz, lags of 70..400 Hz."""
         cdef short[SPAN] x
         cdef int i, lag, loudest = 0, shift = 0, product, first, last
         cdef double best = 0.0, r
         cdef int best_lag = 0
         for i in range(SPAN):
             loudest = max(loudest, self._history[i] if self._history[i] >= 0 else -self._history[i])
-        while (loudest >> shift) > 3000:  # 183 products of 3000^2 fit 31 bits
+        while (loudest >> shift) > 4000:  # 103 products of 4000^2 fit 31 bits
             shift += 1
         for i in range(SPAN):
             x[i] = <short>(self._history[i] >> shift)
@@ -270,5 +277,9 @@ cdef class Guard:
             if lag < LAG_MAX:  # slide the earlier segment back by one
                 last += <int>x[LAG_MAX - lag - 1] * <int>x[LAG_MAX - lag - 1]
                 last -= <int>x[SPAN - lag - 1] * <int>x[SPAN - lag - 1]
+        if best > STEADY_PERIODICITY and best_lag == self.lag_samples:
+            self.steady_frames += 1
+        else:
+            self.steady_frames = 0
         self.periodicity = best
         self.lag_samples = best_lag

@@ -12,7 +12,7 @@ __all__ = ["BargeIn", "Verdict"]
 SAMPLES_PER_MS = 8
 FRAME_SAMPLES = 160
 VOICED_SHARE = 0.6  # of the frames since the onset: speech has short gaps, clicks long ones
-PERIODIC_SHARE = 0.4  # of the voiced frames: coughs and breath are noise
+LIVELY_SHARE = 0.35  # of the voiced frames: coughs have no pitch, tunes hold it
 RECENT_SAMPLES = 16_000  # words may come up to 2 s after the voice they belong to
 
 
@@ -31,8 +31,8 @@ class BargeIn:
         "_config",
         "_doubled_until",
         "_heard",
+        "_lively",
         "_muted",
-        "_periodic",
         "_since",
         "_voiced",
         "pending",
@@ -45,7 +45,7 @@ class BargeIn:
         self._heard = False  # there was voice since the agent began to speak
         self._since = 0
         self._doubled_until = 0
-        self._voiced = self._periodic = 0
+        self._voiced = self._lively = 0
 
     def configure(self, config: TurnConfig) -> None:
         self._config = config
@@ -63,13 +63,13 @@ class BargeIn:
         self._muted = False
         self._heard = True
         if not self.pending:
-            self._voiced = self._periodic = spell.voiced_frames - 1  # the frame itself follows
+            self._voiced = self._lively = spell.voiced_frames - 1  # the frame itself follows
 
     def clear(self) -> None:
         self.pending = self._muted = False
 
     def weigh(
-        self, now: int, spell: VoiceSpell, voiced: bool, periodic: bool, *, streaming: bool
+        self, now: int, spell: VoiceSpell, voiced: bool, lively: bool, *, streaming: bool
     ) -> Verdict | None:
         """One frame of evidence while we speak.
 
@@ -77,7 +77,7 @@ class BargeIn:
         """
         config = self._config
         self._voiced += voiced
-        self._periodic += voiced and periodic
+        self._lively += voiced and lively
         doubled = 2 if spell.onset_sample < self._doubled_until else 1
         if not self.pending:
             if self._muted or not spell.active or config.barge_in in ("words", "off"):
@@ -94,7 +94,7 @@ class BargeIn:
         if (
             elapsed >= confirm_ms * doubled * SAMPLES_PER_MS
             and self._voiced * FRAME_SAMPLES >= VOICED_SHARE * elapsed
-            and self._periodic >= PERIODIC_SHARE * self._voiced
+            and self._lively >= LIVELY_SHARE * self._voiced
         ):
             self.clear()
             return Verdict.CONFIRMED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtcore.audio import FRAME_SAMPLES
-from rtcore.turn._guard import AUDIBLE, FAR, PERIODIC, TONE, Guard
+from rtcore.turn._guard import AUDIBLE, FAR, LIVELY, PERIODIC, TONE, Guard
 from rtcore.turn.barge_in import BargeIn, Verdict
 from rtcore.turn.completeness import FREE, Expectation
 from rtcore.turn.config import TurnConfig
@@ -37,6 +37,7 @@ SAMPLES_PER_MS = 8
 FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
 TONE_TAIL_SAMPLES = 960  # 120 ms: the in-band rest of a key whose event has come
 RELIEF_DB = 3.0  # what has begun as voice may go on a little softer
+STIRRING_SAMPLES = 800  # a commit waits so long for what may be the caller going on
 VOICE_BITS = AUDIBLE | TONE
 
 LISTENING, THINKING, SPEAKING = AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING
@@ -125,7 +126,7 @@ class TurnDetector:
                     self._now,
                     spell,
                     voiced,
-                    bool(flags & PERIODIC),
+                    bool(flags & LIVELY),
                     streaming=self._words.is_streaming,
                 )
                 self._act(verdict, out)
@@ -293,7 +294,8 @@ class TurnDetector:
                 self._agent_takes_floor(out)
                 self._barge.agent_speaks(self._spell)
                 self._barge.sound_began(self._now)
-                self._words.forget()
+                if not self._spell.active:  # else the caller is in the midst of saying them
+                    self._words.forget()
             self._floor.await_sound(self._now)
             return
         self._settle_suspicion(out)
@@ -313,7 +315,7 @@ class TurnDetector:
         """The agent acts of its own accord: a turn left open is closed without an answer."""
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=self._now))
-        self._turn.close()
+        self._turn.agent_speaks()
 
     def _settle_suspicion(self, out: list[Event]) -> None:
         """The agent stopped by itself under a suspicion: who still talks has the floor."""
@@ -388,7 +390,8 @@ class TurnDetector:
         if now >= turn.eager_due and turn.eager_due < turn.commit_due:
             turn.mark_eager()
             out.append(TurnEager(at_sample=turn.silent_from))
-        if now >= turn.commit_due:
+        late = now - turn.commit_due
+        if late >= STIRRING_SAMPLES or (late >= 0 and not self._spell.is_stirring):
             self._end_turn(out)
         if self._agent is SPEAKING and self._far_at + FAR_GAP_SAMPLES > now:
             self._floor.await_sound(self._far_at)

@@ -12,48 +12,44 @@ SURE = 0.1  # this near to 0 or 1 the words are as clear as they get
 EAGER_LEAD_MS = 600  # what a model and the first sound take: no use in beginning earlier
 
 
-def commit_delay_ms(config: TurnConfig, completeness: float, patience: float = 1.0) -> float:
+def commit_delay_ms(config: TurnConfig, completeness: float, habit_ms: float = 0.0) -> float:
     """The silence a turn must end with: straight lines between the three numbers, no cliff.
 
-    ``patience`` (about 1) stretches what goes beyond ``complete_ms``: the caller's own habit.
+    ``habit_ms``, the caller's own long pause, stretches what goes beyond ``complete_ms``, up
+    to ``unsure_max_ms`` where nothing is known of the words.
     """
     share = min(max((completeness - SURE) / (1.0 - 2.0 * SURE), 0.0), 1.0)
     if share >= 0.5:
         delay = config.unsure_ms + (config.complete_ms - config.unsure_ms) * (share - 0.5) * 2.0
     else:
         delay = config.unfinished_ms + (config.unsure_ms - config.unfinished_ms) * share * 2.0
-    return config.complete_ms + (delay - config.complete_ms) * patience
+    unsure_ms = min(max(habit_ms, config.unsure_ms), max(config.unsure_max_ms, config.unsure_ms))
+    if unsure_ms == config.unsure_ms:
+        return delay
+    stretch = (unsure_ms - config.complete_ms) / (config.unsure_ms - config.complete_ms)
+    return config.complete_ms + (delay - config.complete_ms) * stretch
 
 
 class PauseHabit:
     """How long this caller pauses inside a turn, so that who thinks slowly is given time.
 
-    Follows the 90th percentile of the pauses seen (a step up at each longer one, a small one
-    down at each shorter): ``patience`` is 1 until five were seen, then that over the usual.
+    ``long_ms`` follows the 90th percentile of the pauses seen, false cut-offs among them: a step
+    up at each longer one, a ninth of it down at each shorter.
     """
 
-    __slots__ = ("_high_ms", "_seen")
+    __slots__ = ("long_ms",)
 
-    USUAL_MS = 700.0  # 90th percentile of the pauses on the two calls
+    FIRST_MS = 700.0  # 90th percentile of the pauses on the two calls
+    STEP_MS = 45.0
     LONGEST_MS = 2500  # more is not a pause but another turn
 
     def __init__(self) -> None:
-        self._high_ms = self.USUAL_MS
-        self._seen = 0
+        self.long_ms = self.FIRST_MS
 
     def add(self, pause_ms: float) -> None:
         """A pause after which the same turn went on."""
-        if pause_ms > self.LONGEST_MS:
-            return
-        self._seen += 1
-        step = 90.0 if pause_ms > self._high_ms else -10.0
-        self._high_ms = min(max(self._high_ms + step, 400.0), 1100.0)
-
-    @property
-    def patience(self) -> float:
-        if self._seen < 5:
-            return 1.0
-        return min(max(self._high_ms / self.USUAL_MS, 0.9), 1.3)
+        if pause_ms <= self.LONGEST_MS:
+            self.long_ms += self.STEP_MS if pause_ms > self.long_ms else -self.STEP_MS / 9.0
 
 
 class Endpointer:
@@ -79,6 +75,7 @@ class Endpointer:
         self._config = config
         self.habit = PauseHabit()
         self.completeness = 0.5
+        self.silent_from = 0
         self.close()
 
     def configure(self, config: TurnConfig) -> None:
@@ -92,8 +89,13 @@ class Endpointer:
 
     def close(self) -> None:
         self.is_open = self.is_eager = self.waits_for_words = self._speaking = False
-        self.opened_at = self.silent_from = self._eagers = 0
+        self.opened_at = self._eagers = 0
         self._dtmf_due = self.eager_due = self.commit_due = NEVER
+
+    def agent_speaks(self) -> None:
+        """The agent takes the floor: the caller's silence is no pause any more."""
+        self.close()
+        self.silent_from = 0
 
     def voice_on(self, onset_sample: int) -> None:
         """The caller speaks: nothing is due. Learns the pause, if there was one."""
@@ -146,7 +148,7 @@ class Endpointer:
             self.commit_due = self._dtmf_due
             return
         config = self._config
-        delay_ms = commit_delay_ms(config, self.completeness, self.habit.patience)
+        delay_ms = commit_delay_ms(config, self.completeness, self.habit.long_ms)
         if self.waits_for_words:
             delay_ms = max(delay_ms, config.unfinished_ms)
         self.commit_due = self.silent_from + round(delay_ms) * SAMPLES_PER_MS

@@ -84,6 +84,11 @@ class VoiceSpell:
                 return Change.STARTED
         return None
 
+    @property
+    def is_stirring(self) -> bool:
+        """Whether a spell may be about to start: one of the last two frames was voiced."""
+        return not self.active and self._bits & 0b11 != 0
+
     def reset(self) -> None:
         """Forget the spell: what was heard so far does not count."""
         self.active = False

@@ -27,6 +27,7 @@ class TurnWords:
         "_closed_segment",
         "_covered_until",
         "_end_of_turn",
+        "_final",
         "_segments",
         "_table",
         "expected",
@@ -37,6 +38,7 @@ class TurnWords:
     def __init__(self, language_tag: str) -> None:
         self._table = language(language_tag)
         self._segments: dict[int, str] = {}
+        self._final = -1  # the newest segment whose words will not change
         self._closed_segment = -1  # up to here they belong to turns that are over
         self._covered_until = 0
         self._end_of_turn: float | None = None
@@ -46,9 +48,9 @@ class TurnWords:
         self.voiced_frames = 0  # of this turn
 
     def forget(self) -> None:
-        """The agent has the floor: words so far belong to what is over."""
-        self._closed_segment = max(self._segments, default=self._closed_segment)
-        self._segments.clear()
+        """The agent has the floor: what is final by now belongs to what is over."""
+        self._closed_segment = max(self._final, self._closed_segment)
+        self._segments = {k: v for k, v in self._segments.items() if k > self._closed_segment}
         self._end_of_turn = None
         self._answered = FREE
 
@@ -69,6 +71,8 @@ class TurnWords:
             return False
         before = normal(self.text)
         self._segments[transcript.segment] = transcript.text
+        if transcript.is_final:
+            self._final = max(self._final, transcript.segment)
         self._end_of_turn = transcript.end_of_turn
         if transcript.words:
             self._covered_until = transcript.words[-1].end_sample
