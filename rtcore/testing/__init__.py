@@ -11,7 +11,7 @@ from rtcore.testing.caller import (
     wait,
     wait_for_agent_quiet,
 )
-from rtcore.testing.carrier import FakeCarrier
+from rtcore.testing.carrier import CALL_LIMIT_S, FakeCarrier
 from rtcore.testing.clock import LineClock
 from rtcore.testing.faults import LineFaults
 from rtcore.testing.line import ALAW_8K, L16_8K, L16_16K, MULAW_8K, LineFormat
@@ -24,12 +24,14 @@ from rtcore.testing.providers import (
 from rtcore.testing.report import BargeIn, CarrierEvent, CarrierReport, Counts, Gap, Turn
 from rtcore.testing.simulation import Resources, simulate
 from rtcore.testing.sockets import MemorySocket, memory_sockets
+from rtcore.testing.summary import Summary, summarise
 from rtcore.testing.tape import Tape
 from rtcore.testing.voice import Spoken, heard_samples, speak
 from rtcore.testing.wav import WavTape, WavWriter, read_wav
 
 __all__ = [
     "ALAW_8K",
+    "CALL_LIMIT_S",
     "L16_8K",
     "L16_16K",
     "MULAW_8K",
@@ -51,6 +53,7 @@ __all__ = [
     "ScriptedTranscriber",
     "Spoken",
     "Stretch",
+    "Summary",
     "Tape",
     "Turn",
     "Utterance",
@@ -65,6 +68,7 @@ __all__ = [
     "say",
     "simulate",
     "speak",
+    "summarise",
     "wait",
     "wait_for_agent_quiet",
 ]

@@ -79,6 +79,7 @@ class Wait(msgspec.Struct, frozen=True):
 class WaitForAgentQuiet(msgspec.Struct, frozen=True):
     ms: float
     limit_ms: float
+    begin_limit_ms: float
 
 
 class InterruptAfter(msgspec.Struct, frozen=True):
@@ -108,12 +109,15 @@ def wait(ms: float) -> Action:
     return Wait(ms)
 
 
-def wait_for_agent_quiet(ms: float, limit_ms: float = WAIT_LIMIT_MS) -> Action:
+def wait_for_agent_quiet(
+    ms: float, limit_ms: float = WAIT_LIMIT_MS, begin_limit_ms: float | None = None
+) -> Action:
     """Keep silent until the agent has spoken since we last did, and then been quiet for ``ms``.
 
-    Gives up after ``limit_ms``.
+    Gives up if it has not begun after ``begin_limit_ms`` (by default ``limit_ms``), or goes on for
+    ``limit_ms`` then.
     """
-    return WaitForAgentQuiet(ms, limit_ms)
+    return WaitForAgentQuiet(ms, limit_ms, limit_ms if begin_limit_ms is None else begin_limit_ms)
 
 
 def interrupt_after(
@@ -170,8 +174,10 @@ class Caller:
                     yield from self._speak(utterance)
                 case Wait(ms):
                     yield from self._keep_silent(ms, _never)
-                case WaitForAgentQuiet(ms, limit_ms):
-                    yield from self._keep_silent(limit_ms, partial(self._fell_quiet, ms))
+                case WaitForAgentQuiet(ms, limit_ms, begin_limit_ms):
+                    yield from self._keep_silent(begin_limit_ms, self._has_begun)
+                    if self._has_begun():
+                        yield from self._keep_silent(limit_ms, partial(self._fell_quiet, ms))
                 case InterruptAfter(ms, utterance, limit_ms):
                     yield from self._keep_silent(limit_ms, partial(self._is_speaking, ms))
                     if self._is_speaking(ms):
@@ -198,14 +204,18 @@ class Caller:
                 return
             yield self._silence
 
-    def _fell_quiet(self, ms: float) -> bool:
+    def _has_begun(self) -> bool:
+        """Whether the agent has spoken since we did; the tail of what we talked over is not it."""
         if not self._ear.runs:
             return False
         run = self._ear.runs[-1]
-        is_new = run.start >= self._spoke_until or (
-            self._ms(run.end - self._spoke_until) >= TALKED_OVER_MS
+        return (
+            run.start >= self._spoke_until
+            or self._ms(run.end - self._spoke_until) >= TALKED_OVER_MS
         )
-        return is_new and self._ms(self._now - run.end) >= ms
+
+    def _fell_quiet(self, ms: float) -> bool:
+        return self._ms(self._now - self._ear.runs[-1].end) >= ms
 
     def _is_speaking(self, ms: float) -> bool:
         if not self._ear.is_audible(self._now):

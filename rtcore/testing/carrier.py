@@ -24,9 +24,9 @@ from rtcore.testing.line import MULAW_8K, LineFormat
 from rtcore.testing.report import CarrierEvent, CarrierReport, Counts, EndedBy, report_on
 from rtcore.testing.tape import Tape
 
-__all__ = ["Dial", "FakeCarrier"]
+__all__ = ["CALL_LIMIT_S", "Dial", "FakeCarrier"]
 
-CALL_LIMIT_S = 3600.0
+CALL_LIMIT_S = 3600.0  # no fake call outlives its test by more than that
 CLOSE_LIMIT_S = 2.0
 REDIAL_LIMIT_S = 5.0
 EVENTS_MAX = 10_000  # kept
