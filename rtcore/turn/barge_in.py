@@ -30,6 +30,7 @@ class BargeIn:
     __slots__ = (
         "_config",
         "_doubled_until",
+        "_from",
         "_heard",
         "_lively",
         "_muted",
@@ -43,17 +44,21 @@ class BargeIn:
         self.pending = False
         self._muted = False  # this spell was dismissed: only words can revive it
         self._heard = False  # there was voice since the agent began to speak
-        self._since = 0
+        self._from = 0  # where the evidence begins
+        self._since = 0  # when it was suspected
         self._doubled_until = 0
         self._voiced = self._lively = 0
 
     def configure(self, config: TurnConfig) -> None:
         self._config = config
 
-    def agent_speaks(self, spell: VoiceSpell) -> None:
+    def agent_speaks(self, now: int, spell: VoiceSpell) -> None:
         """The agent takes the floor: only voice from here on counts against it."""
         self.clear()
+        self.sound_began(now)
         self._heard = spell.active
+        self._from = now
+        self._voiced = self._lively = 0
 
     def sound_began(self, now: int) -> None:
         """Our speech has just become audible: its echo is not yet known."""
@@ -63,6 +68,7 @@ class BargeIn:
         self._muted = False
         self._heard = True
         if not self.pending:
+            self._from = spell.onset_sample
             self._voiced = self._lively = spell.voiced_frames - 1  # the frame itself follows
 
     def clear(self) -> None:
@@ -87,7 +93,7 @@ class BargeIn:
             return None
         if now - spell.end_sample >= config.blip_quiet_ms * SAMPLES_PER_MS:
             return self._dismiss(Verdict.BLIP)
-        elapsed = now - spell.onset_sample
+        elapsed = now - self._from
         confirm_ms = config.confirm_ms
         if streaming and config.barge_in == "mixed":
             confirm_ms = config.confirm_streaming_ms

@@ -80,6 +80,21 @@ class TurnDetector:
         """Samples of the caller's audio pushed so far: what every position refers to."""
         return self._now
 
+    @property
+    def agent_state(self) -> AgentState:
+        """What the agent does, as told or inferred; ``TurnEnded`` makes it think."""
+        return self._agent
+
+    @property
+    def is_turn_open(self) -> bool:
+        """Whether the caller has the floor; never while the agent speaks or thinks."""
+        return self._turn.is_open
+
+    @property
+    def due_sample(self) -> int | None:
+        """When something will be decided if nothing more is heard; None: the agent's move."""
+        return None if self._due == NEVER else self._due
+
     # --- audio ------------------------------------------------------------------------------
 
     def push(self, pcm: Buffer, far: Buffer | None = None) -> list[Event]:
@@ -135,7 +150,7 @@ class TurnDetector:
             and spell.active
             and spell.voiced_frames * 20 >= self._config.thinking_ms
         ):
-            self._take_floor(out)
+            self._take_floor(spell.onset_sample, out)
         if change is Change.STOPPED:
             out.append(SpeechStopped(at_sample=spell.end_sample))
             self._voice_off(out)
@@ -148,7 +163,7 @@ class TurnDetector:
             return
         self._floor.caller_acts()
         if not self._turn.is_open:
-            self._open_turn(self._spell.onset_sample if self._spell.active else self._now)
+            self._open_turn(self._spell.onset_sample)
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=self._spell.onset_sample))
         self._turn.voice_on(self._spell.onset_sample)
@@ -225,9 +240,9 @@ class TurnDetector:
         now = self._now
         self._deaf_until = max(self._deaf_until, now + TONE_TAIL_SAMPLES)
         if self._agent is not LISTENING:
-            self._take_floor(out)
+            self._take_floor(now, out)
         elif not self._turn.is_open:
-            self._open_turn(self._spell.onset_sample if self._spell.active else self._now)
+            self._open_turn(now)
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=now))
             self._turn.restart_eager()
@@ -235,7 +250,8 @@ class TurnDetector:
         self._keyed += len(digits)
         wanted = self._words.expected.count if self._words.expected.kind == "digits" else None
         is_whole = "#" in digits or (wanted is not None and self._keyed >= wanted)
-        self._turn.keys(now if is_whole else now + self._config.dtmf_flush_ms * SAMPLES_PER_MS)
+        wait_ms = 0 if is_whole else self._config.dtmf_flush_ms
+        self._turn.keys(now, wait_ms * SAMPLES_PER_MS)
         self._run_timers(out)
         return self._settle(out)
 
@@ -291,16 +307,20 @@ class TurnDetector:
         before, self._agent = self._agent, state
         if state is SPEAKING:
             if before is not SPEAKING:
-                self._agent_takes_floor(out)
-                self._barge.agent_speaks(self._spell)
-                self._barge.sound_began(self._now)
+                self._withdraw_turn(out)
+                self._turn.agent_speaks()
+                self._barge.agent_speaks(self._now, self._spell)
                 if not self._spell.active:  # else the caller is in the midst of saying them
                     self._words.forget()
-            self._floor.await_sound(self._now)
+            if self._far_at >= 0:
+                self._floor.await_sound(self._now)
+            else:  # we are not told what is played, so silence proves nothing
+                self._floor.rest()
             return
-        self._settle_suspicion(out)
+        if self._barge.pending:
+            self._agent_stopped(state, out)
         if state is THINKING:
-            self._agent_takes_floor(out)
+            self._withdraw_turn(out)
             self._floor.await_reply(self._now)
         elif not self._turn.is_open:
             if before is SPEAKING:
@@ -311,19 +331,16 @@ class TurnDetector:
             else:
                 self._floor.await_caller(self._now)
 
-    def _agent_takes_floor(self, out: list[Event]) -> None:
+    def _withdraw_turn(self, out: list[Event]) -> None:
         """The agent acts of its own accord: a turn left open is closed without an answer."""
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=self._now))
-        self._turn.agent_speaks()
+        self._turn.close()
 
-    def _settle_suspicion(self, out: list[Event]) -> None:
-        """The agent stopped by itself under a suspicion: who still talks has the floor."""
-        if not self._barge.pending:
-            return
-        if self._spell.active:
-            self._barge.clear()
-            self._take_floor(out)
+    def _agent_stopped(self, state: AgentState, out: list[Event]) -> None:
+        """It stopped by itself under a suspicion: who still talks has the floor."""
+        if state is LISTENING and self._spell.active:
+            self._take_floor(self._spell.onset_sample, out)
         else:
             self._dismiss("yielded", out)
 
@@ -334,7 +351,7 @@ class TurnDetector:
             case Verdict.SUSPECTED:
                 out.append(BargeInSuspected(at_sample=self._spell.onset_sample))
             case Verdict.CONFIRMED:
-                self._take_floor(out)
+                self._take_floor(self._spell.onset_sample, out)
             case _:
                 self._dismiss(verdict.value, out)
 
@@ -342,9 +359,8 @@ class TurnDetector:
         self._barge.pending = False
         out.append(BargeInDismissed(at_sample=self._now, reason=reason))
 
-    def _take_floor(self, out: list[Event]) -> None:
+    def _take_floor(self, at_sample: int, out: list[Event]) -> None:
         """The caller interrupts: a turn opens, as after any onset."""
-        at_sample = self._spell.onset_sample if self._spell.active else self._now
         out.append(BargeInConfirmed(at_sample=at_sample))
         self._barge.clear()
         self._agent = LISTENING
@@ -393,10 +409,11 @@ class TurnDetector:
         late = now - turn.commit_due
         if late >= STIRRING_SAMPLES or (late >= 0 and not self._spell.is_stirring):
             self._end_turn(out)
-        if self._agent is SPEAKING and self._far_at + FAR_GAP_SAMPLES > now:
-            self._floor.await_sound(self._far_at)
-        elif self._agent is SPEAKING and self._is_inferred:
-            self._agent_becomes(LISTENING, out)
+        if self._agent is SPEAKING:
+            if self._far_at + FAR_GAP_SAMPLES > now:
+                self._floor.await_sound(self._far_at)
+            elif self._is_inferred:
+                self._agent_becomes(LISTENING, out)
         if now >= self._floor.due:
             out.append(self._floor.fire(now))
 

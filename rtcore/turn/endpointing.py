@@ -9,7 +9,7 @@ __all__ = ["NEVER", "Endpointer", "PauseHabit", "commit_delay_ms"]
 NEVER = 1 << 62  # a due sample that does not come
 SAMPLES_PER_MS = 8
 SURE = 0.1  # this near to 0 or 1 the words are as clear as they get
-EAGER_LEAD_MS = 600  # what a model and the first sound take: no use in beginning earlier
+EAGER_LEAD_MS = 640  # a model and its first sound take 600: no use in beginning earlier
 
 
 def commit_delay_ms(config: TurnConfig, completeness: float, habit_ms: float = 0.0) -> float:
@@ -24,7 +24,7 @@ def commit_delay_ms(config: TurnConfig, completeness: float, habit_ms: float = 0
     else:
         delay = config.unfinished_ms + (config.unsure_ms - config.unfinished_ms) * share * 2.0
     unsure_ms = min(max(habit_ms, config.unsure_ms), max(config.unsure_max_ms, config.unsure_ms))
-    if unsure_ms == config.unsure_ms:
+    if unsure_ms == config.unsure_ms or config.unsure_ms == config.complete_ms:
         return delay
     stretch = (unsure_ms - config.complete_ms) / (config.unsure_ms - config.complete_ms)
     return config.complete_ms + (delay - config.complete_ms) * stretch
@@ -37,19 +37,27 @@ class PauseHabit:
     up at each longer one, a ninth of it down at each shorter.
     """
 
-    __slots__ = ("long_ms",)
+    __slots__ = ("_high_ms", "_seen")
 
     FIRST_MS = 700.0  # 90th percentile of the pauses on the two calls
+    ENOUGH = 3  # pauses before it says anything
     STEP_MS = 45.0
     LONGEST_MS = 2500  # more is not a pause but another turn
 
     def __init__(self) -> None:
-        self.long_ms = self.FIRST_MS
+        self._high_ms = self.FIRST_MS
+        self._seen = 0
 
     def add(self, pause_ms: float) -> None:
         """A pause after which the same turn went on."""
         if pause_ms <= self.LONGEST_MS:
-            self.long_ms += self.STEP_MS if pause_ms > self.long_ms else -self.STEP_MS / 9.0
+            self._seen += 1
+            self._high_ms += self.STEP_MS if pause_ms > self._high_ms else -self.STEP_MS / 9.0
+
+    @property
+    def long_ms(self) -> float:
+        """The caller's long pause; 0 while too few were heard."""
+        return self._high_ms if self._seen >= self.ENOUGH else 0.0
 
 
 class Endpointer:
@@ -118,9 +126,11 @@ class Endpointer:
         self.waits_for_words = waits_for_words
         self._schedule()
 
-    def keys(self, due: int) -> None:
-        """Keys were pressed: the turn ends at ``due`` unless more is heard."""
-        self._dtmf_due = due
+    def keys(self, now: int, wait_samples: int) -> None:
+        """Keys were pressed: the turn ends after ``wait_samples`` unless more is heard."""
+        self._dtmf_due = now + wait_samples
+        self._speaking = False
+        self.silent_from = now
         self._schedule()
 
     @property
