@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fault:
     """How one request or session goes; positions count the service's own messages."""
 
@@ -22,6 +22,10 @@ class Fault:
     malformed_after: int | None = None
     unknown_messages: bool = False  # between all others
     close_code: int | None = None  # WebSocket: close with it instead of dropping
+
+    def __repr__(self) -> str:
+        told = ((each, getattr(self, each.name)) for each in fields(self))
+        return "-".join(f"{each.name}={value}" for each, value in told if value != each.default)
 
 
 GOOD = Fault()

@@ -24,6 +24,8 @@ from rtcore.ports import (
     UtteranceEnd,
 )
 from rtcore.providers._settings import Deadlines
+from rtcore.providers._tasks import run_beside
+from tests.fakes import _ears as ears
 
 KEY = "sk-test-0123456789"
 CONTEXT = CallContext(call_id="call-1", language="en", phrases=("Plivo",))
@@ -100,19 +102,29 @@ async def heard(
                 await trio.sleep(gap_s)
 
     with rx:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(tell)
-            await transcriber.transcribe(CONTEXT, rx, found.append)
-            nursery.cancel_scope.cancel()
+        await run_beside(lambda: transcriber.transcribe(CONTEXT, rx, found.append), tell)
     return found
 
 
-def speech(start_sample: int, chunks: int) -> list[CallerAudio]:
-    """``chunks`` of 80 ms that a fake takes for speech (any non-zero audio)."""
-    pcm = b"\x10\x20" * CHUNK_SAMPLES
+def said(text: str, start_sample: int = 0) -> list[CallerAudio]:
+    """``text`` in the language of the fakes, in chunks of 80 ms."""
+    pcm = ears.pcm_of(text)
+    step = CHUNK_SAMPLES * 2
     return [
-        CallerAudio(pcm=pcm, start_sample=start_sample + n * CHUNK_SAMPLES) for n in range(chunks)
+        CallerAudio(pcm=pcm[at : at + step], start_sample=start_sample + at // 2)
+        for at in range(0, len(pcm), step)
     ]
+
+
+def pause(start_sample: int, chunks: int) -> list[CallerAudio]:
+    """Silence, for those who want all audio."""
+    pcm = bytes(CHUNK_SAMPLES * 2)
+    starts = range(start_sample, start_sample + chunks * CHUNK_SAMPLES, CHUNK_SAMPLES)
+    return [CallerAudio(pcm=pcm, start_sample=start) for start in starts]
+
+
+def samples_of(text: str) -> int:
+    return len(ears.mulaw_of(text))
 
 
 def text_heard(transcripts: Sequence[Transcript]) -> str:
