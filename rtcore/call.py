@@ -27,13 +27,14 @@ from rtcore.agent.thinking import Step, Thought
 from rtcore.agent.tools import HANG_UP, Tool, ToolUse
 from rtcore.audio import RATE_HZ
 from rtcore.config import CallConfig
+from rtcore.ears import Ears
 from rtcore.errors import ProviderError, RemoteProtocolError, SocketClosed
 from rtcore.journal import Journal, Noted
 from rtcore.ledger import Ledger
 from rtcore.media.line import Line
 from rtcore.media.pacer import Pacer
 from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
-from rtcore.ports import CallContext, CallerAudio, MediaSocket, Message, UtteranceEnd
+from rtcore.ports import CallContext, MediaSocket, Message
 from rtcore.protocol.events import (
     Cleared,
     Dtmf,
@@ -49,14 +50,11 @@ from rtcore.protocol.plivo import PlivoStream
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
-from rtcore.turn.speech_gate import SpeechGate
 
 __all__ = ["Call", "CallRecord", "run_call"]
 
 LINES_MAX = 8  # lines waiting to be said (API, reminders); past it the newest is refused
 FAILURES_MAX = 3  # replies in a row that a provider failed: the agent says farewell
-RECOGNISER_ATTEMPTS = 5  # sessions in a row that brought nothing; then the call ends
-RECOGNISER_PAUSE_S = 0.2  # before the first new attempt; doubled for each further one
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,15 +148,8 @@ class Call:
         self._mouth = Mouth(self._line, self._ledger, config, self._on_audible)
         self._clock = MediaClock()
         self._detector = TurnDetector(config.turn)
-        self._gate = SpeechGate(
-            preroll_ms=config.stt_preroll_ms,
-            chunk_ms=config.stt_chunk_ms,
-            pass_all=config.stt_gate == "all" or agent.transcriber.wants_all_audio,
-        )
+        self._ears = Ears(agent.transcriber, config, self.stats)
         self._performer = Performer(self.conversation, config.tool_limit_s, self._start)
-        self._heard_tx, self._heard_rx = trio.open_memory_channel[CallerAudio | UtteranceEnd](
-            config.heard_max_chunks
-        )
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
         self._nursery: trio.Nursery | None = None
         self._started_s = self._ended_s = 0.0
@@ -198,6 +189,8 @@ class Call:
             self._ended_s = trio.current_time()
             self._pacer.unwatch(self)
             self._pacer.rest(self._line)
+            if self._reply is not None and self._reply.committed.is_set():
+                self._write_down(self._reply)
             self._note("call_ended", ended_by=self.ended_by or "cancelled")
 
     async def _await_start(self) -> None:
@@ -271,9 +264,7 @@ class Call:
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
         far = self._mouth.listen()
         decided = self._detector.push(frame, far)
-        chunk = self._gate.push(frame)
-        if chunk is not None:
-            self._send_heard(CallerAudio(start_sample=chunk[0], pcm=chunk[1]))
+        self._ears.push(frame)
         if decided:
             self._on_turn(decided)
 
@@ -327,30 +318,10 @@ class Call:
 
     # --- the caller's words -------------------------------------------------------------
 
-    def _send_heard(self, heard: CallerAudio | UtteranceEnd) -> None:
-        """Hand audio to the recogniser without waiting; one too far behind loses it."""
-        try:
-            self._heard_tx.send_nowait(heard)
-        except trio.WouldBlock:
-            self.stats.dropped_heard_chunks += 1
-
     async def _recognise(self) -> None:
-        """Keep a recogniser's session open; a lost one is opened anew, with growing pauses."""
-        failures = 0
-        while True:
-            before = self.stats.transcripts
-            try:
-                await self.agent.transcriber.transcribe(
-                    self.context, self._heard_rx.clone(), self._on_words
-                )
-            except* ProviderError:
-                self.stats.provider_errors += 1
-            self._note("recogniser_lost")
-            failures = failures + 1 if self.stats.transcripts == before else 1
-            if failures >= RECOGNISER_ATTEMPTS:
-                self.say(self.agent.definition.farewell_line, ends_call=True)
-                return
-            await trio.sleep(RECOGNISER_PAUSE_S * 2 ** (failures - 1))
+        await self._ears.recognise(self.context, self._on_words)
+        self._note("recogniser_lost")
+        self.say(self.agent.definition.farewell_line, ends_call=True)
 
     def _on_words(self, transcript: events.Transcript) -> None:
         """New words; called by the recogniser in the tick they came."""
@@ -375,9 +346,11 @@ class Call:
             kind = type(event)
             self._note(_snake(kind.__name__), at_sample=event.at_sample)
             if kind is events.SpeechStarted:
-                self._on_speech_started()
+                self._words.voice()
+                self._ears.open()
             elif kind is events.SpeechStopped:
-                self._on_speech_stopped(event.at_sample)
+                self._speech_end_s = self._time_of(event.at_sample)
+                self._ears.close(event.at_sample)
             elif kind is events.TurnEager:
                 self._decided_s = trio.current_time()
                 self._think()
@@ -401,19 +374,6 @@ class Call:
                 self._on_idle(event)
             elif isinstance(event, events.FloorLost):
                 self._on_floor_lost(event)
-
-    def _on_speech_started(self) -> None:
-        self._words.voice()
-        preroll = self._gate.open()
-        if preroll is not None:
-            self._send_heard(CallerAudio(start_sample=preroll[0], pcm=preroll[1]))
-
-    def _on_speech_stopped(self, at_sample: int) -> None:
-        self._speech_end_s = self._time_of(at_sample)
-        rest = self._gate.close()
-        if rest is not None:
-            self._send_heard(CallerAudio(start_sample=rest[0], pcm=rest[1]))
-        self._send_heard(UtteranceEnd(at_sample=at_sample))
 
     def _time_of(self, sample: int) -> float:
         """When the caller's ``sample`` reached us, on Trio's clock."""
@@ -646,8 +606,15 @@ class Call:
         self._note("reply_discarded", reply=reply.number)
 
     def _settle(self, reply: Reply, *, is_whole: bool) -> None:
-        """Write what was heard of ``reply``, and what it called, into the conversation."""
+        """``reply`` is over: it becomes history, and the floor is free."""
         self._reply = None
+        self._write_down(reply)
+        self._note("reply_settled", reply=reply.number, is_whole=is_whole)
+        self._on_turn(self._detector.agent(events.AgentState.LISTENING))
+        self._next_line()
+
+    def _write_down(self, reply: Reply) -> None:
+        """Write what was heard of ``reply``, and what it called, into the conversation."""
         steps = reply.thought.steps if reply.thought is not None else [Step()]
         for index, step in enumerate(steps):
             begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
@@ -660,9 +627,6 @@ class Call:
                 if outcome.result is None:
                     outcome.entry = entry
         self._ledger.forget(reply.number)
-        self._note("reply_settled", reply=reply.number, is_whole=is_whole)
-        self._on_turn(self._detector.agent(events.AgentState.LISTENING))
-        self._next_line()
 
 
 def _same_words(one: str, other: str) -> bool:

@@ -76,7 +76,7 @@ async def speak(
                 nursery.start_soon(_voice, agent, context, segments_rx, sound_tx)
             else:
                 nursery.start_soon(_fixed_line, agent, context, reply.text, sound_tx)
-            async with sound_rx:
+            with sound_rx:
                 while (piece := await _next(sound_rx, reply, agent, config)) is not None:
                     await mouth.play(reply, piece)
             await mouth.heard()
@@ -104,7 +104,7 @@ async def _voice(
     segments: trio.MemoryReceiveChannel[Segment],
     sound: trio.MemorySendChannel[SpeechAudio],
 ) -> None:
-    async with sound, segments:
+    with sound, segments:  # not `async with`: its checkpoint could hide an error
         await agent.synthesizer.synthesize(context, segments, sound)
 
 
@@ -112,7 +112,7 @@ async def _fixed_line(
     agent: Agent, context: CallContext, text: str, sound: trio.MemorySendChannel[SpeechAudio]
 ) -> None:
     """Say ``text`` from the cache; the first time, from the voice and into the cache."""
-    async with sound:
+    with sound:
         voice = agent.synthesizer.name
         cached = agent.lines.get(voice, text)
         if cached is not None:
@@ -124,9 +124,9 @@ async def _fixed_line(
         made_tx, made_rx = trio.open_memory_channel[SpeechAudio](0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_voice, agent, context, segments_rx, made_tx)
-            async with segments_tx, made_rx:
+            with segments_tx, made_rx:
                 await segments_tx.send(Segment(index=0, text=text))
-                await segments_tx.aclose()
+                segments_tx.close()
                 async for piece in made_rx:
                     pieces.append(piece)
                     await sound.send(piece)

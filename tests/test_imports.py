@@ -24,9 +24,10 @@ ALLOWED: dict[str, set[str] | None] = {
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
     "agent": {"errors", "ports", "ledger", "config", "agent", "turn"},
     "call": {
-        "audio", "agent", "config", "errors", "journal", "ledger", "media", "metrics", "ports",
+        "audio", "agent", "config", "ears", "errors", "journal", "ledger", "media", "metrics", "ports",
         "protocol", "reply", "turn",
     },
+    "ears": {"audio", "config", "errors", "metrics", "ports", "turn"},
     "reply": {"agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports"},
     "providers": {"errors", "audio", "ports", "config", "providers"},
 }  # fmt: skip

@@ -89,7 +89,7 @@ class Thought:
             ProviderError: the model failed (in an exception group).
         """
         self._out = out
-        async with out:
+        with out:
             then: list[Message] = []
             for _ in range(self._config.tool_steps_max):
                 step = Step()
@@ -112,7 +112,7 @@ class Thought:
         )
         splitter = SentenceSplitter()
         tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
-        async with trio.open_nursery() as nursery, rx:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(self._respond, request, tx)
             limit_s = self._config.first_token_limit_s
             while True:
@@ -142,7 +142,7 @@ class Thought:
             await self._say(text, out)
 
     async def _respond(self, request: ResponderRequest, tx: trio.MemorySendChannel[Delta]) -> None:
-        async with tx:
+        with tx:  # not `async with`: its checkpoint could turn an error into a cancellation
             await self._agent.responder.respond(request, tx)
 
     async def _say(self, text: str, out: trio.MemorySendChannel[Segment]) -> None:

@@ -1,0 +1,75 @@
+"""The listening side of a call: what of the caller goes to the recogniser, and its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from rtcore.config import CallConfig
+from rtcore.errors import ProviderError
+from rtcore.metrics import CallStats
+from rtcore.ports import CallContext, CallerAudio, Transcriber, UtteranceEnd
+from rtcore.turn.events import Transcript
+from rtcore.turn.speech_gate import SpeechGate
+
+__all__ = ["Ears"]
+
+ATTEMPTS_MAX = 5  # sessions in a row that brought nothing: the recogniser is given up
+PAUSE_S = 0.2  # before the first new attempt; doubled for each further one
+
+
+class Ears:
+    """Gathers the caller's speech and keeps one recogniser's session open."""
+
+    def __init__(self, transcriber: Transcriber, config: CallConfig, stats: CallStats) -> None:
+        self._transcriber = transcriber
+        self._stats = stats
+        self._gate = SpeechGate(
+            preroll_ms=config.stt_preroll_ms,
+            chunk_ms=config.stt_chunk_ms,
+            pass_all=config.stt_gate == "all" or transcriber.wants_all_audio,
+        )
+        self._tx, self._rx = trio.open_memory_channel[CallerAudio | UtteranceEnd](
+            config.heard_max_chunks
+        )
+
+    def push(self, frame: bytes) -> None:
+        """Take the next frame; it goes on when its chunk is full, if the gate is open."""
+        self._send_audio(self._gate.push(frame))
+
+    def open(self) -> None:
+        """The caller's voice began: what came shortly before it goes first."""
+        self._send_audio(self._gate.open())
+
+    def close(self, at_sample: int) -> None:
+        """The caller's voice ended at ``at_sample``: ask for what is final."""
+        self._send_audio(self._gate.close())
+        self._send(UtteranceEnd(at_sample=at_sample))
+
+    async def recognise(self, context: CallContext, emit: Callable[[Transcript], None]) -> None:
+        """Keep a session open; a lost one is opened anew, with growing pauses between.
+
+        Returns when that has failed too often: there is no recogniser any more.
+        """
+        failures = 0
+        while failures < ATTEMPTS_MAX:
+            if failures:
+                await trio.sleep(PAUSE_S * 2 ** (failures - 1))
+            before = self._stats.transcripts
+            try:
+                await self._transcriber.transcribe(context, self._rx.clone(), emit)
+            except* ProviderError:
+                self._stats.provider_errors += 1
+            failures = failures + 1 if self._stats.transcripts == before else 1
+
+    def _send_audio(self, chunk: tuple[int, bytes] | None) -> None:
+        if chunk is not None:
+            self._send(CallerAudio(start_sample=chunk[0], pcm=chunk[1]))
+
+    def _send(self, heard: CallerAudio | UtteranceEnd) -> None:
+        """Hand on without waiting; a recogniser too far behind loses live audio."""
+        try:
+            self._tx.send_nowait(heard)
+        except trio.WouldBlock:
+            self._stats.dropped_heard_chunks += 1
