@@ -1,0 +1,279 @@
+"""The media socket for Linux: our frame codec over a non-blocking socket.
+
+One wake-up reads and hands up all that has come; a send goes straight to the kernel. No task
+runs for a socket, but for the one that writes what a slow peer left over, while it lasts.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+
+import trio
+
+from rtcore.errors import RemoteProtocolError, RtcoreError, SocketClosed
+from rtcore.media._frames import TEXT, FrameCodec
+from rtcore.media.handshake import Authorise, admit, request_upgrade
+from rtcore.media.limits import SocketLimits
+from rtcore.media.outbox import Outbox
+
+__all__ = ["FastSocket", "accept", "connect"]
+
+LOST = 1006  # RFC 6455, section 7.4.1: never on the wire
+
+
+async def accept(
+    stream: trio.SocketStream,
+    authorise: Authorise,
+    limits: SocketLimits,
+    nursery: trio.Nursery,
+) -> FastSocket | None:
+    """Make ``stream`` a WebSocket if its request is good and ``authorise`` lets it in.
+
+    None: it was refused, told so (see :func:`rtcore.media.handshake.admit`), and closed.
+    ``stream`` is used up either way. ``nursery`` holds the writer a slow peer needs and must
+    outlive the socket; the socket is the caller's to close. Cancelled: the stream is closed.
+    """
+    upgrade = await admit(stream, authorise, limits)
+    if upgrade is None:
+        return None
+    try:
+        with trio.fail_after(limits.handshake_limit_s):
+            await stream.send_all(upgrade.response())
+    except (trio.BrokenResourceError, trio.TooSlowError):
+        await trio.aclose_forcefully(stream)
+        return None
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return FastSocket(_take(stream), limits, nursery, is_client=False)
+
+
+async def connect(
+    host: str,
+    port: int,
+    path: str,
+    limits: SocketLimits,
+    nursery: trio.Nursery,
+    headers: Iterable[tuple[str, str]] = (),
+) -> FastSocket:
+    """Open a WebSocket to ``ws://host:port/path``.
+
+    Raises:
+        OSError: no connection; ``trio.TooSlowError`` if not in ``handshake_limit_s``.
+        UpgradeRefused: the server answered with another status.
+        RemoteProtocolError: it is no WebSocket server.
+
+    ``nursery`` as for :func:`accept`. Cancelled: nothing stays open.
+    """
+    with trio.fail_after(limits.handshake_limit_s):
+        stream = await trio.open_tcp_stream(host, port)
+    try:
+        early = await request_upgrade(stream, f"{host}:{port}", path, headers, limits)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return FastSocket(_take(stream), limits, nursery, is_client=True, early=early)
+
+
+def _take(stream: trio.SocketStream) -> socket.socket:
+    """The plain socket under ``stream``, which is left without one: closing it does nothing."""
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
+    return sock
+
+
+class FastSocket:
+    """A :class:`rtcore.ports.MediaSocket` over a connected, upgraded TCP socket.
+
+    One task receives; any may send or close. ``early`` is what the peer had sent behind the
+    handshake.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        limits: SocketLimits,
+        nursery: trio.Nursery,
+        *,
+        is_client: bool,
+        early: bytes = b"",
+    ) -> None:
+        self.dropped_messages = 0
+        self._sock = sock
+        self._limits = limits
+        self._nursery = nursery
+        self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
+        self._buffer = bytearray(limits.receive_max_bytes)
+        self._outbox = Outbox(limits.outbox_max_bytes)
+        self._rest: memoryview | None = None  # of the frame whose writing has begun
+        self._is_writing = False  # by a task of the nursery
+        self._ending: SocketClosed | None = None  # nothing is received or sent from then on
+        self._fault: RemoteProtocolError | None = None  # told once, before `_ending`
+        self._is_closing = False
+        self._closed = trio.Event()
+        with suppress(OSError):  # not a TCP socket
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.unsent_max_bytes)
+        self._early = self._take_in(early, len(early))
+
+    # --- receiving ------------------------------------------------------------------------
+
+    async def receive(self) -> list[bytes]:
+        """See :meth:`rtcore.ports.MediaSocket.receive`; one wake-up, one read, no other task.
+
+        At most ``receive_max_bytes`` are read in one turn of the scheduler, so a peer that
+        floods gets its turns and no more.
+        """
+        if self._early:
+            await trio.lowlevel.checkpoint()
+            early, self._early = self._early, []
+            return early
+        while self._ending is None:
+            # waiting first, though there may be something: a read that finds nothing costs
+            # more than the wait when messages come one by one, as live media does
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+            except trio.ClosedResourceError:
+                continue  # given up or closed while we waited: `_ending` says which
+            if messages := self._read():
+                return messages
+        await trio.lowlevel.checkpoint()
+        raise self._over(self._ending)
+
+    def _over(self, ending: SocketClosed) -> RtcoreError:
+        fault, self._fault = self._fault, None
+        return fault or SocketClosed(ending.code, ending.reason)
+
+    def _read(self) -> list[bytes]:
+        try:
+            size = self._sock.recv_into(self._buffer)
+        except BlockingIOError:  # woken for nothing
+            return []
+        except OSError as exc:
+            self._lose(f"connection lost: {exc.strerror}")
+            return []
+        if size == 0:
+            self._lose("connection ended without a close")
+            return []
+        return self._take_in(self._buffer, size)
+
+    def _take_in(self, data: bytes | bytearray, size: int) -> list[bytes]:
+        codec = self._codec
+        messages = codec.feed(data, size)
+        if codec.close_code and self._ending is None:
+            self._ending = SocketClosed(codec.close_code, codec.close_reason)
+            if codec.is_fault:
+                self._fault = RemoteProtocolError(codec.close_reason, close_code=codec.close_code)
+            self._outbox.flush()  # nobody listens any more
+        if replies := codec.take_replies():
+            for frame in replies:
+                self._outbox.push_control(frame)
+            self._write()
+        return messages
+
+    def _lose(self, reason: str) -> None:
+        """The connection is gone: nothing more goes either way."""
+        if self._ending is None:
+            self._ending = SocketClosed(LOST, reason)
+        self._outbox = Outbox(0)
+        self._rest = None
+
+    # --- sending --------------------------------------------------------------------------
+
+    def send(self, message: bytes, *, flush: bool = False) -> bool:
+        """See :meth:`rtcore.ports.MediaSocket.send`; to the kernel at once if it will take it."""
+        if self._ending is not None or self._is_closing:
+            return False
+        frame = self._codec.encode(TEXT, message)
+        if flush:
+            self._outbox.flush()
+            self._outbox.push(frame)
+        elif not self._outbox.offer(frame):
+            self.dropped_messages += 1
+            return False
+        if not self._is_writing:
+            self._write()
+        return self._ending is None
+
+    def _write(self) -> None:
+        """Hand the kernel what it will take; have the rest written when it will take more."""
+        try:
+            while self._rest is not None or self._outbox:
+                piece = self._rest if self._rest is not None else memoryview(self._outbox.next())
+                self._rest = piece  # begun: from here it is written whole
+                sent = self._sock.send(piece)
+                self._rest = piece[sent:] if sent < len(piece) else None
+        except BlockingIOError:
+            if not self._is_writing and not self._is_closing:
+                self._is_writing = True
+                self._nursery.start_soon(self._write_on)
+        except OSError as exc:
+            self._lose(f"connection lost: {exc.strerror}")
+
+    async def _write_on(self) -> None:
+        """Write until nothing is left; give the socket up if the peer takes nothing at all."""
+        try:
+            while not self._is_closing and (self._rest is not None or self._outbox):
+                with trio.move_on_after(self._limits.send_stall_s) as stall:
+                    await trio.lowlevel.wait_writable(self._sock)
+                if stall.cancelled_caught:
+                    self._lose("the peer takes nothing")
+                    trio.lowlevel.notify_closing(self._sock)  # wakes the receiver
+                    return
+                self._write()
+        except trio.ClosedResourceError:
+            return  # closing: `aclose` writes what is left
+        finally:
+            self._is_writing = False
+
+    # --- closing --------------------------------------------------------------------------
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Write what is queued, say goodbye, wait for the peer's, free the socket.
+
+        Takes at most ``close_limit_s`` in all, also when cancelled, since a connection that
+        vanishes leaves the peer guessing. Closing again waits for the first to be done.
+
+        Raises:
+            LocalProtocolError: ``code`` must not be sent (RFC 6455, section 7.4).
+        """
+        if self._is_closing:
+            await self._closed.wait()
+            return
+        if not self._codec.close_sent:
+            self._outbox.push(self._codec.encode_close(code, reason))
+        self._is_closing = True
+        if self._ending is None:
+            self._ending = SocketClosed(code, reason)
+        try:
+            with trio.move_on_after(self._limits.close_limit_s, shield=True):
+                await self._say_goodbye()
+        finally:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+            self._closed.set()
+        await trio.lowlevel.checkpoint()
+
+    async def _say_goodbye(self) -> None:
+        """Write all that is left and read until the peer has closed too, or is lost."""
+        # whoever waits for this socket, a receiver or the writer, leaves it to us
+        trio.lowlevel.notify_closing(self._sock)
+        if self._ending is not None and self._ending.code == LOST:
+            return
+        self._write()
+        while self._rest is not None or self._outbox:
+            await trio.lowlevel.wait_writable(self._sock)
+            self._write()
+        with suppress(OSError):
+            if self._codec.is_fault:
+                # what else it sends cannot be read as frames: it sees our close, then the end.
+                # Closing with octets unread would reset the connection under that close
+                self._sock.shutdown(socket.SHUT_WR)
+            while self._codec.is_fault or not self._codec.close_code:
+                await trio.lowlevel.wait_readable(self._sock)
+                size = self._sock.recv_into(self._buffer)
+                if size == 0:
+                    return
+                self._codec.feed(self._buffer, size)
