@@ -1,0 +1,202 @@
+"""``rtcore call`` over real sockets: what it prints, what it returns, how it ends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import wave
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
+
+from rtcore.audio import pcm_to_mulaw
+from rtcore.commands import call as command
+from rtcore.commands.call import CallOptions, NotConnected, call, run, script_of, spoken
+from rtcore.errors import ConfigError
+from rtcore.testing import ScriptedSynthesizer, WavWriter, say, speak, wait, wait_for_agent_quiet
+
+ANSWER = speak("yes it is", 100)  # 300 ms
+
+
+async def serve_answers(request: WebSocketRequest, *, answers: bool) -> None:
+    """Say the answer whenever the caller's voice has been gone for 60 ms."""
+    if request.path.startswith("/refused"):
+        await request.reject(403)
+        return
+    websocket = await request.accept()
+    media = {"contentType": "audio/x-mulaw", "sampleRate": 8000}
+    payload = b64encode(pcm_to_mulaw(ANSWER.pcm)).decode()
+    spoke, silent = False, 0
+    try:
+        while True:
+            message = json.loads(await websocket.get_message())
+            if message["event"] != "media" or not answers:
+                continue
+            is_silent = set(b64decode(message["media"]["payload"])) == {0xFF}
+            spoke, silent = spoke or not is_silent, silent + 1 if is_silent else 0
+            if spoke and silent == 3:
+                spoke = False
+                play = {"event": "playAudio", "media": {**media, "payload": payload}}
+                await websocket.send_message(json.dumps(play))
+    except ConnectionClosed:
+        pass
+
+
+class Node:
+    """A node in a thread of its own, as another process would be."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self._answers = answers
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._serve,))
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._scope = trio.CancelScope()
+        handler = partial(serve_answers, answers=self._answers)
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                server = await nursery.start(serve_websocket, handler, "127.0.0.1", 0, None)
+                self.url = f"ws://127.0.0.1:{server.port}/calls?x=1"
+                self._ready.set()
+
+    def start(self) -> None:
+        self._thread.start()
+        self._ready.wait(5)
+
+    def stop(self) -> None:
+        self._token.run_sync_soon(self._scope.cancel)
+        self._thread.join(5)
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    node = Node(answers=True)
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def mute_node() -> Iterator[Node]:
+    node = Node(answers=False)
+    node.start()
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command with a caller in a hurry."""
+    monkeypatch.setattr(command, "GREETING_BEGIN_MS", 40)
+    monkeypatch.setattr(command, "ANSWER_BEGIN_MS", 500)
+    monkeypatch.setattr(command, "QUIET_MS", 200)
+
+
+async def test_a_call_is_made_answered_and_recorded(node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    script = [wait(100), say(speak("hello", 200).pcm), wait_for_agent_quiet(150)]
+    report = await call(node.url, script, record=path)
+    assert report.is_answered
+    assert report.violations == ()
+    assert report.turns[0].response_ms is not None
+    assert 50 < report.turns[0].response_ms < 150
+    with wave.open(str(path)) as recording:
+        assert recording.getnchannels() == 2
+        assert recording.getnframes() / 8 == pytest.approx(report.duration_ms, abs=40)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_command_prints_json_and_returns_0(
+    node: Node, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(CallOptions(url=node.url, say="hello", as_json=True)) == 0
+    outcome = msgspec.json.decode(capfdbinary.readouterr().out, type=command.Outcome)
+    assert (outcome.summary.calls, outcome.summary.answered) == (1, 1)
+    assert outcome.calls[0].turns[0].response_ms is not None
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_command_reads_a_wav_interrupts_and_prints_plainly(
+    node: Node, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "say.wav"
+    with WavWriter(path) as writer:
+        pcm = speak("hello", 100).pcm
+        writer.write(pcm, pcm)
+    assert run(CallOptions(url=node.url, wav=path, interrupt_after_ms=100)) == 0
+    captured = capfd.readouterr()
+    assert "barge-in" in captured.out
+    assert "response p50 ms" in captured.out
+    assert "hang_up" in captured.err
+    assert "\x1b" not in captured.out + captured.err
+
+
+@pytest.mark.usefixtures("impatient")
+def test_many_calls_at_once(node: Node, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    options = CallOptions(url=node.url, say="hello", as_json=True, calls=5, seconds=1.2)
+    assert run(options) == 0
+    outcome = msgspec.json.decode(capfdbinary.readouterr().out, type=command.Outcome)
+    assert outcome.summary.calls == outcome.summary.answered == 5
+    assert {report.ended_by for report in outcome.calls} == {"limit"}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_no_answer_is_1(mute_node: Node) -> None:
+    assert run(CallOptions(url=mute_node.url, say="hello")) == 1
+
+
+def test_no_connection_is_3(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take it
+        url = f"ws://127.0.0.1:{unused.getsockname()[1]}/"
+        assert run(CallOptions(url=url, say="hello")) == 3
+    refused = node.url.replace("/calls", "/refused")
+    assert run(CallOptions(url=refused, say="hello")) == 3
+    assert "403" in capfd.readouterr().out
+
+
+async def test_a_refused_call_leaves_nothing_behind(node: Node) -> None:
+    with pytest.raises(NotConnected, match="403"):
+        await call(node.url.replace("/calls", "/refused"), [wait(100)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        CallOptions(url="http://127.0.0.1/", say="hello"),
+        CallOptions(url="ws://127.0.0.1:99999/", say="hello"),
+        CallOptions(url="ws://127.0.0.1/"),
+        CallOptions(url="ws://127.0.0.1/", say="hello", wav=Path("x.wav")),
+        CallOptions(url="ws://127.0.0.1/", say="hello", calls=0),
+        CallOptions(url="ws://127.0.0.1/", say="hello", calls=2, record=Path("x.wav")),
+        CallOptions(url="ws://127.0.0.1/", say="hello", record=Path("/nowhere/x.wav")),
+        CallOptions(url="ws://127.0.0.1/", wav=Path("/nowhere/x.wav")),
+        CallOptions(url="ws://127.0.0.1/", wav=Path(__file__)),
+    ],
+)
+def test_bad_usage_is_2_before_anything_is_dialled(
+    options: CallOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(options) == 2
+    assert capfd.readouterr().err.startswith("rtcore call: ")
+
+
+async def test_words_become_sound_through_any_voice() -> None:
+    assert await spoken("hello you", ScriptedSynthesizer(ms_per_word=200)) == (
+        speak("hello you", 200).pcm
+    )
+
+
+def test_there_is_always_more_to_say_than_time() -> None:
+    options = CallOptions(url="ws://x/", say="", seconds=10)
+    assert len(script_of(options, bytes(16000))) == 1 + 10 * 2
+    with pytest.raises(ConfigError):
+        command._address("wss://x/")
