@@ -80,7 +80,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> int:
-    """Run the bench; return the exit code (1: a target missed, 2: nothing to run on)."""
+    """Run the bench; return the exit code (1: a target missed, 2: nothing to run or judge)."""
     options = parse(argv)
     console, status = Console(width=200 if not sys.stdout.isatty() else None), Console(stderr=True)
     names, presets = options.detectors, options.presets
@@ -123,7 +123,10 @@ def main(argv: list[str]) -> int:
         for path in draw(sweeps, options.out):
             status.print(f"wrote {path}")
     ours = [each.name for each in found if each.name.startswith("rtcore:")]
-    if options.targets:
-        judged = "rtcore:balanced" if "rtcore:balanced" in ours or not ours else ours[0]
-        return 0 if print_targets(console, targets(tallies, cpu, judged), judged) else 1
-    return 0
+    if not options.targets:
+        return 0
+    if not ours:
+        status.print("--targets: none of ours was run; add --detectors rtcore", style="red")
+        return 2
+    judged = "rtcore:balanced" if "rtcore:balanced" in ours else ours[0]
+    return 0 if print_targets(console, targets(tallies, cpu, judged), judged) else 1

@@ -26,6 +26,7 @@ __all__ = ["CONDITIONS", "build"]
 MARGIN_SAMPLES = ms(50)  # kept around labelled speech, so that no onset is clipped
 WATCHED_MS = 2500  # silence after a turn in which a commit may come
 OVERLAP_SAMPLES = ms(1500)  # the agent talks on that long into a barge-in, whatever is detected
+MONOLOGUE_SAMPLES = ms(6000)
 VOCAL_BIT_SAMPLES = (ms(150), ms(600))  # of speech: "mhm", "yeah", "okay"
 QUICK = 5  # --quick builds a fifth
 
@@ -110,6 +111,14 @@ def answer(line: Timeline, prompt: Samples, longest_ms: float) -> None:
     line.wait(700, 1500)
 
 
+def monologue(library: Library, prompts: Deck) -> Samples:
+    """One prompt, or several short ones, so long that a barge-in fits into it."""
+    parts = [library.prompts[prompts.draw()].pcm]
+    while sum(len(part) for part in parts) < MONOLOGUE_SAMPLES:
+        parts += [np.zeros(ms(150)), library.prompts[prompts.draw()].pcm]
+    return np.concatenate(parts)
+
+
 # --- scenes -----------------------------------------------------------------------------
 
 
@@ -151,7 +160,7 @@ def echo_scene(line: Timeline, library: Library, amount: int) -> None:
     voices, prompts = Deck(len(library.utterances), line.rng), Deck(len(library.prompts), line.rng)
     line.wait(1000)
     for turn in range(amount):
-        prompt = library.prompts[prompts.draw()].pcm[: ms(9000)]
+        prompt = monologue(library, prompts)[: ms(9000)]
         at = line.cursor
         if turn % 5 not in (1, 3):
             line.agent(prompt, at)
@@ -174,7 +183,7 @@ def over_prompts(
     line.wait(1000)
     index = 0
     while index < amount:
-        spoken = line.agent(library.prompts[prompts.draw()].pcm, line.cursor)
+        spoken = line.agent(monologue(library, prompts), line.cursor)
         at = spoken.start + ms(line.rng.uniform(800, 1500))
         while index < amount and at + ms(1500) < spoken.end:
             place(index, at)

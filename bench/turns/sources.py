@@ -28,7 +28,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.turns.labels import RATE_HZ, Samples
+from bench.turns.labels import RATE_HZ, Samples, speech_spans
 
 __all__ = ["SPLITS", "AudioMissing", "Call", "Clip", "Library", "Split", "load"]
 
@@ -153,5 +153,5 @@ def _place(room: str, left: int, clip: Clip, side: Library, sides: dict[Split, L
     elif room.startswith("event-"):
         for each in sides.values():  # one recording only
             each.barks.append(clip)
-    else:
+    elif speech_spans(clip.pcm):
         side.utterances.append(clip)
