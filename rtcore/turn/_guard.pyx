@@ -27,6 +27,7 @@ cdef double FLOOR_LOWEST_DBFS = -70.0  # a line that sends zeros still has a flo
 cdef double FLOOR_HIGHEST_DBFS = -30.0
 cdef double FLOOR_FIRST_DBFS = -60.0
 cdef double FAR_AUDIBLE_DBFS = -50.0
+cdef double LOSS_FIRST_DB = 10.0  # a loud handset; quieter ones are learnt within a second
 cdef double LOSS_LOWEST_DB = 4.0
 cdef double LOSS_HIGHEST_DB = 40.0
 cdef double PERIODIC_ONSET = 0.5  # half of a window may still lie before the onset
@@ -107,6 +108,9 @@ cdef class Guard:
         echo_margin_db: how far above the expected echo.
         voice_range_db: how far under the caller's own loudest voice a frame may lie.
         far_window_frames: how long what we played may still come back, in frames (1..100).
+
+    ``relief_db`` lowers the threshold for what has begun as voice. 0.1 to 0.2 us a quiet frame,
+    0.8 an audible one.
     """
 
     cdef public double noise_margin_db, echo_margin_db, voice_range_db
@@ -137,7 +141,7 @@ cdef class Guard:
         self.level_dbfs = self.far_dbfs = self.threshold_dbfs = SILENCE_DBFS
         self.voice_dbfs = SILENCE_DBFS
         self.floor_dbfs = FLOOR_FIRST_DBFS
-        self.return_loss_db = 10.0  # a loud handset; quieter lines are learnt within a second
+        self.return_loss_db = LOSS_FIRST_DB
         self.periodicity = 0.0
         self.lag_samples = self.steady_frames = 0
         for i in range(FAR_MAX):

@@ -30,7 +30,7 @@ class TurnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     noise_margin_db: Annotated[float, Meta(ge=3, le=30)] = (
         11.0  # kitchen and office: a third fewer false starts than 9
     )
-    echo_margin_db: Annotated[float, Meta(ge=0, le=20)] = 5.0  # 0 masked, 0.13 false starts/min
+    echo_margin_db: Annotated[float, Meta(ge=0, le=20)] = 4.5  # 0 of 72 masked, 0.13 false/min
     voice_range_db: Annotated[float, Meta(ge=15, le=60)] = 30.0  # cross-talk lies 40 dB under
     far_window_ms: Annotated[int, Meta(ge=100, le=2000)] = 600  # 1000 if only marks tell playout
     start_ms: Annotated[int, Meta(ge=20, le=160)] = 60  # longer loses soft callers
@@ -40,8 +40,8 @@ class TurnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     eager_ms: Annotated[int, Meta(ge=100, le=2000)] = 250  # hides a commit at 850
     eager_max: Annotated[int, Meta(ge=0, le=20)] = 3  # speculations a turn (field)
     complete_ms: Annotated[int, Meta(ge=100, le=5000)] = 300  # people leave gaps of 200
-    unsure_ms: Annotated[int, Meta(ge=100, le=5000)] = 870  # 10 cuts in 100 pauses (calls)
-    unsure_max_ms: Annotated[int, Meta(ge=100, le=5000)] = 890  # for who pauses long: under 900
+    unsure_ms: Annotated[int, Meta(ge=100, le=5000)] = 860  # 10 cuts in 100 pauses (calls)
+    unsure_max_ms: Annotated[int, Meta(ge=100, le=5000)] = 1100  # whose pauses are long
     unfinished_ms: Annotated[int, Meta(ge=100, le=8000)] = 1800  # field: 1,400 to 2,500
     turn_min_voiced_ms: Ms = 100  # less, and wordless, is a click and no turn
     turn_max_ms: Annotated[int, Meta(ge=5_000, le=600_000)] = 120_000  # noise taken for voice
@@ -89,7 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eager_ms": 200,
         "complete_ms": 250,
         "unsure_ms": 600,
-        "unsure_max_ms": 750,
+        "unsure_max_ms": 850,
         "unfinished_ms": 1400,
         "confirm_ms": 300,
         "confirm_streaming_ms": 600,
