@@ -30,7 +30,7 @@ class Journal:
     def __init__(self, listen: Callable[[Noted], None] | None = None) -> None:
         self.notes: list[Noted] = []
         self.dropped_notes = 0
-        self._listen = listen
+        self.listen = listen
         self._zero_s = 0.0
 
     def start(self, now_s: float) -> None:
@@ -43,8 +43,8 @@ class Journal:
             self.notes.append(noted)
         else:
             self.dropped_notes += 1
-        if self._listen is not None:
-            self._listen(noted)
+        if self.listen is not None:
+            self.listen(noted)
 
     def to_jsonl(self) -> bytes:
         """One JSON object a line, keys in the order they were written."""

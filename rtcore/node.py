@@ -78,17 +78,20 @@ class Node:
         admit: Admit,
         config: NodeConfig | None = None,
         *,
+        on_start: Callable[[Call], None] | None = None,
         on_record: Callable[[CallRecord], None] | None = None,
     ) -> None:
         """
         Args:
             admit: judges each request to become a WebSocket: whose call it is, or why not.
-            on_record: given the record of each call as it ends; must not wait.
+            on_start: given each call once the carrier has said which it is.
+            on_record: given the record of each call as it ends. Neither may wait.
         """
         self.config = config or NodeConfig()
         self.stats = NodeStats()
         self.pacer = Pacer()
         self._admit = admit
+        self._on_start = on_start
         self._on_record = on_record
         self._calls: dict[str, Call] = {}
         self._sources: dict[str, int] = {}
@@ -211,6 +214,8 @@ class Node:
                     self.stats.replaced += 1
                     before.end("replaced")
             served = self._calls[self._key(call)] = call
+            if self._on_start is not None:
+                self._on_start(call)
 
         self.stats.calls += 1
         try:

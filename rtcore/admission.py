@@ -1,0 +1,81 @@
+"""Who may open a media stream: the path, the carrier's signature, our own token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from rtcore.agent.agent import Agent
+from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.node import Admission
+from rtcore.protocol.plivo_signature import NonceWindow, Tokens, upgrade_form_v3
+from rtcore.tokens import BadToken, SpentTokens, redeem
+
+__all__ = ["MEDIA_PATH", "MediaGate"]
+
+MEDIA_PATH = "/plivo/media/"
+NONCE_HEADER = "x-plivo-signature-v3-nonce"
+
+log = structlog.get_logger()
+
+
+class MediaGate:
+    """Judges each request for a media stream; closed by default.
+
+    A request must be for ``/plivo/media/{token}``. With ``plivo`` tokens its V3 signature must
+    be right and its nonce new; with a ``secret`` the token must be genuine, unexpired and
+    unspent. ``agents`` gives the agent a token names; ``default`` serves where there is no
+    secret, which only a node on loopback should be without.
+    """
+
+    def __init__(
+        self,
+        agents: Mapping[str, Agent],
+        *,
+        default: Agent | None = None,
+        secret: bytes | None = None,
+        plivo: Tokens | None = None,
+        public_url: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._agents = agents
+        self._default = default
+        self._secret = secret
+        self._plivo = plivo
+        self._public_url = public_url.rstrip("/")
+        self._clock = clock
+        self._spent = SpentTokens()
+        self._nonces = NonceWindow()
+
+    async def admit(self, request: UpgradeRequest) -> Admission | Rejection:
+        """The call the bearer may open, or the refusal it gets: 404, 403."""
+        if not request.path.startswith(MEDIA_PATH) or len(request.path) == len(MEDIA_PATH):
+            return Rejection(status=404, body=f"media streams are at {MEDIA_PATH}{{token}}")
+        if self._plivo is not None and not self._is_signed(request):
+            return Rejection(status=403, body="the carrier's signature is missing or wrong")
+        if self._secret is None:
+            if self._default is None:
+                return Rejection(status=403, body="no stream is expected here")
+            return Admission(agent=self._default)
+        try:
+            now_s = self._clock()
+            token = redeem(self._secret, request.path.removeprefix(MEDIA_PATH), now_s)
+            self._spent.spend(token, now_s)
+        except BadToken as exc:
+            return Rejection(status=403, body=f"the media token is not valid: {exc}")
+        agent = self._agents.get(token.agent_id, self._default)
+        if agent is None:
+            return Rejection(status=403, body="the agent of this token is not here")
+        return Admission(agent=agent, call_id=token.call_id)
+
+    def _is_signed(self, request: UpgradeRequest) -> bool:
+        assert self._plivo is not None
+        base = self._public_url or f"https://{request.headers.get('host', '')}"
+        query = f"?{request.query}" if request.query else ""
+        form = upgrade_form_v3(f"{base}{request.path}{query}", request.headers, self._plivo)
+        if form is None:
+            return False
+        log.debug("upgrade_signed", form=form)
+        return self._nonces.admit(request.headers.get(NONCE_HEADER, ""), self._clock())

@@ -1,0 +1,173 @@
+"""The front door: ``rtcore serve | demo | call | doctor | replay``.
+
+Each command's work is in its module of ``rtcore.commands``, imported when it is asked for: a
+node needs no drawing, a drawing no providers.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import structlog
+import trio
+import typer
+
+from rtcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rtcore.node import NodeConfig
+
+__all__ = ["app", "main"]
+
+BAD_USAGE, FAILED = 2, 1
+
+app = typer.Typer(
+    help="Real-time voice agents on the telephone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Socket = Annotated[str, typer.Option(help="The media socket's filling: fast or portable.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8080,
+    agent: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The agent, as TOML.")
+    ] = None,
+    public_url: Annotated[str, typer.Option(help="https://… as the carrier dials it.")] = "",
+    socket: Socket = "fast",
+    calls_max: Annotated[int, typer.Option(min=1, help="Refuse calls past so many.")] = 1000,
+    drain_s: Annotated[float, typer.Option(min=0, help="For calls to end on SIGTERM.")] = 300.0,
+    insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
+    log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
+) -> None:
+    """Answer calls: a media node that serves until SIGTERM, then drains.
+
+    Set RTCORE_SECRET to require media tokens, RTCORE_PLIVO_AUTH_TOKEN to require signatures.
+    """
+    from rtcore.commands.serve import ServeOptions
+    from rtcore.commands.serve import serve as run
+
+    _log(as_json=log_json or not sys.stderr.isatty())
+    options = ServeOptions(
+        host=host,
+        port=port,
+        agent=agent,
+        public_url=public_url,
+        is_insecure=insecure,
+        node=_node(socket, calls_max=calls_max, drain_s=drain_s),
+    )
+    trio.run(run, options)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the recording and the picture go.")] = Path(
+        "out"
+    ),
+    socket: Socket = "fast",
+    as_json: AsJson = False,
+) -> None:
+    """Hold a whole call on this machine, with no key and no network, and show its timing."""
+    from rtcore.commands.demo import DemoOptions, run
+
+    raise typer.Exit(run(DemoOptions(out=out, as_json=as_json, node=_node(socket))))
+
+
+@app.command()
+def call(
+    url: Annotated[str, typer.Option(help="ws://host:port/path of a node.")],
+    wav: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="What the caller says.")
+    ] = None,
+    say: Annotated[str | None, typer.Option(help="The same, as text to be spoken.")] = None,
+    interrupt_after_ms: Annotated[
+        int | None, typer.Option(min=1, help="Talk over each answer when it has lasted so long.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Stereo WAV: caller left, what they heard right.")
+    ] = None,
+    calls: Annotated[int, typer.Option(min=1, help="So many callers at once.")] = 1,
+    seconds: Annotated[float | None, typer.Option(min=0, help="Ask again for so long.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Call a node as the carrier does, and tell what was heard."""
+    from rtcore.commands.call import CallOptions, run
+
+    options = CallOptions(
+        url=url,
+        wav=wav,
+        say=say,
+        interrupt_after_ms=interrupt_after_ms,
+        record=record,
+        as_json=as_json,
+        calls=calls,
+        seconds=seconds,
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what is installed, what is usable, and what a missing piece needs."""
+    from rtcore.commands.doctor import report
+
+    raise typer.Exit(report(as_json=as_json))
+
+
+@app.command()
+def replay(
+    wav: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A recorded call.")],
+    preset: Annotated[str, typer.Option(help="eager, balanced or patient.")] = "balanced",
+    against: Annotated[str | None, typer.Option(help="Show what changes from this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recorded stereo call through a turn-taking preset, and compare."""
+    from rtcore.commands.replay import replay as run
+
+    raise typer.Exit(run(wav, preset, against, json=as_json))
+
+
+def main() -> None:
+    """The console script: exit status 0 well, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except ConfigError as exc:
+        typer.echo(f"rtcore: {exc}", err=True)
+        sys.exit(BAD_USAGE)
+    except OSError as exc:
+        typer.echo(f"rtcore: {exc}", err=True)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _node(socket: str, **settings: object) -> NodeConfig:
+    from rtcore.node import NodeConfig
+
+    try:
+        return msgspec.convert({"socket": socket, **settings}, NodeConfig)
+    except msgspec.ValidationError as exc:
+        raise ConfigError("socket", f"{socket!r} is neither fast nor portable") from exc
+
+
+def _log(*, as_json: bool) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

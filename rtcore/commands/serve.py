@@ -1,0 +1,131 @@
+"""``rtcore serve``: a node that answers calls until it is told to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+from pathlib import Path
+
+import msgspec
+import structlog
+import trio
+
+from rtcore.admission import MEDIA_PATH, MediaGate
+from rtcore.agent.agent import Agent
+from rtcore.agent.definition import AgentDefinition
+from rtcore.errors import ConfigError
+from rtcore.node import Node, NodeConfig, open_listeners
+from rtcore.protocol.plivo_signature import Tokens
+from rtcore.providers.embedded import (
+    AgentData,
+    EmbeddedBrain,
+    EmbeddedRecogniser,
+    EmbeddedVoice,
+    RecogniserSettings,
+    load_agent,
+    load_demo_agent,
+)
+
+__all__ = ["ServeOptions", "embedded_agent", "serve"]
+
+log = structlog.get_logger()
+
+
+class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    agent: Path | None = None  # an agent for the embedded providers; the demo's if None
+    public_url: str = ""  # as the carrier dials it: what it signs
+    is_insecure: bool = False
+    node: NodeConfig = NodeConfig()
+
+
+class EmbeddedAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent with the embedded providers, whose workers :meth:`run` keeps."""
+
+    agent: Agent
+    recogniser: EmbeddedRecogniser
+    voice: EmbeddedVoice
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the workers alive until cancelled; ready once each has started."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.recogniser.run)
+            await nursery.start(self.voice.run)
+            task_status.started()
+
+
+def embedded_agent(data: AgentData) -> EmbeddedAgent:
+    """Join the embedded providers to an agent made of ``data``.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    recogniser = EmbeddedRecogniser(RecogniserSettings())
+    voice = EmbeddedVoice()
+    definition = AgentDefinition(name=data.name, welcome_message=data.welcome, phrases=data.phrases)
+    agent = Agent(definition, recogniser, EmbeddedBrain(data), voice)
+    return EmbeddedAgent(agent=agent, recogniser=recogniser, voice=voice)
+
+
+def check_exposure(options: ServeOptions, *, is_guarded: bool) -> None:
+    """A node that anybody may use must not be reachable by everybody.
+
+    Raises:
+        ConfigError: it would be.
+    """
+    if is_guarded or options.is_insecure:
+        return
+    try:
+        is_local = options.host == "localhost" or ipaddress.ip_address(options.host).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise ConfigError(
+            "host",
+            f"{options.host} is reachable from outside, and nothing keeps strangers out: set "
+            "RTCORE_SECRET and RTCORE_PLIVO_AUTH_TOKEN, or say --insecure",
+        )
+
+
+async def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+
+    Raises:
+        ConfigError: an option, the environment or the agent's file cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    secret = os.environ.get("RTCORE_SECRET", "").encode() or None
+    auth_token = os.environ.get("RTCORE_PLIVO_AUTH_TOKEN") or None
+    check_exposure(options, is_guarded=secret is not None and auth_token is not None)
+    data = load_demo_agent() if options.agent is None else load_agent(options.agent.read_bytes())
+    embedded = embedded_agent(data)
+    gate = MediaGate(
+        {},
+        default=embedded.agent,
+        secret=secret,
+        plivo=Tokens(account=(auth_token,)) if auth_token else None,
+        public_url=options.public_url,
+    )
+    node = Node(gate.admit, options.node)
+    listeners = open_listeners(options.host, options.port)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(embedded.run)
+            nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
+            host, port = listeners[0].socket.getsockname()[:2]
+            log.info("listening", url=f"ws://{host}:{port}{MEDIA_PATH}{{token}}", agent=data.name)
+            await node.serve(listeners)
+            nursery.cancel_scope.cancel(reason="drained")
+    log.info("stopped", calls=node.stats.calls, failed=node.stats.failed)
+
+
+async def _obey(signals: trio.abc.AsyncResource, node: Node, everything: trio.CancelScope) -> None:
+    async for _ in signals:  # type: ignore[attr-defined] # trio's iterator has no public type
+        if node.is_draining:
+            log.warning("stopping_now", calls=len(node.calls))
+            everything.cancel(reason="second signal")
+        node.drain()
