@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -123,8 +124,8 @@ async def serve(options: ServeOptions) -> None:
     log.info("stopped", calls=node.stats.calls, failed=node.stats.failed)
 
 
-async def _obey(signals: trio.abc.AsyncResource, node: Node, everything: trio.CancelScope) -> None:
-    async for _ in signals:  # type: ignore[attr-defined] # trio's iterator has no public type
+async def _obey(signals: AsyncIterator[int], node: Node, everything: trio.CancelScope) -> None:
+    async for _ in signals:
         if node.is_draining:
             log.warning("stopping_now", calls=len(node.calls))
             everything.cancel(reason="second signal")
