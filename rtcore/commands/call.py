@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rtcore.audio import RATE_HZ
-from rtcore.errors import ConfigError, RemoteProtocolError, RtcoreError
+from rtcore.errors import ConfigError, ProviderError, RemoteProtocolError, RtcoreError
 from rtcore.media.fast import connect
 from rtcore.media.limits import SocketLimits
 from rtcore.ports import CallContext, MediaSocket, Segment, SpeechAudio, Synthesizer
+from rtcore.providers.embedded import EmbeddedVoice
 from rtcore.testing import (
     CALL_LIMIT_S,
     Action,
@@ -208,44 +209,52 @@ async def spoken(text: str, voice: Synthesizer) -> bytes:
     """``text`` in that voice, int16 at 8000 Hz.
 
     Raises:
-        ProviderError: the voice failed.
-        trio.TooSlowError: it took more than 30 s.
+        ProviderError: the voice failed, or took more than 30 s.
     """
     segments_tx, segments_rx = trio.open_memory_channel[Segment](1)
     sound_tx, sound_rx = trio.open_memory_channel[SpeechAudio](0)
-    pcm = bytearray()
+    pcm, failure = bytearray(), None
 
     async def synthesize() -> None:
+        nonlocal failure
         async with sound_tx:
-            await voice.synthesize(CallContext(call_id="caller"), segments_rx, sound_tx)
+            try:
+                await voice.synthesize(CallContext(call_id="caller"), segments_rx, sound_tx)
+            except ProviderError as exc:  # kept: out of a nursery it would be a group
+                failure = exc
 
-    with trio.fail_after(VOICE_LIMIT_S):
+    with trio.move_on_after(VOICE_LIMIT_S) as scope:
         await segments_tx.send(Segment(index=0, text=text))
         await segments_tx.aclose()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(synthesize)
             async for piece in sound_rx:
                 pcm += piece.pcm
+    if failure is not None:
+        raise failure
+    if scope.cancelled_caught:
+        raise ProviderError(voice.name, "too slow to speak a sentence", retryable=False)
     return bytes(pcm)
 
 
 def run(options: CallOptions, voice: Synthesizer | None = None) -> int:
     """The command: call, print, and return the exit code.
 
-    ``voice`` speaks ``options.say``; without one it is a speech-like sound without words.
+    ``voice`` speaks ``options.say``: by default the embedded one, or a speech-like sound
+    without words where that is not installed.
     0 answered, 1 no answer heard, 2 bad usage, 3 could not connect, 130 interrupted.
     """
-    err = Console(stderr=True)
+    err = _console(stderr=True)
     try:
         _check(options)
-        return trio.run(_main, options, voice or ScriptedSynthesizer(), err)
-    except (ConfigError, OSError) as exc:  # an option, or a file of one
-        err.print(f"rtcore call: {exc}", style="red", highlight=False)
+        return trio.run(_main, options, voice, err)
+    except (ConfigError, ProviderError, OSError) as exc:  # an option, its file, its voice
+        err.print(f"rtcore call: {exc}", style="red")
         return BAD_USAGE
 
 
-async def _main(options: CallOptions, voice: Synthesizer, err: Console) -> int:
-    script = script_of(options, await _speech(options, voice))
+async def _main(options: CallOptions, voice: Synthesizer | None, err: Console) -> int:
+    script = script_of(options, await _speech(options, voice, err))
     outcome: Outcome | None = None
     with (
         _progress(options, err) as on_event,
@@ -261,12 +270,12 @@ async def _main(options: CallOptions, voice: Synthesizer, err: Console) -> int:
             outcome = await call_many(options, script, on_event)
             nursery.cancel_scope.cancel(reason="calls over")
     if outcome is None:
-        err.print("interrupted: hung up", highlight=False)
+        err.print("interrupted: hung up")
         return INTERRUPTED
     if options.as_json:
         sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
     else:
-        _print(outcome, Console())
+        _print(outcome, _console())
     return outcome.exit_code
 
 
@@ -284,11 +293,28 @@ def script_of(options: CallOptions, speech: bytes) -> list[Action]:
     return [greeting, *[*ask, answer] * rounds]
 
 
-async def _speech(options: CallOptions, voice: Synthesizer) -> bytes:
+async def _speech(options: CallOptions, voice: Synthesizer | None, err: Console) -> bytes:
     if options.wav is not None:
         return read_wav(options.wav)
     assert options.say is not None, "checked before"
-    return await spoken(options.say, voice)
+    if voice is not None:
+        return await spoken(options.say, voice)
+    try:
+        embedded = EmbeddedVoice()
+    except ConfigError as missing:
+        err.print(f"{missing}; the caller makes a speech-like sound instead")
+        return await spoken(options.say, ScriptedSynthesizer())
+    failure: ProviderError | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            await nursery.start(embedded.run)
+            speech = await spoken(options.say, embedded)
+        except ProviderError as exc:  # as above
+            failure = exc
+        nursery.cancel_scope.cancel(reason="spoken")
+    if failure is not None:
+        raise failure
+    return speech
 
 
 def _check(options: CallOptions) -> None:
@@ -326,6 +352,11 @@ async def _dial(host: str, port: int, path: str, nursery: trio.Nursery) -> Media
         raise NotConnected(f"{host}:{port}: {exc}") from exc
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """What is printed comes from outside: no markup in it, and long lines stay whole."""
+    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def _progress(options: CallOptions, err: Console) -> Iterator[Callable[[str, CarrierEvent], None]]:
     """What happens, as it happens: a status line on a terminal, plain lines elsewhere."""
@@ -335,7 +366,7 @@ def _progress(options: CallOptions, err: Console) -> Iterator[Callable[[str, Car
     elif options.as_json or options.calls > 1:
         yield lambda call_id, event: None
     else:
-        yield lambda call_id, event: err.print(_line(call_id, event), highlight=False)
+        yield lambda call_id, event: err.print(_line(call_id, event))
 
 
 def _line(call_id: str, event: CarrierEvent) -> str:
@@ -358,10 +389,9 @@ def _print(outcome: Outcome, out: Console) -> None:
             f"this machine was busy: {outcome.late_ticks} of {outcome.ticks} ticks late, by up to "
             f"{outcome.latest_ms:.0f} ms",
             style="yellow",
-            highlight=False,
         )
     for failure in sorted(set(outcome.failures)):
-        out.print(f"not connected: {failure}", style="red", highlight=False)
+        out.print(f"not connected: {failure}", style="red")
 
 
 def _print_call(report: CarrierReport, out: Console) -> None:
@@ -380,4 +410,4 @@ def _print_call(report: CarrierReport, out: Console) -> None:
         table.add_row(what, f"{start / RATE_HZ:.3f}", f"{end / RATE_HZ:.3f}", took)
     out.print(table)
     for violation in report.violations:
-        out.print(f"violation: {violation}", style="red", highlight=False)
+        out.print(f"violation: {violation}", style="red")

@@ -120,8 +120,8 @@ class FakeCarrier:
             with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
                 for line in self._sockets:
                     await line.aclose()
-        if self._tape is not None:
-            self._tape.flush(self._line)
+            if self._tape is not None:
+                self._tape.flush(self._line)
         return self.report()
 
     def report(self) -> CarrierReport:

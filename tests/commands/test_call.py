@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 import wave
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
@@ -14,14 +18,24 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from rtcore.audio import pcm_to_mulaw
 from rtcore.commands import call as command
 from rtcore.commands.call import CallOptions, NotConnected, call, run, script_of, spoken
-from rtcore.errors import ConfigError
-from rtcore.testing import ScriptedSynthesizer, WavWriter, say, speak, wait, wait_for_agent_quiet
+from rtcore.errors import ConfigError, ProviderError
+from rtcore.testing import (
+    ProviderFault,
+    ScriptedSynthesizer,
+    WavWriter,
+    say,
+    speak,
+    wait,
+    wait_for_agent_quiet,
+)
 
+VOICE = ScriptedSynthesizer()
 ANSWER = speak("yes it is", 100)  # 300 ms
 
 
@@ -117,7 +131,7 @@ async def test_a_call_is_made_answered_and_recorded(node: Node, tmp_path: Path) 
 def test_the_command_prints_json_and_returns_0(
     node: Node, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    assert run(CallOptions(url=node.url, say="hello", as_json=True)) == 0
+    assert run(CallOptions(url=node.url, say="hello", as_json=True), VOICE) == 0
     outcome = msgspec.json.decode(capfdbinary.readouterr().out, type=command.Outcome)
     assert (outcome.summary.calls, outcome.summary.answered) == (1, 1)
     assert outcome.calls[0].turns[0].response_ms is not None
@@ -131,7 +145,7 @@ def test_the_command_reads_a_wav_interrupts_and_prints_plainly(
     with WavWriter(path) as writer:
         pcm = speak("hello", 100).pcm
         writer.write(pcm, pcm)
-    assert run(CallOptions(url=node.url, wav=path, interrupt_after_ms=100)) == 0
+    assert run(CallOptions(url=node.url, wav=path, interrupt_after_ms=100), VOICE) == 0
     captured = capfd.readouterr()
     assert "barge-in" in captured.out
     assert "response p50 ms" in captured.out
@@ -142,7 +156,7 @@ def test_the_command_reads_a_wav_interrupts_and_prints_plainly(
 @pytest.mark.usefixtures("impatient")
 def test_many_calls_at_once(node: Node, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     options = CallOptions(url=node.url, say="hello", as_json=True, calls=5, seconds=1.2)
-    assert run(options) == 0
+    assert run(options, VOICE) == 0
     outcome = msgspec.json.decode(capfdbinary.readouterr().out, type=command.Outcome)
     assert outcome.summary.calls == outcome.summary.answered == 5
     assert {report.ended_by for report in outcome.calls} == {"limit"}
@@ -150,16 +164,16 @@ def test_many_calls_at_once(node: Node, capfdbinary: pytest.CaptureFixture[bytes
 
 @pytest.mark.usefixtures("impatient")
 def test_no_answer_is_1(mute_node: Node) -> None:
-    assert run(CallOptions(url=mute_node.url, say="hello")) == 1
+    assert run(CallOptions(url=mute_node.url, say="hello"), VOICE) == 1
 
 
 def test_no_connection_is_3(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take it
         url = f"ws://127.0.0.1:{unused.getsockname()[1]}/"
-        assert run(CallOptions(url=url, say="hello")) == 3
+        assert run(CallOptions(url=url, say="hello"), VOICE) == 3
     refused = node.url.replace("/calls", "/refused")
-    assert run(CallOptions(url=refused, say="hello")) == 3
+    assert run(CallOptions(url=refused, say="hello"), VOICE) == 3
     assert "403" in capfd.readouterr().out
 
 
@@ -185,8 +199,52 @@ async def test_a_refused_call_leaves_nothing_behind(node: Node) -> None:
 def test_bad_usage_is_2_before_anything_is_dialled(
     options: CallOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(options) == 2
+    assert run(options, VOICE) == 2
     assert capfd.readouterr().err.startswith("rtcore call: ")
+
+
+async def test_a_voice_that_fails_or_stalls_is_an_error(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    for kind in ("raise", "stall"):
+        voice = ScriptedSynthesizer(faults={0: ProviderFault(kind=kind)})
+        with pytest.raises(ProviderError):
+            await spoken("hello", voice)
+        assert voice.sessions.open == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_the_embedded_voice_there_is_still_a_sound(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> None:
+        raise ConfigError("voice", "install rtcore[embedded]")
+
+    monkeypatch.setattr(command, "EmbeddedVoice", missing)
+    assert run(CallOptions(url=node.url, say="hello")) == 0
+    assert "install rtcore[embedded]; the caller makes" in capfd.readouterr().err
+
+
+def test_an_interrupt_hangs_up_and_leaves_the_recording(mute_node: Node, tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    program = (
+        "import sys; from pathlib import Path; from rtcore.commands.call import CallOptions, run; "
+        "from rtcore.testing import ScriptedSynthesizer; "
+        "sys.exit(run(CallOptions(url=sys.argv[1], say='hello', record=Path(sys.argv[2])), "
+        "ScriptedSynthesizer()))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, mute_node.url, str(path)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "start" in process.stderr.readline()
+        time.sleep(0.5)  # of the call
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "interrupted: hung up" in err
+    with wave.open(str(path)) as recording:
+        assert recording.getnframes() >= 3200
 
 
 async def test_words_become_sound_through_any_voice() -> None:
