@@ -187,14 +187,15 @@ class FastSocket:
         if self._ending is not None or self._is_closing:
             return False
         frame = self._codec.encode(TEXT, message)
-        if flush:
+        if self._rest is None and not self._outbox:
+            self._rest = memoryview(frame)  # the usual case: nothing is waiting
+            self._write()
+        elif flush:
             self._outbox.flush()
             self._outbox.push(frame)
         elif not self._outbox.offer(frame):
             self.dropped_messages += 1
             return False
-        if not self._is_writing:
-            self._write()
         return self._ending is None
 
     def _write(self) -> None:
