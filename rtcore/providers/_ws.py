@@ -110,6 +110,7 @@ class WebSocket:
         self._close_code: int | None = None
         self._close_reason = ""
         self._is_torn = False  # a frame was cut by a cancel: nothing can follow it
+        self.stale_clears = 0  # kept for the voices: replies cancelled, not yet known to be over
 
     @property
     def is_open(self) -> bool:

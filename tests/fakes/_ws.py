@@ -117,7 +117,7 @@ class FakeSocketServer(ABC):
         self.sessions.append(session)
         try:
             await self.session(session)
-        except (ConnectionClosed, Hung):
+        except* (ConnectionClosed, Hung):
             pass
         finally:
             session.is_open = False
