@@ -32,7 +32,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment: suspected, barge_in, dismissed, clear, gap, hang_up; others are drawn in grey."""
+    """A moment: suspected, barge_in, dismissed, clear, gap, cut_in, hang_up; others are drawn in grey."""
 
     kind: str
     at_ms: float
@@ -85,6 +85,11 @@ def picture_of(report: CarrierReport, caller: bytes, agent: bytes) -> CallPictur
     marks = [Mark(kind="barge_in", at_ms=_ms(b.start_sample)) for b in report.barge_ins]
     marks += [Mark(kind="gap", at_ms=_ms(gap.start_sample)) for gap in report.gaps]
     marks += [
+        Mark(kind="cut_in", at_ms=_ms(turn.cut_in_sample))
+        for turn in report.turns
+        if turn.cut_in_sample is not None
+    ]
+    marks += [
         Mark(kind="clear", at_ms=_ms(event.at_sample))
         for event in report.events
         if event.kind == "clearAudio"
@@ -124,6 +129,7 @@ MARK_COLOUR = {
     "dismissed": "#718096",
     "clear": "#9b2c2c",
     "gap": "#d53f8c",
+    "cut_in": "#6b46c1",
     "hang_up": "#1a202c",
 }
 PART_COLOUR = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from array import array
 from base64 import b64encode
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 
 import msgspec
 
@@ -31,26 +33,30 @@ WINDOW_SAMPLES = RATE_HZ // 100  # 10 ms: short beside a syllable, long beside a
 VOICED_MIN_RMS = 100.0  # int16; about -50 dBFS, under any telephone speech
 VOICED_BELOW_PEAK = 0.05  # -26 dB under the loudest window: noise between words is softer
 STRETCH_PAUSE_MS = 1000  # a longer pause parts what a caller says into two turns
+PHRASE_PAUSE_MS = 200  # and one this long could be taken for their end
 TALKED_OVER_MS = 1000  # an agent that goes on so long after us has not been interrupted by us
 WAIT_LIMIT_MS = 30_000  # no script waits for an agent longer than this by default
 
 
 class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """Caller speech without a long pause, in samples at 8000 Hz: first voiced, past the last."""
+    """Speech of the caller, in samples at 8000 Hz: the first voiced one, and past the last."""
 
     start: int
     end: int
 
 
 class Utterance:
-    """Something to say: int16 at 8000 Hz, its stretches found and its frames encoded once.
+    """Something to say: int16 at 8000 Hz, its voice found and its frames encoded once.
 
-    One utterance may be said by any number of callers.
+    ``stretches`` bridge pauses of up to a second, ``phrases`` of up to 200 ms. One utterance
+    may be said by any number of callers.
     """
 
     def __init__(self, pcm: bytes) -> None:
         self.pcm = pcm
-        self.stretches = tuple(_stretches(array("h", pcm)))
+        voiced = _voiced_windows(array("h", pcm))
+        self.stretches = tuple(_bridged(voiced, STRETCH_PAUSE_MS, len(pcm) // 2))
+        self.phrases = tuple(_bridged(voiced, PHRASE_PAUSE_MS, len(pcm) // 2))
         self._frames: dict[LineFormat, list[bytes]] = {}
 
     def frames(self, line: LineFormat) -> list[bytes]:
@@ -148,6 +154,7 @@ class Caller:
         self, script: Sequence[Action], line: LineFormat, ear: Ear, press: Callable[[str], None]
     ) -> None:
         self.stretches: list[Stretch] = []
+        self.phrases: list[Stretch] = []
         self.missed_interruptions = 0
         self._line = line
         self._ear = ear
@@ -156,6 +163,11 @@ class Caller:
         self._frame_count = 0  # frames spoken, silent ones too
         self._spoke_until = 0  # line sample after our last speech or key
         self._frames = self._perform(script)
+
+    def phrase_at(self, sample: int) -> Stretch | None:
+        """The phrase in which that sample (at 8000 Hz) lies."""
+        number = bisect_right(self.phrases, sample, key=attrgetter("start")) - 1
+        return self.phrases[number] if number >= 0 and sample < self.phrases[number].end else None
 
     def next_frame(self) -> bytes | None:
         """The next frame as base64; None when the caller has hung up."""
@@ -192,9 +204,8 @@ class Caller:
 
     def _speak(self, utterance: Utterance) -> Iterator[bytes]:
         at = self._frame_count * RATE_HZ * FRAME_MS // 1000
-        self.stretches.extend(
-            Stretch(start=at + part.start, end=at + part.end) for part in utterance.stretches
-        )
+        self.stretches += [_later(part, at) for part in utterance.stretches]
+        self.phrases += [_later(part, at) for part in utterance.phrases]
         yield from utterance.frames(self._line)
         self._spoke_until = self._now
 
@@ -235,19 +246,27 @@ def _utterance(speech: bytes | Utterance) -> Utterance:
     return speech if isinstance(speech, Utterance) else Utterance(speech)
 
 
-def _stretches(pcm: array[int]) -> Iterator[Stretch]:
-    """Where there is voice: windows near the loudest, pauses up to a second bridged."""
+def _later(part: Stretch, samples: int) -> Stretch:
+    return Stretch(start=part.start + samples, end=part.end + samples)
+
+
+def _voiced_windows(pcm: array[int]) -> list[int]:
+    """The numbers of the 10 ms windows that are near the loudest."""
     levels = [
         math.sqrt(sum(s * s for s in window) / len(window))
         for at in range(0, len(pcm), WINDOW_SAMPLES)
         if (window := pcm[at : at + WINDOW_SAMPLES])
     ]
     floor = max(VOICED_MIN_RMS, max(levels, default=0.0) * VOICED_BELOW_PEAK)
-    voiced = [number for number, level in enumerate(levels) if level >= floor]
-    pause = STRETCH_PAUSE_MS * RATE_HZ // 1000 // WINDOW_SAMPLES
+    return [number for number, level in enumerate(levels) if level >= floor]
+
+
+def _bridged(voiced: Sequence[int], pause_ms: int, samples: int) -> Iterator[Stretch]:
+    """Voiced windows as stretches, pauses of up to ``pause_ms`` included."""
+    pause = pause_ms * RATE_HZ // 1000 // WINDOW_SAMPLES
     first = 0
     for at, number in enumerate(voiced):
         if at + 1 == len(voiced) or voiced[at + 1] - number > pause:
-            end = min((number + 1) * WINDOW_SAMPLES, len(pcm))
+            end = min((number + 1) * WINDOW_SAMPLES, samples)
             yield Stretch(start=voiced[first] * WINDOW_SAMPLES, end=end)
             first = at + 1

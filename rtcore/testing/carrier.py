@@ -269,11 +269,8 @@ class FakeCarrier:
         cleared, rate_hz = self._clears[-1], self._line.rate_hz
         if now - cleared < STALE_MS * rate_hz // 1000:
             return True
-        if not self.caller.stretches:
-            return False
-        last = self.caller.stretches[-1]
-        began, ends = (at * rate_hz // RATE_HZ for at in (last.start, last.end))
-        return began <= cleared and now < ends  # who interrupted has not finished yet
+        phrase = self.caller.phrase_at(cleared * RATE_HZ // rate_hz)
+        return phrase is not None and now * RATE_HZ // rate_hz < phrase.end  # not yet finished
 
     # --- how it ends, and what is remembered
 

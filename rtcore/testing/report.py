@@ -41,12 +41,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller said in one go, and when the answer to it was first heard.
 
     ``response_onset_sample`` is None if nothing new was heard before the caller spoke again.
+    ``cut_in_sample`` is where the agent began to speak before the caller had finished.
     """
 
     start_sample: int
     end_sample: int
     response_onset_sample: int | None
     response_ms: float | None  # from the last voiced sample to the first audible one at the ear
+    cut_in_sample: int | None
 
 
 class BargeIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +170,9 @@ def _turns(stretches: Sequence[Stretch], runs: Sequence[Run]) -> Iterator[Turn]:
             end_sample=stretch.end,
             response_onset_sample=onset,
             response_ms=None if onset is None else _ms(onset - stretch.end),
+            cut_in_sample=next(
+                (run.start for run in runs if stretch.start < run.start < stretch.end), None
+            ),
         )
 
 

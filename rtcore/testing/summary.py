@@ -22,6 +22,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     response_p50_ms: float | None
     response_p95_ms: float | None
     response_max_ms: float | None
+    cut_ins: int
     barge_ins: int
     silence_p50_ms: float | None  # from the caller's first voiced sample to silence at the ear
     silence_max_ms: float | None
@@ -46,6 +47,7 @@ def summarise(reports: Sequence[CarrierReport]) -> Summary:
         response_p50_ms=nearest_rank(responses, 0.5),
         response_p95_ms=nearest_rank(responses, 0.95),
         response_max_ms=max(responses, default=None),
+        cut_ins=sum(turn.cut_in_sample is not None for turn in turns),
         barge_ins=len(barge_ins),
         silence_p50_ms=nearest_rank(silences, 0.5),
         silence_max_ms=max(silences, default=None),

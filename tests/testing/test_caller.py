@@ -47,6 +47,7 @@ def test_a_long_pause_parts_a_recording_into_turns() -> None:
         (800, 800 + 4800 + 5600 + 4800),
         (800 + 4800 + 5600 + 4800 + 12000, 800 + 4800 + 5600 + 4800 + 12000 + 4800),
     ]
+    assert len(found.phrases) == 3
     assert Utterance(bytes(16000)).stretches == ()
     assert Utterance(b"").stretches == ()
 

@@ -160,6 +160,22 @@ async def test_audio_of_the_old_reply_after_its_clear_is_stale(
     assert report.turns[0].response_onset_sample == 29600
 
 
+async def test_an_agent_that_speaks_into_a_pause_cuts_in_and_its_audio_is_not_stale(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def hasty(node: TinyNode) -> None:
+        node.play(ANSWER.pcm)
+        await trio.sleep(1.5)
+        node.clear()
+        await trio.sleep(1.1)  # 400 ms into the caller's pause
+        node.play(ANSWER.pcm)
+
+    speech = QUESTION + bytes(2 * 8 * 800) + QUESTION
+    report, _ = await call([interrupt_after(1000, speech), wait(4000)], hasty)
+    assert report.counts.stale_messages == 0
+    assert report.turns[0].cut_in_sample == 20800
+
+
 async def test_no_more_than_40_s_are_buffered(autojump_clock: trio.testing.MockClock) -> None:
     long = speak("one " * 50)  # 15 s
 
