@@ -32,7 +32,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment: suspected, barge_in, dismissed, clear, gap, cut_in, hang_up; others are drawn in grey."""
+    """A moment, in the colour of its kind (``MARK_COLOUR``); unknown kinds are drawn in grey."""
 
     kind: str
     at_ms: float
