@@ -8,6 +8,7 @@ TTS first byte), so what a measured response holds beyond them is turn-taking an
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,6 +16,8 @@ import structlog
 import trio
 import typer
 
+from bench.delays import PUBLISHED, DrawnResponder, DrawnSynthesizer, DrawnTranscriber
+from bench.probe import Probe
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.config import CallConfig
@@ -24,6 +27,8 @@ from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTrans
 from rtcore.turn import TurnConfig
 
 HEARD = "What time do you open tomorrow?"  # reads as complete
+PARTIAL_MS = 500  # of audio for each word of a partial: with the pre-roll, the first comes some
+# 200 ms after a voice began, as recognisers that stream give it
 ANSWER = "I have looked that up for you and it is all in order now."
 
 
@@ -31,9 +36,20 @@ def scripted_agent(stt_ms: float, llm_ms: float, tts_ms: float, reply_ms: float)
     """An agent that understands ``HEARD`` and says ``ANSWER`` over ``reply_ms``, always."""
     return Agent(
         AgentDefinition(name="bench"),
-        transcriber=ScriptedTranscriber([HEARD], stt_ms),
+        transcriber=ScriptedTranscriber([HEARD], stt_ms, partial_ms=PARTIAL_MS),
         responder=ScriptedResponder([ANSWER], llm_ms),
         synthesizer=ScriptedSynthesizer(tts_ms, reply_ms / len(ANSWER.split())),
+    )
+
+
+def drawn_agent(seed: int, reply_ms: float) -> Agent:
+    """The same agent, whose providers take as long as published ones do."""
+    agent = scripted_agent(0, 0, 0, reply_ms)
+    return Agent(
+        agent.definition,
+        transcriber=DrawnTranscriber(agent.transcriber, PUBLISHED["stt"], seed),
+        responder=DrawnResponder(agent.responder, PUBLISHED["llm"], seed),
+        synthesizer=DrawnSynthesizer(agent.synthesizer, PUBLISHED["tts"], seed),
     )
 
 
@@ -51,17 +67,18 @@ def call_config(commit_ms: int | None) -> CallConfig:
     return CallConfig(turn=turn, speculate=False)
 
 
-async def serve(agent: Agent, config: NodeConfig, port: int) -> None:
+async def serve(agent: Agent, config: NodeConfig, port: int, probe: Probe) -> None:
     async def admit(request: UpgradeRequest) -> Admission | Rejection:
         return Admission(agent=agent)
 
     # what a start-up leaves behind is never garbage: keep the collector out of it
     gc.collect()
     gc.freeze()
-    node = Node(admit, config)
+    node = Node(admit, config, on_record=probe.on_record)
     with trio.open_signal_receiver(2, 15) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.serve, open_listeners("127.0.0.1", port))
+            nursery.start_soon(probe.run, node)
             typer.echo(f"listening on ws://127.0.0.1:{port}/")
             async for _ in signals:
                 nursery.cancel_scope.cancel(reason="signal")
@@ -76,6 +93,12 @@ def main(
     reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
     commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
     socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
+    drawn_seed: Annotated[
+        int | None, typer.Option(help="draw provider times from published percentiles")
+    ] = None,
+    records: Annotated[Path | None, typer.Option(help="JSON lines, one a call")] = None,
+    stats: Annotated[Path | None, typer.Option(help="JSON lines, ten a second")] = None,
+    stages: Annotated[bool, typer.Option(help="sample CPU by stage into --stats")] = False,
 ) -> None:
     """Serve calls with scripted providers on 127.0.0.1."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
@@ -87,7 +110,11 @@ def main(
         lag_max_ms=10_000,  # the load decides how many, not the door
         one_stream_per_call=False,  # generators send the same call id again and again
     )
-    trio.run(serve, scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms), config, port)
+    if drawn_seed is None:
+        agent = scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms)
+    else:
+        agent = drawn_agent(drawn_seed, reply_ms)
+    trio.run(serve, agent, config, port, Probe(records, stats, samples_stages=stages))
 
 
 if __name__ == "__main__":
