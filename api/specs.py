@@ -1,0 +1,127 @@
+"""What users write and the store keeps: agents, functions, knowledge bases, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from rtcore.agent.definition import AgentDefinition
+from rtcore.agent.tools import Effect
+
+__all__ = [
+    "AgentPlan",
+    "AgentSpec",
+    "FunctionSpec",
+    "KnowledgeBaseSpec",
+    "Name",
+    "ProviderChoice",
+    "SecretName",
+    "Text",
+    "definition_of",
+]
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Text = Annotated[str, Meta(max_length=2000)]
+SecretName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+FunctionId = Annotated[str, Meta(pattern="^fn_[0-9a-f]{24}$")]
+KnowledgeBaseId = Annotated[str, Meta(pattern="^kb_[0-9a-f]{24}$")]
+
+
+class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One outside service, and how to ask it."""
+
+    provider: Annotated[
+        str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of the service.")
+    ]
+    model: Annotated[str, Meta(max_length=200)] = ""
+    voice: Annotated[str, Meta(max_length=200)] = ""
+    secret: Annotated[
+        SecretName | None, Meta(description="Name of the secret that is its API key.")
+    ] = None
+    options: Annotated[
+        dict[str, Any], Meta(description="Settings of this service alone, passed on as they are.")
+    ] = {}
+
+
+Providers = Annotated[
+    tuple[ProviderChoice, ...],
+    Meta(max_length=5, description="In order: the next takes over when one fails."),
+]
+
+
+class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent: its words and manners, its services, its functions and its knowledge."""
+
+    stt: Providers = ()
+    llm: Providers = ()
+    tts: Providers = ()
+    function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
+    knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A function the model may call: we POST its arguments to ``url`` and tell it the answer.
+
+    ``effect`` says what the function does to the world. ``read`` changes nothing and may run
+    before the turn is certain; ``write`` runs at most once and survives an interruption;
+    ``terminal`` ends or moves the call, after what was said before has been heard.
+    """
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern="^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$",
+            description="What the model calls it by.",
+        ),
+    ]
+    description: Annotated[
+        str, Meta(min_length=1, max_length=2000, description="Tells the model when to use it.")
+    ]
+    url: Annotated[
+        str, Meta(max_length=2000, description="https, and no private address unless allowed.")
+    ]
+    effect: Effect
+    parameters: Annotated[
+        dict[str, Any],
+        Meta(
+            description="JSON Schema (2020-12) of an object: what the model fills in; empty: nothing."
+        ),
+    ] = {}
+    fixed_parameters: Annotated[
+        dict[str, Any], Meta(description="Sent with every call; the model never sees them.")
+    ] = {}
+    secret: Annotated[
+        SecretName | None, Meta(description="Name of the secret that signs our requests.")
+    ] = None
+    limit_s: Annotated[float, Meta(ge=1, le=60, description="How long an answer may take.")] = 10.0
+
+
+class KnowledgeBaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Documents that are searched together."""
+
+    name: Name
+    description: Annotated[
+        str, Meta(max_length=2000, description="Tells the model what it can find there.")
+    ] = ""
+
+
+class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a factory needs to fill an agent's ports. ``secrets`` are in clear: never log it."""
+
+    definition: AgentDefinition
+    stt: tuple[ProviderChoice, ...] = ()
+    llm: tuple[ProviderChoice, ...] = ()
+    tts: tuple[ProviderChoice, ...] = ()
+    secrets: Mapping[str, str] = {}
+
+
+Kind = Literal["agent", "function", "knowledgebase", "secret"]
+
+
+def definition_of(spec: AgentSpec) -> AgentDefinition:
+    """The part of an agent that the core knows."""
+    fields = AgentDefinition.__struct_fields__
+    return AgentDefinition(**{name: getattr(spec, name) for name in fields})

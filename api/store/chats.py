@@ -1,0 +1,84 @@
+"""Text conversations with an agent: each keeps the version it began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from api.store.database import Tx
+from api.store.errors import Conflict, NotFound
+from api.store.records import new_id
+from api.store.tables import chats
+from rtcore.ports import Message
+
+__all__ = ["ChatRecord", "begin_chat", "get_chat", "save_chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRecord:
+    """A conversation up to now; ``revision`` is 0 before it is saved for the first time."""
+
+    id: str
+    agent_id: str
+    version: int
+    revision: int
+    log: tuple[Message, ...]
+    has_ended: bool
+
+
+def begin_chat(agent_id: str, version: int) -> ChatRecord:
+    """A new conversation; nothing is stored until its first answer."""
+    return ChatRecord(new_id("cht"), agent_id, version, 0, (), False)
+
+
+def get_chat(tx: Tx, agent_id: str, id: str, keep_ms: int) -> ChatRecord:
+    """
+    Raises:
+        NotFound: there is none with this agent, or nothing was said for ``keep_ms``.
+    """
+    query = sa.select(chats).where(chats.c.id == id, chats.c.agent_id == agent_id)
+    row = tx.conn.execute(query).one_or_none()
+    if row is None or row.updated_at_ms < tx.now_ms - keep_ms:
+        raise NotFound("conversation", id)
+    log = msgspec.json.decode(row.log, type=tuple[Message, ...])
+    return ChatRecord(id, agent_id, row.version, row.revision, log, bool(row.has_ended))
+
+
+def save_chat(tx: Tx, chat: ChatRecord, keep_ms: int) -> None:
+    """Store ``chat`` as it is after an answer, and forget those that nobody has gone on with.
+
+    Raises:
+        Conflict: another message of the same conversation was answered meanwhile.
+        NotFound: its agent has been deleted meanwhile.
+    """
+    tx.conn.execute(sa.delete(chats).where(chats.c.updated_at_ms < tx.now_ms - keep_ms))
+    row = {
+        "revision": chat.revision + 1,
+        "log": msgspec.json.encode(chat.log).decode(),
+        "has_ended": int(chat.has_ended),
+        "updated_at_ms": tx.now_ms,
+    }
+    if chat.revision:
+        updated = tx.conn.execute(
+            sa.update(chats)
+            .where(chats.c.id == chat.id, chats.c.revision == chat.revision)
+            .values(**row)
+        )
+        if not updated.rowcount:
+            raise Conflict("another message of this conversation was answered first: ask again")
+        return
+    try:
+        tx.conn.execute(
+            sa.insert(chats).values(
+                id=chat.id,
+                agent_id=chat.agent_id,
+                version=chat.version,
+                created_at_ms=tx.now_ms,
+                **row,
+            )
+        )
+    except IntegrityError as exc:
+        raise NotFound("agent", chat.agent_id) from exc

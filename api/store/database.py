@@ -1,0 +1,165 @@
+"""The database, from Trio: SQL runs in a bounded number of threads, one transaction a call.
+
+What is run is a plain function of a :class:`Tx` and its arguments; it either returns, and what
+it wrote is durable, or raises, and nothing of it stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+import trio
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from api.store.errors import StoreUnavailable
+from api.store.vault import Vault
+
+__all__ = ["Actor", "Store", "Tx", "make_engine"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+THREADS_MAX = 8  # one small transaction is about 0.2 ms: enough for thousands a second
+BUSY_LIMIT_S = 5  # SQLite: another process may hold the write lock for so long
+CONNECT_LIMIT_S = 5
+STATEMENT_LIMIT_MS = 10_000  # PostgreSQL: none of ours takes a tenth of it
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something: the id of an API key (or ``cli``), and in which request."""
+
+    id: str
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tx:
+    """One transaction; ``now_ms`` is the one time of all it writes."""
+
+    conn: Connection
+    now_ms: int
+    vault: Vault
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.conn.dialect.name == "postgresql"
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for ``sqlite:///path`` or ``postgresql://…`` with our rules of both."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_size=THREADS_MAX,
+            max_overflow=0,
+            pool_timeout=CONNECT_LIMIT_S,
+            pool_pre_ping=True,
+            connect_args={
+                "connect_timeout": CONNECT_LIMIT_S,
+                "options": f"-c statement_timeout={STATEMENT_LIMIT_MS} -c timezone=UTC",
+            },
+        )
+    engine = sa.create_engine(
+        parsed,
+        pool_size=THREADS_MAX,
+        max_overflow=0,
+        pool_timeout=CONNECT_LIMIT_S,
+        connect_args={"timeout": BUSY_LIMIT_S},
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(raw: object, _record: object) -> None:
+    import sqlite3
+
+    assert isinstance(raw, sqlite3.Connection)
+    raw.isolation_level = None  # we say BEGIN ourselves: the driver's own is only DEFERRED
+    raw.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    raw.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
+    raw.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    writes = conn.get_execution_options().get("rtcore_writes", True)
+    # a transaction that reads first and then writes may not get the lock any more: take it now
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+class Store:
+    """The database of one process."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        vault: Vault | None = None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine = engine
+        self.vault = vault or Vault(())
+        self.now_s = now_s
+        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+
+    @classmethod
+    def open(cls, url: str, *, secret_keys: tuple[str, ...] = ()) -> Store:
+        """The store at ``url``, its secrets under ``secret_keys`` (the first seals).
+
+        Raises:
+            ConfigError: a key is not a Fernet key.
+        """
+        return cls(make_engine(url), Vault(secret_keys))
+
+    async def read(self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kw: P.kwargs) -> T:
+        """Run ``work`` in a transaction that only reads.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+
+        Cancelled: waits for the thread, which its own limits end.
+        """
+        return await trio.to_thread.run_sync(
+            lambda: self.run(work, False, *args, **kw), limiter=self._limiter
+        )
+
+    async def write(
+        self, work: Callable[Concatenate[Tx, P], T], *args: P.args, **kw: P.kwargs
+    ) -> T:
+        """Run ``work`` in a transaction that may write; durable once it returns.
+
+        Raises and cancelled: as :meth:`read`; what has been written stays written.
+        """
+        return await trio.to_thread.run_sync(
+            lambda: self.run(work, True, *args, **kw), limiter=self._limiter
+        )
+
+    def run(
+        self,
+        work: Callable[Concatenate[Tx, P], T],
+        writes: bool,
+        /,
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> T:
+        """The same, in this thread."""
+        engine = self.engine.execution_options(rtcore_writes=writes)
+        try:
+            with engine.begin() as conn:
+                return work(Tx(conn, int(self.now_s() * 1000), self.vault), *args, **kw)
+        except (OperationalError, InterfaceError, PoolTimeout) as exc:
+            # the statement and its values stay out of the message: it may reach a log
+            reason = type(getattr(exc, "orig", None) or exc).__name__
+            raise StoreUnavailable(f"the database did not answer ({reason})") from exc
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()

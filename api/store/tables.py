@@ -1,0 +1,196 @@
+"""The tables, for both databases. Times are integers: milliseconds since 1970, UTC.
+
+What is searched by full text is not here: SQLite's FTS5 table and PostgreSQL's generated
+``tsvector`` column are made by the migrations and asked by :mod:`api.store.passages`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+__all__ = [
+    "agent_versions",
+    "agents",
+    "api_keys",
+    "audit",
+    "chats",
+    "documents",
+    "functions",
+    "idempotency",
+    "knowledge_bases",
+    "metadata",
+    "passages",
+    "secrets",
+    "uses",
+]
+
+ID_CHARS = 40
+SERIAL = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up only an INTEGER key
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),  # of the latest version
+    Column("revision", Integer, nullable=False),  # counts every change, publishing too
+    Column("latest", Integer, nullable=False),
+    Column("published", Integer),  # what calls get; null: nothing yet
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+agent_versions = Table(
+    "agent_versions",
+    metadata,
+    Column("agent_id", ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("spec", Text, nullable=False),  # JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("created_by", String(ID_CHARS), nullable=False),
+)
+
+functions = Table(
+    "functions",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("spec", Text, nullable=False),  # JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+knowledge_bases = Table(
+    "knowledge_bases",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("spec", Text, nullable=False),  # JSON
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column(
+        "knowledge_base_id",
+        ForeignKey("knowledge_bases.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("name", Text, nullable=False),
+    Column("media_type", String(100), nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("state", String(20), nullable=False),  # waiting, indexing, ready, failed
+    Column("progress_percent", Integer, nullable=False),
+    Column("passage_count", Integer, nullable=False),
+    Column("error", Text),
+    Column("claimed_until_ms", BigInteger, nullable=False),  # by the node that indexes it
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index("ix_documents_state", "state"),
+)
+
+passages = Table(
+    "passages",
+    metadata,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column(
+        "document_id",
+        ForeignKey("documents.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("knowledge_base_id", String(ID_CHARS), nullable=False, index=True),
+    Column("position", Integer, nullable=False),  # from 0 within the document
+    Column("heading", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+uses = Table(  # who holds on to what: the reason why a deletion is refused
+    "uses",
+    metadata,
+    Column("user_kind", String(20), primary_key=True),
+    Column("user_id", String(ID_CHARS), primary_key=True),
+    Column("used_kind", String(20), primary_key=True),
+    Column("used_id", String(100), primary_key=True),
+    Column("user_name", Text, nullable=False),
+    Index("ix_uses_used_kind_used_id", "used_kind", "used_id"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),  # separated by spaces
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False, index=True),
+    Column("actor", String(ID_CHARS), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("action", String(60), nullable=False),
+    Column("resource_id", String(100), nullable=False, index=True),
+    Column("fields", Text, nullable=False),  # JSON: the names of what changed, never a value
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("api_key_id", String(ID_CHARS), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("answer", LargeBinary),  # null while the first request runs
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+)
+
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("agent_id", ForeignKey("agents.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("version", Integer, nullable=False),  # a chat keeps the version it began with
+    Column("revision", Integer, nullable=False),
+    Column("log", Text, nullable=False),  # JSON
+    Column("has_ended", Integer, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False, index=True),
+)
