@@ -46,6 +46,9 @@ def serve(
     socket: Socket = "fast",
     calls_max: Annotated[int, typer.Option(min=1, help="Refuse calls past so many.")] = 1000,
     drain_s: Annotated[float, typer.Option(min=0, help="For calls to end on SIGTERM.")] = 300.0,
+    records: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Append each call's record, as JSON.")
+    ] = None,
     insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
 ) -> None:
@@ -63,6 +66,7 @@ def serve(
         agent=agent,
         public_url=public_url,
         is_insecure=insecure,
+        records=records,
         node=_node(socket, calls_max=calls_max, drain_s=drain_s),
     )
     trio.run(run, options)

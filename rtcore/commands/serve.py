@@ -27,6 +27,7 @@ from rtcore.providers.embedded import (
     load_agent,
     load_demo_agent,
 )
+from rtcore.records import RecordLog
 
 __all__ = ["ServeOptions", "embedded_agent", "serve"]
 
@@ -41,6 +42,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     agent: Path | None = None  # an agent for the embedded providers; the demo's if None
     public_url: str = ""  # as the carrier dials it: what it signs
     is_insecure: bool = False
+    records: Path | None = None  # where each call's record goes, as a line of JSON
     node: NodeConfig = NodeConfig()
 
 
@@ -111,15 +113,20 @@ async def serve(options: ServeOptions) -> None:
         plivo=Tokens(account=(auth_token,)) if auth_token else None,
         public_url=options.public_url,
     )
-    node = Node(gate.admit, options.node)
+    records = RecordLog(options.records) if options.records is not None else None
+    node = Node(gate.admit, options.node, on_record=records.put if records else None)
     listeners = open_listeners(options.host, options.port)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(embedded.run)
+            if records is not None:
+                nursery.start_soon(records.run)
             nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
             host, port = listeners[0].socket.getsockname()[:2]
             log.info("listening", url=f"ws://{host}:{port}{MEDIA_PATH}{{token}}", agent=data.name)
             await node.serve(listeners)
+            if records is not None:
+                await records.flush()
             nursery.cancel_scope.cancel(reason="drained")
     log.info("stopped", calls=node.stats.calls, failed=node.stats.failed)
 
