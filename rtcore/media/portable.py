@@ -43,7 +43,8 @@ async def accept(
 ) -> PortableSocket | None:
     """Make ``stream`` a WebSocket if its request is good and ``authorise`` lets it in.
 
-    As :func:`rtcore.media.fast.accept`; ``nursery`` also holds a reader for the socket's life.
+    As :func:`rtcore.media.fast.accept`; ``nursery`` also holds a reader for the socket's life,
+    which outlasts its cancellation by at most ``close_limit_s``, so that a close is answered.
     """
     upgrade = await admit(stream, authorise, limits)
     if upgrade is None:
@@ -154,11 +155,12 @@ class PortableSocket:
             max_message_size=limits.message_max_bytes,
             receive_buffer_size=limits.receive_max_bytes,
         )
-        self._reading = trio.CancelScope()
+        self._reading = trio.CancelScope(shield=True)
         self._read_all = trio.Event()  # the reader has left
         self._outbox = Outbox(limits.outbox_max_bytes)
         self._is_writing = False
         self._written = trio.Event()  # the writer has left
+        self._is_torn = False  # it left in the middle of a frame: nothing can follow that
         self._ending: SocketClosed | None = None
         self._is_closing = False
         self._closed = trio.Event()
@@ -198,6 +200,15 @@ class PortableSocket:
         return SocketClosed(self._ending.code, self._ending.reason)
 
     async def _read_on(self) -> None:
+        """Read until closed; cancelled, read on just long enough to hear a close answered."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_shielded)
+            try:
+                await self._read_all.wait()
+            finally:
+                self._reading.deadline = trio.current_time() + self._limits.close_limit_s
+
+    async def _read_shielded(self) -> None:
         try:
             with self._reading, suppress(Misuse):  # it answers pings even after its close
                 await self._connection._reader_task()
@@ -227,12 +238,15 @@ class PortableSocket:
         try:
             while self._outbox:
                 message = self._outbox.next().decode()
+                self._is_torn = True  # unless it is written whole
                 with trio.move_on_after(self._limits.send_stall_s) as stall:
                     await self._connection.send_message(message)
+                    self._is_torn = False
                 if stall.cancelled_caught:
                     self._ending = self._ending or SocketClosed(LOST, "the peer takes nothing")
                     await self.abort()
         except (ConnectionClosed, Misuse):  # closed, or closing, under our hands
+            self._is_torn = False
             self._outbox.flush()
         finally:
             self._is_writing = False
@@ -260,10 +274,12 @@ class PortableSocket:
     async def _say_goodbye(self, code: int, reason: str) -> None:
         if self._is_writing:
             await self._written.wait()
+        if self._is_torn:
+            return
         if not self._read_all.is_set():
             await self._connection.aclose(code, reason)
             if self._protocol.fault is None:
                 return
             await self._read_all.wait()  # it may be telling the peer
-        # ended, or cancelled with its nursery: nobody would hear an answer through it
+        # the reader has ended: nobody would hear an answer through it
         await self._wire.say(CloseConnection(code, reason))

@@ -527,3 +527,39 @@ async def test_cancelling_everything_leaves_nothing_open(accept: Accept) -> None
         assert stream.socket.fileno() == -1
         with pytest.raises((EOFError, trio.BrokenResourceError)):
             await read_all(peer)
+
+
+async def test_a_cancel_at_any_turn_leaves_nothing_open(accept: Accept) -> None:
+    async def life(stream: trio.SocketStream, nursery: trio.Nursery) -> None:
+        sock = await accept(stream, let_in, LIMITS, nursery)
+        assert sock is not None
+        try:
+            sock.send(b"x" * 60_000)
+            sock.send(b"x" * 60_000)
+            while True:
+                await sock.receive()
+        finally:
+            await sock.aclose()
+
+    async def answer(peer: Peer) -> None:
+        try:
+            await peer.read_response()
+            await peer.write(peer.frame(TEXT, b"hello"), peer.frame(PING))
+            assert (await peer.read_until_close())[0] == 1000
+            await peer.write(peer.close_frame(1000))
+        except (IndexError, EOFError, trio.BrokenResourceError):
+            pass  # cut off before its answer, or before its close
+        await peer.stream.aclose()
+
+    for turns in range(40):
+        async with wire() as (stream, peer):
+            await peer.write(REQUEST)
+            with trio.fail_after(5):
+                async with trio.open_nursery() as outer:
+                    outer.start_soon(answer, peer)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(life, stream, nursery)
+                        for _ in range(turns):
+                            await trio.lowlevel.checkpoint()
+                        nursery.cancel_scope.cancel()
+            assert stream.socket.fileno() == -1
