@@ -6,23 +6,35 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench.turns.detectors import candidates
-from bench.turns.peers import RULES, find_silero
-from bench.turns.report import document, print_scores, print_targets, targets
-from bench.turns.run import cpu_us_per_frame, run, sweep_commit, sweep_onset
+from bench.turns.detectors import DETECTORS, OURS, WITH_SILERO, Candidate, candidates, silero_model
+from bench.turns.report import document
+from bench.turns.run import (
+    BATCHED,
+    batched_cpu_us_per_frame,
+    cpu_us_per_frame,
+    run,
+    sweep_commit,
+    sweep_onset,
+)
 from bench.turns.scenes import CONDITIONS, build
+from bench.turns.sheets import Sheet, cpu_sheet, score_sheets
 from bench.turns.sources import SPLITS, AudioMissing, load
+from bench.turns.targets import Target, target_sheet, targets
+from bench.turns.tracks import Track
+from rtcore.errors import ConfigError
 from rtcore.turn.config import PRESETS
 
 __all__ = ["main"]
 
 # beside the checkout, unless the environment says otherwise
 AUDIO = Path(os.environ.get("RTCORE_AUDIO", Path(__file__).parents[3] / "shared" / "audio"))
+DEFAULT = f"{OURS}:balanced"
 QUICK_DETECTORS, QUICK_PRESETS = ["rtcore", "webrtc-timer"], ["balanced"]
 
 
@@ -42,7 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         type=names,
         default=[],
         metavar="A,B",
-        help=f"of rtcore, {', '.join(RULES)}; default: all",
+        help=f"of {', '.join(DETECTORS)}; default: all",
     )
     parser.add_argument(
         "--presets",
@@ -64,12 +76,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="both",
         help="what to run and print; tune on dev, never on heldout",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep everything measured")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="keep everything measured, and the tables as Markdown beside it",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw the plots there")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a fifth of the audio, balanced beside a timer, no sweeps",
+        help="a fifth of the audio, balanced beside a timer",
     )
     parser.add_argument(
         "--targets",
@@ -79,17 +96,26 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)  # fmt: skip
 
 
+def check(names: Sequence[str], known: Collection[str], what: str) -> None:
+    """Refuse a name that is not known, saying which are."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {what} {name!r}; known: {', '.join(known)}")
+
+
 def main(argv: list[str]) -> int:
     """Run the bench; return the exit code (1: a target missed, 2: nothing to run or judge)."""
     options = parse(argv)
-    console, status = Console(width=200 if not sys.stdout.isatty() else None), Console(stderr=True)
+    console, status = Console(width=230 if not sys.stdout.isatty() else None), Console(stderr=True)
     names, presets = options.detectors, options.presets
     if options.quick:
         names, presets = names or QUICK_DETECTORS, presets or QUICK_PRESETS
     try:
-        found, lacking = candidates(names, presets, find_silero())
+        check(names, DETECTORS, "detector")
+        found, lacking = candidates(names, presets)
         sides = load(options.audio)
-    except (AudioMissing, ValueError) as exc:
+        check(options.conditions, CONDITIONS, "condition")
+    except (AudioMissing, ConfigError, ValueError) as exc:
         status.print(f"bench turns: {exc}", style="red")
         return 2
     for name, why in lacking.items():
@@ -103,30 +129,63 @@ def main(argv: list[str]) -> int:
     ]
     tallies = run(tracks, found, lambda text: status.print(f"running {text}", style="dim"))
     cpu = {each.name: cpu_us_per_frame(tracks, each) for each in found}
-    sweeps: dict[str, Any] = {}
-    if options.out or (options.json and not options.quick):
-        for each in found:
-            status.print(f"sweeping {each.name}", style="dim")
-            sweeps[each.name] = {
-                "commit": sweep_commit(tracks, each),
-                "onset": sweep_onset(tracks, each),
-            }
-    for split in splits:
-        print_scores(console, tallies, cpu if split == splits[-1] else {}, split)
-    result = document(tracks, tallies, sweeps, cpu, lacking, argv, options.seed, options.quick)
+    if any(name.startswith(WITH_SILERO) for name in cpu):
+        cpu[BATCHED] = batched_cpu_us_per_frame(tracks, silero_model())
+    curves = options.out or (options.json and not options.quick)
+    sweeps = sweep(tracks, found, status) if curves else {}
+    sheets = [sheet for split in splits for sheet in score_sheets(tallies, split)]
+    sheets.append(cpu_sheet(cpu))
+    ours = [each.name for each in found if each.name.startswith(OURS)]
+    lines: list[Target] = []
+    if ours:
+        judged = DEFAULT if DEFAULT in ours else ours[0]
+        lines = targets(tallies, cpu, judged)
+        if options.targets or options.json:
+            sheets.append(target_sheet(lines, judged))
+    for sheet in sheets:
+        sheet.show(console)
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        result = document(tracks, tallies, sweeps, cpu, lacking, argv, options.seed, options.quick)
+        keep(options.json, result, sheets)
     if options.out:
         from bench.turns.plots import draw
 
         for path in draw(sweeps, options.out):
             status.print(f"wrote {path}")
-    ours = [each.name for each in found if each.name.startswith("rtcore:")]
     if not options.targets:
         return 0
     if not ours:
         status.print("--targets: none of ours was run; add --detectors rtcore", style="red")
         return 2
-    judged = "rtcore:balanced" if "rtcore:balanced" in ours else ours[0]
-    return 0 if print_targets(console, targets(tallies, cpu, judged), judged) else 1
+    return 1 if any(line.reached is False for line in lines) else 0
+
+
+def sweep(
+    tracks: Sequence[Track], found: Sequence[Candidate], status: Console
+) -> dict[str, dict[str, Any]]:
+    """The curves of every detector; of our presets only the default: they share the detector."""
+    curves: dict[str, dict[str, Any]] = {}
+    for each in found:
+        if each.name.startswith(f"{OURS}:") and each.name != DEFAULT:
+            continue
+        status.print(f"sweeping {each.name}", style="dim")
+        curves[each.name] = {
+            "commit": sweep_commit(tracks, each),
+            "onset": sweep_onset(tracks, each),
+        }
+    return curves
+
+
+def keep(path: Path, result: dict[str, Any], sheets: Sequence[Sheet]) -> None:
+    """Write the document, and beside it the tables as Markdown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, sort_keys=True, separators=(",", ":")) + "\n")
+    machine = ", ".join(str(value) for value in result["machine"].values())
+    head = (
+        "# Turn-taking, as measured\n\n"
+        f"`python -m bench turns {' '.join(result['command'])}` at {result['commit']}, {machine}. "
+        "Intervals are 95 %: Wilson, Byar, bootstrap (in the JSON). Latencies are p50 / p95 / max. "
+        "The split, the conditions and what is a stand-in are described in `bench/turns`.\n"
+    )
+    text = "\n".join([head, *(sheet.markdown() for sheet in sheets)])
+    path.with_suffix(".md").write_text(text)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.turns.peers import RULES, Detector, TimerDetector, make_vad
-from rtcore.turn.config import PRESETS, TurnConfig
+from rtcore.errors import ConfigError
+from rtcore.turn import TurnConfig, TurnDetector
+from rtcore.turn.config import PRESETS
+from rtcore.turn.silero import SileroBatch, find_model
 
-__all__ = ["Candidate", "Unavailable", "candidates"]
+__all__ = [
+    "DETECTORS",
+    "OURS",
+    "WITH_SILERO",
+    "Candidate",
+    "Unavailable",
+    "candidates",
+    "silero_model",
+]
 
-OURS = "rtcore"
+OURS, WITH_SILERO = "rtcore", "rtcore+silero"
+DETECTORS = (OURS, WITH_SILERO, *RULES)
 BALANCED = TurnConfig()
 
 
@@ -34,12 +48,16 @@ class Candidate:
     starting_after: Callable[[float], Callable[[], Detector]]
 
 
-def ours(preset: str) -> Candidate:
-    from rtcore.turn import TurnDetector
+def ours(preset: str, model: Path | None = None) -> Candidate:
+    """Our detector; with ``model``, Silero in place of webrtcvad behind the same guard."""
 
     def with_numbers(**numbers: int) -> Callable[[], Detector]:
         config = TurnConfig.preset(preset, **numbers)
-        return lambda: TurnDetector(config)
+        if model is None:
+            return lambda: TurnDetector(config)
+        return lambda: TurnDetector(
+            config, voice=SileroBatch(model, most_voices=1, shared=False).voice()
+        )
 
     def ending_after(end_ms: float) -> Callable[[], Detector]:
         """The curve scaled as a whole: ``end_ms`` is the delay when the words say nothing."""
@@ -52,7 +70,7 @@ def ours(preset: str) -> Candidate:
         )
 
     return Candidate(
-        f"{OURS}:{preset}",
+        f"{OURS if model is None else WITH_SILERO}:{preset}",
         with_numbers(),
         True,
         ending_after,
@@ -62,18 +80,23 @@ def ours(preset: str) -> Candidate:
     )
 
 
-def peer(name: str, silero: Path | None) -> Candidate:
+def silero_model() -> Path:
+    """Silero's file: named by ``RTCORE_SILERO``, or as the detector itself finds it."""
+    named = os.environ.get("RTCORE_SILERO")
+    try:
+        path = Path(named) if named else find_model()
+    except ConfigError as exc:
+        raise Unavailable(str(exc)) from exc
+    if not path.is_file():
+        raise Unavailable(f"RTCORE_SILERO names no file: {path}")
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise Unavailable("onnxruntime is missing: pip install rtcore[silero]")
+    return path
+
+
+def peer(name: str) -> Candidate:
     rule = RULES[name]
-    if rule.vad.startswith("silero"):
-        try:
-            import onnxruntime  # noqa: F401  # only whether it is there
-        except ImportError as exc:
-            raise Unavailable("onnxruntime is not installed") from exc
-        if silero is None:
-            raise Unavailable(
-                "no silero_vad.onnx: pip install --no-deps silero-vad, or name the file "
-                "in RTCORE_SILERO"
-            )
+    silero = silero_model() if rule.vad.startswith("silero") else None
     return Candidate(
         name,
         lambda: TimerDetector(rule, make_vad(rule.vad, silero)),
@@ -86,22 +109,20 @@ def peer(name: str, silero: Path | None) -> Candidate:
 
 
 def candidates(
-    names: Sequence[str], presets: Sequence[str], silero: Path | None
+    names: Sequence[str], presets: Sequence[str]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """The detectors named (all, when none is), and those that cannot run with the reason."""
-    known = [OURS, *RULES]
-    wanted = names or known
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"no detector {name!r}; known: {', '.join(known)}")
     found: list[Candidate] = []
     lacking: dict[str, str] = {}
-    for name in wanted:
+    for name in names or DETECTORS:
         if name == OURS:
             found += [ours(preset) for preset in presets or PRESETS]
             continue
         try:
-            found.append(peer(name, silero))
+            if name == WITH_SILERO:  # the presets differ in their numbers, not in what is voice
+                found.append(ours((presets or ["balanced"])[0], silero_model()))
+            else:
+                found.append(peer(name))
         except Unavailable as exc:
             lacking[name] = str(exc)
     return found, lacking

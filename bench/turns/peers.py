@@ -7,9 +7,7 @@ takes the far end as an input. Parameters are the defaults published with the ve
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +30,7 @@ from rtcore.turn.events import (
     TurnEnded,
 )
 
-__all__ = ["RULES", "Detector", "Rule", "TimerDetector", "Vad", "find_silero", "make_vad"]
+__all__ = ["RULES", "Detector", "Rule", "TimerDetector", "Vad", "make_vad"]
 
 
 class Detector(Protocol):
@@ -122,19 +120,6 @@ class SileroVad:
         )
         self._context = heard[:, -self.context_samples :]
         return bool(score[0, 0] >= (self._off if speaking else self._on))
-
-
-def find_silero() -> Path | None:
-    """The model file: named by ``RTCORE_SILERO``, or inside the ``silero-vad`` package."""
-    named = os.environ.get("RTCORE_SILERO")
-    if named:
-        return Path(named) if Path(named).is_file() else None
-    spec = importlib.util.find_spec("silero_vad")  # found, never imported: that needs torch
-    for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder) / "data" / "silero_vad.onnx"  # the file that has 8000 Hz too
-        if path.is_file():
-            return path
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,14 +26,14 @@ def draw(sweeps: dict[str, Any], folder: Path) -> list[Path]:
         ),
         _plot(
             folder / "turns-onset.svg",
-            [(name, sweep["onset"]) for name, sweep in sweeps.items()],
+            [(name, sweep["onset"]) for name, sweep in sweeps.items() if sweep["onset"]],
             lambda row: (
                 row["barge_in_suspected_ms"]["p50"],
                 row["false_suspected"]["per_minute"],
             ),
             lambda row: f"{row['start_ms']} ms, masked {row['masked']['hits']}",
             "barge-in onset with echo, p50 (ms)",
-            "false suspicions a minute of echo, linear and harsh",
+            "false suspicions a minute of linear echo",
         ),
     ]
 

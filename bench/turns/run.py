@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.turns.detectors import Candidate
@@ -12,14 +13,27 @@ from bench.turns.peers import Detector
 from bench.turns.scoring import Tally, score, summary
 from bench.turns.tracks import Track
 from rtcore.audio import FRAME_SAMPLES
+from rtcore.turn import TurnDetector
+from rtcore.turn.silero import SileroBatch
 
-__all__ = ["Tallies", "cpu_us_per_frame", "pooled", "run", "sweep_commit", "sweep_onset"]
+__all__ = [
+    "BATCHED",
+    "Tallies",
+    "batched_cpu_us_per_frame",
+    "cpu_us_per_frame",
+    "pooled",
+    "run",
+    "sweep_commit",
+    "sweep_onset",
+]
 
 # (detector, words known, split, condition) -> what was counted
 Tallies = dict[tuple[str, bool, str, str], Tally]
 COMMIT_SWEEP_MS = (200, 300, 400, 500, 600, 700, 850, 1000, 1200, 1500)
 ONSET_SWEEP_MS = (40, 60, 80, 120, 160, 240)
 CPU_FRAMES = 10_000  # 200 s of audio a round
+BATCHED_CALLS = 32
+BATCHED = f"rtcore+silero, {BATCHED_CALLS} calls"
 CPU_ROUNDS = 3  # the least disturbed is reported
 
 
@@ -62,37 +76,30 @@ def _pool(make: Callable[[], Detector], tracks: Iterable[Track], words: bool) ->
 def sweep_commit(tracks: Sequence[Track], candidate: Candidate) -> list[dict[str, Any]]:
     """False cut-offs against commit latency on the real call, for a row of delays."""
     calls = [track for track in tracks if track.condition == "call"]
-    return [
-        {
-            "delay_ms": delay_ms,
-            "words": words,
-            "pauses_cut": scores["pauses_cut"],
-            "commit_ms": scores["commit_ms"],
-        }
-        for words in ((False, True) if candidate.uses_words else (False,))
-        for delay_ms in COMMIT_SWEEP_MS
-        for scores in [_pool(candidate.ending_after(delay_ms), calls, words)]
-        if calls
-    ]
+    rows: list[dict[str, Any]] = []
+    for words in (False, True) if candidate.uses_words else (False,):
+        for delay_ms in COMMIT_SWEEP_MS if calls else ():
+            scores = _pool(candidate.ending_after(delay_ms), calls, words)
+            cut, latency = scores["pauses_cut"], scores["commit_ms"]
+            rows.append(
+                {"delay_ms": delay_ms, "words": words, "pauses_cut": cut, "commit_ms": latency}
+            )
+    return rows
 
 
 def sweep_onset(tracks: Sequence[Track], candidate: Candidate) -> list[dict[str, Any]]:
-    """False suspicions against onset latency on echo, for a row of evidence lengths."""
-    echoes = [track for track in tracks if track.condition in ("echo", "hardecho")]
-    return [
-        {
-            "start_ms": start_ms,
-            "false_suspected": scores["false_suspected"],
-            "barge_in_suspected_ms": scores["barge_in_suspected_ms"],
-            "masked": scores["masked"],
-        }
-        for start_ms in ONSET_SWEEP_MS
-        for scores in [_pool(candidate.starting_after(start_ms), echoes, False)]
-    ]
+    """False suspicions against onset latency on linear echo, for a row of evidence lengths."""
+    echoes = [track for track in tracks if track.condition == "echo"]
+    measures = ("false_suspected", "barge_in_suspected_ms", "masked")
+    rows: list[dict[str, Any]] = []
+    for start_ms in ONSET_SWEEP_MS if echoes else ():
+        scores = _pool(candidate.starting_after(start_ms), echoes, False)
+        rows.append({"start_ms": start_ms, **{measure: scores[measure] for measure in measures}})
+    return rows
 
 
-def cpu_us_per_frame(tracks: Sequence[Track], candidate: Candidate) -> float:
-    """Thread CPU time of ``push`` for one 20 ms frame, on the real call or what there is."""
+def _frames(tracks: Sequence[Track]) -> list[tuple[bytes, bytes | None]]:
+    """What a detector is given of the real call as it was, or of the longest track."""
     track = max(tracks, key=lambda track: (track.condition == "call-live", track.frames))
     caller, far = track.caller.tobytes(), track.far.tobytes()
     inputs: list[tuple[bytes, bytes | None]] = []
@@ -100,6 +107,12 @@ def cpu_us_per_frame(tracks: Sequence[Track], candidate: Candidate) -> float:
         octets = slice(2 * start, 2 * (start + FRAME_SAMPLES))
         playing = any(span.start <= start < span.end for span in track.speaking)
         inputs.append((caller[octets], far[octets] if playing else None))
+    return inputs
+
+
+def cpu_us_per_frame(tracks: Sequence[Track], candidate: Candidate) -> float:
+    """Thread CPU time of ``push`` for one 20 ms frame."""
+    inputs = _frames(tracks)
     rounds: list[float] = []
     for _ in range(CPU_ROUNDS):
         push = candidate.make().push
@@ -108,3 +121,17 @@ def cpu_us_per_frame(tracks: Sequence[Track], candidate: Candidate) -> float:
             push(pcm, heard)
         rounds.append((time.thread_time() - began) / len(inputs))
     return round(min(rounds) * 1e6, 2)
+
+
+def batched_cpu_us_per_frame(tracks: Sequence[Track], model: Path) -> float:
+    """The same of :data:`BATCHED_CALLS` calls that share one Silero, its runs included."""
+    inputs = _frames(tracks)[: CPU_FRAMES // BATCHED_CALLS * 4]
+    batch = SileroBatch(model, most_voices=BATCHED_CALLS)
+    pushes = [TurnDetector(voice=batch.voice()).push for _ in range(BATCHED_CALLS)]
+    began = time.thread_time()
+    for pcm, heard in inputs:
+        for push in pushes:
+            push(pcm, heard)
+        batch.run()
+    taken = time.thread_time() - began
+    return round(taken / len(inputs) / BATCHED_CALLS * 1e6, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import wave
@@ -12,14 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rich.console import Console
-
 from bench.turns import main
-from bench.turns.peers import find_silero
-from bench.turns.report import print_targets, targets
+from bench.turns.detectors import Unavailable, silero_model
 from bench.turns.scenes import CONDITIONS, build
 from bench.turns.scoring import Tally
 from bench.turns.sources import SPLITS, AudioMissing, load
+from bench.turns.targets import target_sheet, targets
 
 AUDIO = Path(os.environ.get("RTCORE_AUDIO", Path(__file__).parents[2].parent / "shared" / "audio"))
 recordings = pytest.mark.skipif(not AUDIO.is_dir(), reason=f"no recordings in {AUDIO}")
@@ -64,8 +61,11 @@ def test_no_recordings_is_said_and_is_an_error(
     assert "--audio" in capsys.readouterr().err
 
 
-def test_an_unknown_detector_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--detectors", "psychic"]) == 2
+@pytest.mark.parametrize("option", ["--detectors", "--presets", "--conditions"])
+def test_an_unknown_name_is_said(
+    option: str, any_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--audio", str(any_folder), option, "psychic"]) == 2
     assert "psychic" in capsys.readouterr().err
 
 
@@ -124,6 +124,7 @@ def test_same_seed_same_scores_and_a_guarded_detector_beats_a_timer(
     ours = detectors["rtcore:balanced"]["no_words"]["dev"]["echo"]
     timer = detectors["webrtc-timer"]["no_words"]["dev"]["echo"]
     assert ours["false_suspected"]["per_minute"] < timer["false_suspected"]["per_minute"]
+    assert (tmp_path / "1.md").read_text().startswith("# Turn-taking")
     assert {"machine", "commit", "command", "cpu_us_per_frame"} <= set(document)
     assert len(ours["raw"]["suspect_ms"]) == ours["barge_in_suspected_ms"]["n"]
 
@@ -131,10 +132,10 @@ def test_same_seed_same_scores_and_a_guarded_detector_beats_a_timer(
 def judged(tally: Tally, cpu_us: float) -> dict[str, bool | None]:
     tallies = {("rtcore:balanced", False, "heldout", "echo"): tally}
     lines = targets(tallies, {"rtcore:balanced": cpu_us}, "rtcore:balanced")
-    console = Console(file=io.StringIO())
-    reached = {line.what: line.reached for line in lines}
-    assert print_targets(console, lines, "rtcore:balanced") is (False not in reached.values())
-    return reached
+    sheet = target_sheet(lines, "rtcore:balanced")
+    assert len(sheet.rows) == len(lines)
+    assert sheet.markdown().count("NOT reached") == [each.reached for each in lines].count(False)
+    return {line.what: line.reached for line in lines}
 
 
 def test_a_missed_target_is_said_and_what_was_not_measured_is_not_missed() -> None:
@@ -177,7 +178,8 @@ def test_a_peer_that_cannot_run_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], any_folder: Path
 ) -> None:
     monkeypatch.setenv("RTCORE_SILERO", "/nowhere/silero_vad.onnx")
-    assert find_silero() is None
+    with pytest.raises(Unavailable):
+        silero_model()
     options = ["--audio", str(any_folder), "--conditions", "quiet", "--quick"]
     assert main([*options, "--detectors", "pipecat-vad,webrtc-timer"]) == 0
     assert "pipecat-vad: not run" in capsys.readouterr().err
