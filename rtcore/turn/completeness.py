@@ -149,31 +149,30 @@ def _as_date(words: list[str], table: Language) -> float | None:
 
 def _as_sentence(text: str, words: list[str], table: Language) -> float:
     """The vote of the last words."""
-    joined, last = " ".join(words), words[-1]
+    joined, last, mark = " ".join(words), words[-1], text.rstrip()[-1:]
     if last in table.fillers:
         return 0.1 if len(words) > 1 or last not in table.backchannels else 0.4
-    if joined in table.complete:
+    if joined in table.complete or mark == "?":
         return 0.95
-    if any(joined == opener or joined.endswith(f" {opener}") for opener in table.openers):
+    if last in table.dangling or any(_ends(joined, opener) for opener in table.openers):
         return 0.08
-    if last in table.dangling and not text.rstrip().endswith("?"):
-        return 0.08
-    is_number = last in table.digits or last in table.number_words or last[0].isdigit()
-    if is_number:
+    if last in table.digits or last in table.number_words or last[0].isdigit():
         length = len(spoken_digits(words, table))
         return WHOLE_NUMBER if length in NUMBER_LENGTHS else OPEN_NUMBER
-    if any(joined.endswith(f" {phrase}") for phrase in table.complete if " " in phrase):
+    if any(" " in phrase and _ends(joined, phrase) for phrase in table.complete):
         return 0.92
-    if text.rstrip().endswith(("...", "…", ",", "-", "–", ":")):
+    if (mark and mark in "…,-–:") or text.rstrip().endswith("..."):
         return 0.2
-    if text.rstrip().endswith("?"):
-        return 0.95
-    is_sentence = text.rstrip().endswith((".", "!"))  # recognisers like to add a full stop
+    is_sentence = mark in (".", "!")  # recognisers like to add a full stop
     if last in table.trailing:
         return 0.6 if is_sentence else 0.35
     if is_sentence:
         return 0.88
     return 0.6 if len(words) >= 3 else UNSURE
+
+
+def _ends(text: str, phrase: str) -> bool:
+    return text == phrase or text.endswith(f" {phrase}")
 
 
 def spoken_digits(words: list[str], table: Language) -> str:

@@ -111,26 +111,28 @@ class TurnDetector:
         now = self._now = self._now + FRAME_SAMPLES
         voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
         change = self._spell.push(voiced, flags & PERIODIC != 0, now)
+        sounds = flags & FAR and now - self._far_at > FAR_GAP_SAMPLES
         if flags & FAR:
-            if now - self._far_at > FAR_GAP_SAMPLES:
-                self._barge.sound_began(now)
-                if self._is_inferred and self._agent is LISTENING:
-                    return self._decide(change, voiced, flags, speaks=True)
             self._far_at = now
-        if change is None and now < self._due and not self._weighs:
+        if change is None and now < self._due and not self._weighs and not sounds:
             return []
-        return self._decide(change, voiced, flags)
-
-    def _decide(
-        self, change: Change | None, voiced: bool, flags: int, *, speaks: bool = False
-    ) -> list[Event]:
-        """The rare path of :meth:`push`: something changed, is due, or must be weighed."""
-        out: list[Event] = []
         if self._is_over:
-            return out
-        if speaks:
-            self._far_at = self._now
+            return []
+        out: list[Event] = []
+        if sounds:
+            self._our_sound_began(out)
+        self._decide(change, voiced, flags, out)
+        return self._settle(out)
+
+    def _our_sound_began(self, out: list[Event]) -> None:
+        self._barge.sound_began(self._now)
+        if self._agent is SPEAKING:
+            self._floor.await_sound(self._now)
+        elif self._is_inferred:
             self._agent_becomes(SPEAKING, out)
+
+    def _decide(self, change: Change | None, voiced: bool, flags: int, out: list[Event]) -> None:
+        """The rare path of :meth:`push`: something changed, is due, or must be weighed."""
         spell = self._spell
         if change is Change.STARTED:
             out.append(SpeechStarted(at_sample=spell.onset_sample))
@@ -153,9 +155,8 @@ class TurnDetector:
             self._take_floor(spell.onset_sample, out)
         if change is Change.STOPPED:
             out.append(SpeechStopped(at_sample=spell.end_sample))
-            self._voice_off(out)
+            self._voice_off()
         self._run_timers(out)
-        return self._settle(out)
 
     def _voice_on(self, out: list[Event]) -> None:
         self._barge.spell_started(self._spell)
@@ -168,7 +169,7 @@ class TurnDetector:
             out.append(TurnResumed(at_sample=self._spell.onset_sample))
         self._turn.voice_on(self._spell.onset_sample)
 
-    def _voice_off(self, out: list[Event]) -> None:
+    def _voice_off(self) -> None:
         if not self._turn.is_open:
             return
         self._words.voiced_frames += self._spell.voiced_frames
@@ -207,7 +208,7 @@ class TurnDetector:
                 self._turn.restart_eager()
             self._judge_words()
             self._run_timers(out)
-        elif self._agent is LISTENING and real:  # too soft for our ear, not for theirs
+        elif self._agent is LISTENING and real and changed:  # too soft for our ear, not for theirs
             self._open_turn(self._now)
             self._judge_words()
             self._turn.voice_off(self._now)
@@ -403,12 +404,12 @@ class TurnDetector:
 
     def _run_timers(self, out: list[Event]) -> None:
         now, turn = self._now, self._turn
-        if now >= turn.eager_due and turn.eager_due < turn.commit_due:
-            turn.mark_eager()
-            out.append(TurnEager(at_sample=turn.silent_from))
         late = now - turn.commit_due
         if late >= STIRRING_SAMPLES or (late >= 0 and not self._spell.is_stirring):
             self._end_turn(out)
+        elif now >= turn.eager_due:
+            turn.mark_eager()
+            out.append(TurnEager(at_sample=turn.silent_from))
         if self._agent is SPEAKING:
             if self._far_at + FAR_GAP_SAMPLES > now:
                 self._floor.await_sound(self._far_at)

@@ -1,0 +1,215 @@
+"""Two steps to an interruption: suspected (hold), then confirmed (clear) or dismissed (go on)."""
+
+from __future__ import annotations
+
+from rtcore.turn import TurnConfig
+from rtcore.turn.events import (
+    AgentState,
+    BargeInConfirmed,
+    BargeInDismissed,
+    BargeInSuspected,
+    TurnEnded,
+)
+from tests.turn.driving import Line, names, speaking
+
+BALANCED = TurnConfig()
+
+
+def dismissal(line: Line) -> tuple[float, str]:
+    ((at, event),) = line.of(BargeInDismissed)
+    assert isinstance(event, BargeInDismissed)
+    return at, event.reason
+
+
+def test_speech_is_suspected_at_once_and_confirmed_when_it_lasts() -> None:
+    line = speaking()
+    line.voice(600)
+    ((suspected, event),) = line.of(BargeInSuspected)
+    ((confirmed, _),) = line.of(BargeInConfirmed)
+    assert suspected - 2000 <= 80
+    assert event.at_sample == 16_000
+    assert confirmed - 2000 == BALANCED.confirm_ms
+    assert line.detector.is_turn_open
+
+
+def test_the_turn_that_interrupted_ends_as_any_other() -> None:
+    line = speaking()
+    line.voice(1000)
+    line.agent(AgentState.LISTENING)
+    line.hush(1500)
+    assert line.names[-1] == "ended"
+    assert len(line.of(TurnEnded)) == 1
+
+
+def test_a_blip_is_dismissed_after_a_short_quiet() -> None:
+    line = speaking()
+    line.voice(120)
+    line.hush(600)
+    at, reason = dismissal(line)
+    assert reason == "blip"
+    assert at - 2120 <= 220
+    assert not line.detector.is_turn_open
+
+
+def test_a_tune_is_suspected_and_dismissed_as_no_words() -> None:
+    line = speaking()
+    line.voice(60)
+    line.note(1200)
+    assert line.names.count("confirmed") == 0
+
+
+def test_one_real_word_confirms() -> None:
+    line = speaking()
+    line.voice(300)
+    line.words("stop", final=False)
+    assert line.names[-1] == "confirmed"
+
+
+def test_a_backchannel_is_dismissed_as_soon_as_it_is_known() -> None:
+    line = speaking()
+    line.voice(260)
+    assert names(line.words("mhm", final=False)) == ["dismissed"]
+    line.voice(300)
+    line.hush(600)
+    assert dismissal(line)[1] == "backchannel"
+    assert "confirmed" not in line.names
+
+
+def test_a_backchannel_that_goes_on_is_none() -> None:
+    line = speaking()
+    line.voice(260)
+    line.words("yeah", final=False)
+    line.voice(300)
+    line.words("yeah but I have a question", final=False, same=True)
+    assert line.names[-1] == "confirmed"
+
+
+def test_words_that_come_after_the_dismissal_still_confirm() -> None:
+    line = speaking()
+    line.voice(200)
+    line.hush(300)
+    assert dismissal(line)[1] == "blip"
+    line.words("stop")
+    assert line.names[-1] == "confirmed"
+    line.hush(400)
+    assert line.names[-1] == "ended"
+
+
+def test_a_streaming_recogniser_earns_voice_more_time() -> None:
+    line = Line()
+    line.voice(500)
+    line.words("Tell me more.")
+    line.hush(500)
+    line.agent(AgentState.SPEAKING)
+    line.echo(1000)
+    line.forget()
+    start = line.now_ms
+    line.voice(1000)
+    ((confirmed, _),) = line.of(BargeInConfirmed)
+    assert confirmed - start == BALANCED.confirm_streaming_ms
+
+
+def test_late_words_of_the_turn_before_interrupt_nobody() -> None:
+    line = Line()
+    line.voice(800)
+    line.words("what is the time", final=False)
+    line.hush(1500)
+    assert line.names[-1] == "ended"
+    line.agent(AgentState.SPEAKING)
+    line.words("What is the time today?", same=True)
+    line.words("Please.")
+    line.echo(500)
+    assert "confirmed" not in line.names
+
+
+def test_two_words_can_be_asked_for() -> None:
+    line = speaking(min_words=2)
+    line.voice(200)
+    line.words("well", final=False)
+    assert "confirmed" not in line.names
+    line.words("well listen now", final=False, same=True)
+    assert line.names[-1] == "confirmed"
+
+
+def test_the_edge_of_our_speech_asks_for_twice_the_evidence() -> None:
+    line = Line()
+    line.agent(AgentState.LISTENING)
+    line.hush(1000)
+    line.agent(AgentState.SPEAKING)
+    line.echo(20)
+    line.voice(600)
+    ((at, _),) = line.of(BargeInSuspected)
+    assert at - 1020 >= 2 * BALANCED.suspect_ms
+
+
+def test_the_first_key_interrupts() -> None:
+    line = speaking()
+    assert names(line.keys("5")) == ["confirmed"]
+    line.hush(2100)
+    ((_, ended),) = line.of(TurnEnded)
+    assert isinstance(ended, TurnEnded)
+    assert ended.reason == "dtmf"
+
+
+def test_thinking_is_cancelled_by_speech_and_the_turn_goes_on() -> None:
+    line = Line()
+    line.agent(AgentState.LISTENING)
+    line.voice(800)
+    line.hush(1000)
+    assert line.names[-1] == "ended"
+    assert line.detector.agent_state is AgentState.THINKING
+    line.forget()
+    start = line.now_ms
+    line.voice(400)
+    assert line.names == ["started", "confirmed"]
+    ((at, _),) = line.of(BargeInConfirmed)
+    assert at - start <= BALANCED.thinking_ms + 40
+    line.hush(2000)
+    assert line.names.count("ended") == 1
+
+
+def test_a_click_does_not_void_a_thought() -> None:
+    line = Line()
+    line.agent(AgentState.LISTENING)
+    line.voice(800)
+    line.hush(1000)
+    line.forget()
+    line.voice(80)
+    line.hush(1000)
+    assert line.names == ["started", "stopped"]
+
+
+def test_an_agent_that_stops_under_a_suspicion_yields() -> None:
+    line = speaking()
+    line.voice(120)
+    assert names(line.agent(AgentState.LISTENING)) == ["confirmed"]
+    line = speaking()
+    line.voice(120)
+    line.hush(100)
+    line.agent(AgentState.THINKING)
+    assert dismissal(line)[1] == "yielded"
+
+
+def test_the_far_end_tells_the_state_when_nobody_does() -> None:
+    line = Line()
+    line.play(True)
+    line.echo(1000)
+    assert line.detector.agent_state is AgentState.SPEAKING
+    line.voice(600)
+    assert line.names == ["started", "suspected", "confirmed"]
+    line.play(False)
+    line.hush(2000)
+    assert line.names[-1] == "ended"
+    assert line.detector.agent_state is AgentState.LISTENING
+
+
+def test_barge_in_can_be_left_to_words_or_turned_off() -> None:
+    line = speaking(barge_in="words")
+    line.voice(1500)
+    assert line.names == ["started"]
+    line.words("stop that", final=False)
+    assert line.names[-1] == "confirmed"
+    line = speaking(barge_in="off")
+    line.voice(1500)
+    line.words("stop that", final=False)
+    assert line.names == ["started"]
