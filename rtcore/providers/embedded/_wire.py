@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 HEADER = struct.Struct("<IBI")
-POSITION = struct.Struct("<Q")  # a caller sample, ahead of the audio that begins there
+POSITION = struct.Struct("<q")  # a caller sample, ahead of the audio that begins there
 PAYLOAD_MAX_BYTES = 1 << 20  # an agent's phrases are the largest: some 100 kB
 
 

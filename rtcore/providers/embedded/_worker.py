@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from rtcore.errors import ProviderError, RemoteProtocolError
+from rtcore.providers._tasks import run_beside
 from rtcore.providers.embedded import _wire
 from rtcore.providers.embedded._wire import Frame, Kind
 
@@ -111,11 +112,15 @@ class WorkerPool:
         Raises:
             ProviderError: a worker could not be started at all.
         """
-        async with trio.open_nursery() as nursery:
-            async with trio.open_nursery() as starting:
-                for worker in self._workers:
-                    starting.start_soon(nursery.start, worker.run)
-            task_status.started()
+
+        async def keep() -> None:
+            async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as starting:
+                    for worker in self._workers:
+                        starting.start_soon(nursery.start, worker.run)
+                task_status.started()
+
+        await run_beside(keep)  # for its one plain error
 
     async def open(self) -> Job:
         """Open a job on the least busy worker; waits while all are being restarted.
@@ -150,6 +155,7 @@ class _Worker:
         self._process: trio.Process | None = None
         self._outbox: trio.MemorySendChannel[Frame] | None = None  # only while it is ready
         self._inboxes: dict[int, trio.MemorySendChannel[Frame]] = {}
+        self._closed: list[int] = []  # jobs whose CLOSE found the outbox full
 
     @property
     def is_ready(self) -> bool:
@@ -157,7 +163,7 @@ class _Worker:
 
     @property
     def jobs(self) -> int:
-        return len(self._inboxes)
+        return len(self._inboxes) + len(self._closed)
 
     @property
     def pid(self) -> int | None:
@@ -184,7 +190,7 @@ class _Worker:
         try:
             self._outbox.send_nowait(Frame(Kind.CLOSE, job))
         except trio.WouldBlock:
-            self.kill()  # seconds behind: it hangs, and would keep the job for ever
+            self._closed.append(job)  # goes with the next frame, of which there are many
 
     def kill(self) -> None:
         """End the process at once and give it no more jobs; its reader does the rest."""
@@ -238,6 +244,7 @@ class _Worker:
         finally:
             self._outbox = None
             lost, self._inboxes = self._inboxes, {}
+            self._closed.clear()
             for inbox in lost.values():
                 inbox.close()
             orders.close()
@@ -281,9 +288,13 @@ class _Worker:
         self, stdin: trio.abc.SendStream, orders: trio.MemoryReceiveChannel[Frame]
     ) -> None:
         async for frame in orders:
+            octets = b"".join(_wire.pack(Frame(Kind.CLOSE, job)) for job in self._closed)
+            self._closed.clear()
+            if frame.kind is Kind.CLOSE or frame.job in self._inboxes:  # else of a job just closed
+                octets += _wire.pack(frame)
             with trio.move_on_after(WRITE_LIMIT_S) as limit:
                 try:
-                    await stdin.send_all(_wire.pack(frame))
+                    await stdin.send_all(octets)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return  # it died; its reader knows
             if limit.cancelled_caught:

@@ -28,7 +28,7 @@ from rtcore.providers.embedded.recogniser import EmbeddedRecogniser
 from rtcore.providers.embedded.settings import VoiceSettings
 from rtcore.providers.embedded.voice import EmbeddedVoice
 
-__all__ = ["Outcome", "Report", "check", "over_the_telephone"]
+__all__ = ["Outcome", "Report", "check", "over_the_telephone", "speak_all"]
 
 BAND_HZ = (300.0, 3400.0)  # of a telephone line, 3 dB down
 SKIRTS = (8, 20)  # of a Butterworth filter's |H|^2: 14 dB down at 4 kHz, as ITU-T G.712 asks
@@ -84,7 +84,7 @@ async def check(agent: AgentData, lines: Sequence[ScriptLine], voice: VoiceSetti
         ConfigError: the extra is not installed.
         ProviderError: a worker failed.
     """
-    spoken = await _speak([line.say for line in lines], voice)
+    spoken = await speak_all([line.say for line in lines], voice)
     sounds = [over_the_telephone(pcm, seed=seed) for seed, pcm in enumerate(spoken)]
     used_s = _children_cpu_s()
     heard = await _hear(agent, sounds)
@@ -102,7 +102,8 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def _speak(texts: Sequence[str], settings: VoiceSettings) -> list[bytes]:
+async def speak_all(texts: Sequence[str], settings: VoiceSettings) -> list[bytes]:
+    """Return each of ``texts`` as pcm, all spoken by one worker."""
     voice = EmbeddedVoice(settings)
     spoken = [bytearray() for _ in texts]
     to_voice, segments = trio.open_memory_channel[Segment](len(texts))
