@@ -73,7 +73,8 @@ class FakeSocketServer(ABC):
         await trio.sleep(fault.gap_s)
         if position == fault.drop_after:
             if fault.close_code is not None:
-                await session.socket.aclose(fault.close_code, "scripted")
+                with trio.move_on_after(1, shield=True):  # whatever its other tasks do
+                    await session.socket.aclose(fault.close_code, "scripted")
             else:
                 await trio.aclose_forcefully(session.socket._stream)
             raise Hung
