@@ -396,10 +396,11 @@ class TurnDetector:
         self._floor.await_reply(self._now)
 
     def _judge_words(self) -> None:
-        words = self._words
+        words, end_sample = self._words, self._spell.end_sample
         self._turn.judge(
-            words.completeness(self._spell.end_sample),
+            words.completeness(end_sample),
             waits_for_words=words.is_streaming and not words.has_words,
+            lags=words.lags(end_sample),
         )
 
     def _run_timers(self, out: list[Event]) -> None:
@@ -440,3 +441,4 @@ class TurnDetector:
         self._turn.configure(config)
         self._barge.configure(config)
         self._floor.configure(config)
+        self._words.configure(config.language)

@@ -9,6 +9,7 @@ __all__ = ["NEVER", "Endpointer", "Patience", "commit_delay_ms"]
 NEVER = 1 << 62  # a due sample that does not come
 SAMPLES_PER_MS = 8
 SURE = 0.1  # this near to 0 or 1 the words are as clear as they get
+WORDS_LAG_MS = 100  # recognisers that stream are 250 to 350 ms behind the voice
 EAGER_LEAD_MS = 640  # a model and its first sound take 600: no use in beginning earlier
 
 
@@ -59,6 +60,7 @@ class Endpointer:
         "_config",
         "_dtmf_due",
         "_eagers",
+        "_lags",
         "_speaking",
         "commit_due",
         "completeness",
@@ -88,7 +90,7 @@ class Endpointer:
         self.opened_at = at_sample
 
     def close(self) -> None:
-        self.is_open = self.is_eager = self.waits_for_words = self._speaking = False
+        self.is_open = self.is_eager = self.waits_for_words = self._lags = self._speaking = False
         self.opened_at = self._eagers = 0
         self._dtmf_due = self.eager_due = self.commit_due = NEVER
 
@@ -114,10 +116,15 @@ class Endpointer:
         self.silent_from = end_sample
         self._schedule()
 
-    def judge(self, completeness: float, *, waits_for_words: bool) -> None:
-        """The words changed, or are awaited from a recogniser that has given none yet."""
+    def judge(self, completeness: float, *, waits_for_words: bool, lags: bool) -> None:
+        """What is known of the words now.
+
+        ``waits_for_words``: a recogniser has given none for this turn yet. ``lags``: those it
+        gave end before the voice did, so a speculation on them would soon be void.
+        """
         self.completeness = completeness
         self.waits_for_words = waits_for_words
+        self._lags = lags
         self._schedule()
 
     def keys(self, now: int, wait_samples: int) -> None:
@@ -157,5 +164,6 @@ class Endpointer:
             delay_ms = max(delay_ms, config.unfinished_ms)
         self.commit_due = self.silent_from + round(delay_ms) * SAMPLES_PER_MS
         if not self.is_eager and self._eagers < config.eager_max:
-            eager_ms = max(config.eager_ms, delay_ms - EAGER_LEAD_MS)
+            earliest_ms = config.eager_ms + (WORDS_LAG_MS if self._lags else 0)
+            eager_ms = max(earliest_ms, delay_ms - EAGER_LEAD_MS)
             self.eager_due = self.silent_from + round(eager_ms) * SAMPLES_PER_MS

@@ -36,7 +36,7 @@ class TurnWords:
     )
 
     def __init__(self, language_tag: str) -> None:
-        self._table = language(language_tag)
+        self.configure(language_tag)
         self._segments: dict[int, str] = {}
         self._final = -1  # the newest segment whose words will not change
         self._closed_segment = -1  # up to here they belong to turns that are over
@@ -46,6 +46,10 @@ class TurnWords:
         self.expected = FREE
         self.is_streaming = False  # a recogniser has given words in this call
         self.voiced_frames = 0  # of this turn
+
+    def configure(self, language_tag: str) -> None:
+        """The language spoken; of one without tables nothing is known of any word."""
+        self._table = language(language_tag)
 
     def forget(self) -> None:
         """The agent has the floor: what is final by now belongs to what is over."""
@@ -99,7 +103,11 @@ class TurnWords:
 
     def completeness(self, voice_end_sample: int) -> float:
         """How complete they are, if they reach to where the voice ended; else unsure."""
-        if self._covered_until < voice_end_sample - COVER_SAMPLES:
+        if self.lags(voice_end_sample):
             return 0.5
         vote = completeness(self.text, self.expected, self._table)
         return vote if self._end_of_turn is None else fuse(vote, self._end_of_turn)
+
+    def lags(self, voice_end_sample: int) -> bool:
+        """Whether a recogniser is at work and its words do not reach to the voice's end."""
+        return self.is_streaming and self._covered_until < voice_end_sample - COVER_SAMPLES
