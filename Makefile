@@ -23,13 +23,13 @@ test: build
 	$(BIN)/python -m pytest -q
 	@# once more for what is compiled, with bounds checked and lines traced
 	RTCORE_TRACE=1 $(BIN)/python setup.py -q build --build-lib build/traced
-	PYTHONPATH=build/traced $(BIN)/pytest -q -p no:cacheprovider tests/test_audio.py tests/protocol tests/media tests/turn
+	PYTHONPATH=build/traced $(BIN)/pytest -q -p no:cacheprovider tests/test_audio*.py tests/protocol tests/media tests/turn
 
 check: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint $(filter %.pyx %.pxd,$(EXTENSIONS))
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint $(filter %.pyx %.pxd,$(EXTENSIONS))
 
 bench: build
 	$(BIN)/python -m bench

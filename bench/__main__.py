@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("latency", "capacity", "turns", "kernels", "peers", "compare")
+BENCHES = ("latency", "capacity", "turns", "kernels", "peers", "recordings", "compare")
 
 
 def main(argv: list[str]) -> int:

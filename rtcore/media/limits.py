@@ -30,5 +30,6 @@ class SocketLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     unsent_max_bytes: Annotated[int, Meta(ge=1024, le=2**20)] = 8_192
     # nothing at all taken by the peer for so long: it is gone
     send_stall_s: Seconds = 5.0
-    # writing the close, then waiting for the peer's: a round trip and its queue
-    close_limit_s: Seconds = 1.0
+    # writing the close, then waiting for the peer's: of a call nothing is left after 100 ms; a
+    # peer further away than this reads our close all the same, only unanswered
+    close_limit_s: Seconds = 0.08
