@@ -1,0 +1,19 @@
+"""Outside services, one module each, and the lists that join several of one kind."""
+
+from rtcore.providers._registry import (
+    build_responder,
+    build_synthesizer,
+    build_transcriber,
+    provider_names,
+    serve_providers,
+    warm_providers,
+)
+
+__all__ = [
+    "build_responder",
+    "build_synthesizer",
+    "build_transcriber",
+    "provider_names",
+    "serve_providers",
+    "warm_providers",
+]

@@ -216,5 +216,5 @@ def sse(data: object, name: str = "") -> bytes:
 async def eventually(condition: Any, limit_s: float = 2.0) -> None:
     """Wait until the other end of a socket has seen what we did."""
     with trio.fail_after(limit_s):
-        while not condition():  # noqa: ASYNC110 - it lies behind a socket
+        while not condition():
             await trio.sleep(0.002)

@@ -1,0 +1,225 @@
+"""Providers by name: settings checked, keys found, lists joined, all kept and closed.
+
+A provider's module is imported when it is first named: what is not used costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
+import trio
+
+from rtcore.errors import ConfigError, ProviderError
+from rtcore.ports import Responder, Synthesizer, Transcriber
+from rtcore.providers._service import Service
+
+if TYPE_CHECKING:
+    from rtcore.providers.fallback import Breakers
+
+__all__ = [
+    "build_responder",
+    "build_synthesizer",
+    "build_transcriber",
+    "provider_names",
+    "serve_providers",
+    "warm_providers",
+]
+
+Kind = Literal["transcriber", "responder", "synthesizer"]
+CLOSE_LIMIT_S = 2.0  # for all connections of one provider, at the end of the process
+FIELD = re.compile(r"field `([^`]+)`|`\$\.([^`]+)`")  # where msgspec says what is wrong
+
+
+class _Entry(NamedTuple):
+    """Where a provider is, and what its name presets."""
+
+    module: str
+    service: str
+    settings: str
+    presets: Mapping[str, Any] = {}
+    takes_secrets: bool = True
+
+
+OPENAI_CHAT = ("openai_chat", "OpenAIChatResponder", "OpenAIChatSettings")
+OPENAI_EAR = ("openai_transcription", "OpenAITranscriber", "OpenAITranscriptionSettings")
+OPENAI_VOICE = ("openai_speech", "OpenAISynthesizer", "OpenAISpeechSettings")
+LOCAL = {"key_name": None}
+GROQ = {"base_url": "https://api.groq.com/openai/v1", "key_name": "GROQ_API_KEY"}
+OLLAMA = {"base_url": "http://127.0.0.1:11434/v1", "key_name": None}
+
+REGISTRY: dict[Kind, dict[str, _Entry]] = {
+    "transcriber": {
+        "deepgram": _Entry("deepgram", "DeepgramTranscriber", "DeepgramSettings"),
+        "deepgram_flux": _Entry("deepgram_flux", "DeepgramFluxTranscriber", "DeepgramFluxSettings"),
+        "assemblyai": _Entry("assemblyai", "AssemblyAITranscriber", "AssemblyAISettings"),
+        "openai": _Entry(*OPENAI_EAR),
+        "openai_compatible": _Entry(*OPENAI_EAR, LOCAL),
+        "embedded": _Entry(
+            "embedded", "EmbeddedRecogniser", "RecogniserSettings", takes_secrets=False
+        ),
+    },
+    "responder": {
+        "openai": _Entry(*OPENAI_CHAT),
+        "groq": _Entry(*OPENAI_CHAT, GROQ),
+        "ollama": _Entry(*OPENAI_CHAT, OLLAMA),
+        "openai_compatible": _Entry(*OPENAI_CHAT, LOCAL),
+        "anthropic": _Entry("anthropic", "AnthropicResponder", "AnthropicSettings"),
+        "gemini": _Entry("gemini", "GeminiResponder", "GeminiSettings"),
+        "http": _Entry("http_responder", "HttpResponder", "HttpResponderSettings"),
+    },
+    "synthesizer": {
+        "deepgram": _Entry("deepgram_speech", "DeepgramSynthesizer", "DeepgramSpeechSettings"),
+        "elevenlabs": _Entry("elevenlabs", "ElevenLabsSynthesizer", "ElevenLabsSettings"),
+        "cartesia": _Entry("cartesia", "CartesiaSynthesizer", "CartesiaSettings"),
+        "openai": _Entry(*OPENAI_VOICE),
+        "openai_compatible": _Entry(*OPENAI_VOICE, LOCAL),
+        "embedded": _Entry("embedded", "EmbeddedVoice", "VoiceSettings", takes_secrets=False),
+    },
+}
+NEEDS_URL = frozenset({"openai_compatible"})
+Spec = Mapping[str, Any]  # {"provider": a name, and its options beside it}
+
+
+def provider_names(kind: Kind) -> tuple[str, ...]:
+    """The providers there are of one kind."""
+    return tuple(sorted(REGISTRY[kind]))
+
+
+def build_transcriber(
+    specs: Sequence[Spec], secrets: Mapping[str, str], *, breakers: Breakers | None = None
+) -> Transcriber:
+    """The recognisers of ``specs`` as one, in order; one alone reconnects.
+
+    Args:
+        specs: each ``{"provider": name}`` with that provider's options beside it.
+        secrets: keys by name: the environment, or a secrets file.
+        breakers: the node's, shared by all its lists.
+
+    Raises:
+        ConfigError: an unknown provider or option, a bad value or a missing key; it names the
+            field and the fix.
+    """
+    from rtcore.providers.fallback import FallbackTranscriber
+
+    return FallbackTranscriber(_build_all("transcriber", specs, secrets), breakers=breakers)
+
+
+def build_responder(
+    specs: Sequence[Spec],
+    secrets: Mapping[str, str],
+    *,
+    breakers: Breakers | None = None,
+    hedge_after_s: float | None = None,
+) -> Responder:
+    """The minds of ``specs`` as one; arguments and errors as :func:`build_transcriber`."""
+    from rtcore.providers.fallback import FallbackResponder
+
+    members = _build_all("responder", specs, secrets)
+    return FallbackResponder(members, breakers=breakers, hedge_after_s=hedge_after_s)
+
+
+def build_synthesizer(
+    specs: Sequence[Spec], secrets: Mapping[str, str], *, breakers: Breakers | None = None
+) -> Synthesizer:
+    """The voices of ``specs`` as one; arguments and errors as :func:`build_transcriber`."""
+    from rtcore.providers.fallback import FallbackSynthesizer
+
+    return FallbackSynthesizer(_build_all("synthesizer", specs, secrets), breakers=breakers)
+
+
+@runtime_checkable
+class _Running(Protocol):
+    """A provider with work of its own beside the calls: worker processes."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = ...) -> None: ...
+
+
+async def serve_providers(
+    providers: Iterable[object], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep what ``providers`` need beside the calls, until cancelled; then close them.
+
+    Started once all are ready to be used.
+    """
+    members = list(_members(providers))
+    try:
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                if isinstance(member, _Running):
+                    await nursery.start(member.run)
+            task_status.started()
+            await trio.sleep_forever()
+    finally:
+        for member in members:
+            if isinstance(member, Service):
+                with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
+                    await member.aclose()
+
+
+async def warm_providers(providers: Iterable[object]) -> None:
+    """Have connections ready: at ring, at answer, and when the caller begins to speak.
+
+    A provider that cannot be reached is met, and replaced, when it is used.
+    """
+
+    async def warm(service: Service) -> None:
+        try:
+            await service.warm()
+        except ProviderError:
+            return
+
+    async with trio.open_nursery() as nursery:
+        for provider in providers:
+            if isinstance(provider, Service):
+                nursery.start_soon(warm, provider)
+
+
+def _members(providers: Iterable[object]) -> Iterator[object]:
+    """The providers themselves, lists taken apart."""
+    for provider in providers:
+        yield from getattr(provider, "members", (provider,))
+
+
+def _build_all(kind: Kind, specs: Sequence[Spec], secrets: Mapping[str, str]) -> list[Any]:
+    return [_build(kind, spec, secrets) for spec in specs]
+
+
+def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> Any:
+    options = dict(spec)
+    name = options.pop("provider", None)
+    entry = REGISTRY[kind].get(name) if isinstance(name, str) else None
+    if entry is None:
+        raise ConfigError(f"{kind}.provider", _unknown(name, REGISTRY[kind]))
+    if name in NEEDS_URL and "base_url" not in options:
+        raise ConfigError(f"{kind}.{name}.base_url", "is missing: where is the server?")
+    module = importlib.import_module(f"rtcore.providers.{entry.module}")
+    settings_type = getattr(module, entry.settings)
+    try:
+        settings = msgspec.convert({**entry.presets, **options}, settings_type)
+    except msgspec.ValidationError as exc:
+        raise _bad_option(f"{kind}.{name}", settings_type, exc) from exc
+    make: Callable[..., Any] = getattr(module, entry.service)
+    return make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
+
+
+def _bad_option(prefix: str, settings_type: type, exc: msgspec.ValidationError) -> ConfigError:
+    found = FIELD.search(str(exc))
+    field = (found.group(1) or found.group(2)) if found else ""
+    if "unknown field" in str(exc):
+        known = [each.name for each in msgspec.structs.fields(settings_type)]
+        return ConfigError(f"{prefix}.{field}", _unknown(field, known))
+    if "missing required field" in str(exc):
+        return ConfigError(f"{prefix}.{field}", "is missing: it has no default")
+    return ConfigError(f"{prefix}.{field}".rstrip("."), str(exc).split(" - at ")[0])
+
+
+def _unknown(name: object, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{name!r} is unknown: it is one of {', '.join(names)}{meant}"
