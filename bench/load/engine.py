@@ -61,6 +61,11 @@ class Load:
     def open_calls(self) -> int:
         return sum(line.is_open for line in self.lines)
 
+    @property
+    def opened_s(self) -> dict[int, float]:
+        """When each call was begun, by its number."""
+        return {line.caller.number: line.opened_s for line in self.lines}
+
     def grow(self, calls: int) -> None:
         """Dial until there are ``calls``, and wait until all are open.
 

@@ -61,8 +61,7 @@ class Line:
         self.network = network
         self.is_open = False  # upgraded, and the server has not gone
         self.is_lost = False
-        self.opened_s = 0.0
-        self.first_frame_s = 0.0
+        self.opened_s = 0.0  # when the call was begun
         self._dice = random.Random(f"{seed}/{caller.number}")
         self._codec = FrameCodec(is_client=True, max_message_bytes=MESSAGE_MAX_BYTES)
         self._head = b""
@@ -158,7 +157,7 @@ class Line:
             self._lose()
             return
         if not self.is_open:
-            data = self._upgrade(data)
+            data = self._upgrade(data, now_s)
             if not data:
                 return
         for message in self._codec.feed(data):
@@ -179,7 +178,7 @@ class Line:
             due_s, message = self._in.popleft()
             self._obey(message, due_s)
 
-    def _upgrade(self, data: bytes) -> bytes:
+    def _upgrade(self, data: bytes, now_s: float) -> bytes:
         """Read the answer to our request; return what came behind it."""
         self._head += data
         head, end, rest = self._head.partition(b"\r\n\r\n")
@@ -188,7 +187,7 @@ class Line:
         if b" 101 " not in head[:16] or generate_accept_token(self._key) not in head:
             self._lose()
             return b""
-        self.is_open = True
+        self.is_open, self.opened_s = True, now_s
         self._write(self._codec.encode(TEXT, self._start))
         return rest
 

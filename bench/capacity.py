@@ -1,0 +1,371 @@
+"""How many calls one core carries before a caller would notice.
+
+``python -m bench capacity`` pins the node to one core and the callers to another, adds calls
+step by step and measures in each caller's ear; see docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from bench.load import Heard, Load, LoadError, Plan, Step
+from bench.load.ours import NodeOptions, OurNode, decision_to_clear_ms, our_node
+from bench.load.server import ServerError, Usage, cores, pin
+from bench.load.voice import question
+from bench.report import (
+    Budget,
+    Plot,
+    Run,
+    Series,
+    Table,
+    budget,
+    percentile,
+    spread,
+    surroundings,
+    write,
+)
+from bench.report.write import consoles, show
+
+__all__ = ["Measured", "is_disturbed", "main", "measure_ramp", "slope"]
+
+FRAMES_PER_S = 50
+SETTLE_S = 10.0  # a whole conversation's round: no step begins with all calls in one state
+LATENESS_P99_MS = 2.0  # of the generator: past it what it measured may be its own
+STARVED_SHARE = 0.02  # of the time the node was ready to run and something else had its core
+ATTEMPTS = 2  # a disturbed step is measured once more
+STAGE_CALLS = 100
+# the bar: issue and design, section 11
+GAP_MS, OWN_MS, CLEAR_MS, CPU_MS, MEMORY_KIB, CALLS = 10.0, 20.0, 5.0, 1.6, 300.0, 400
+COLUMNS = [
+    "calls",
+    "gap p99",
+    "longest p99",
+    "own p50",
+    "own p99",
+    "clear p50",
+    "clear p99",
+    "silent p50",
+    "silent p99",
+    "CPU",
+    "core",
+    "lag p99",
+    "late p99",
+    "starved",
+    "PSS MiB",
+    "lost",
+]  # explained in docs/benchmarks.md
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One step, measured in one window."""
+
+    step: Step
+    own_ms: list[float]  # response less the commit delay and the providers
+    cpu_ms: float  # of the node, a call-second
+    core_share: float
+    starved_share: float
+    pss_kib: int
+    lag_ms: list[float]
+    is_valid: bool  # the generator kept up and nobody else had the node's core
+
+    @property
+    def calls(self) -> int:
+        return self.step.calls
+
+
+def is_disturbed(step: Step, starved_share: float) -> bool:
+    """Whether the machine, not the node, may have made these numbers."""
+    late = percentile(step.heard.lateness_ms, 0.99) or 0.0
+    return late > LATENESS_P99_MS or starved_share > STARVED_SHARE
+
+
+def measure_step(load: Load, node: OurNode, seconds: float, delays_ms: float) -> Measured:
+    """What the calls of ``load`` hear and cost in the next ``seconds``."""
+    before, began_s = node.server.usage(), time.perf_counter()
+    step = load.measure(seconds)
+    ended_s, after = time.perf_counter(), node.server.usage()
+    starved = (after.starved_ms - before.starved_ms) / 1000 / step.seconds
+    return Measured(
+        step=step,
+        own_ms=[took - delays_ms for took in step.heard.response_ms],
+        cpu_ms=(after.cpu_ms - before.cpu_ms) / step.calls / step.seconds,
+        core_share=(after.cpu_ms - before.cpu_ms) / 1000 / step.seconds,
+        starved_share=starved,
+        pss_kib=after.pss_kib,
+        lag_ms=[stat.lag_ms for stat in node.stats(began_s, ended_s)],
+        is_valid=not is_disturbed(step, starved),
+    )
+
+
+def measure_ramp(
+    options: NodeOptions, calls: Sequence[int], seconds: float, seed: int, out: Console
+) -> tuple[list[Measured], list[float], Usage]:
+    """Every step of a ramp on one node, every decision-to-clear, and the node before any call.
+
+    Raises:
+        ServerError: the node did not come up.
+        LoadError: it took no calls.
+    """
+    assert options.commit_ms is not None, "without it the own share cannot be told"
+    delays_ms = max(options.commit_ms, options.stt_ms) + options.llm_ms + options.tts_ms
+    node_core, load_core = cores()
+    steps: list[Measured] = []
+    all_heard: list[Heard] = []
+    with TemporaryDirectory() as folder, our_node(options, node_core, Path(folder)) as node:
+        idle = node.server.usage()
+        pin(load_core)
+        load = Load(node.url, Plan(speech=question()), seed=seed)
+        try:
+            for number in calls:
+                load.grow(number)
+                all_heard.append(load.measure(SETTLE_S).heard)
+                for attempt in range(ATTEMPTS):
+                    steps.append(measure_step(load, node, seconds, delays_ms))
+                    all_heard.append(steps[-1].step.heard)
+                    out.print(_line(steps[-1]), highlight=False)
+                    if steps[-1].is_valid or attempt + 1 == ATTEMPTS:
+                        break
+        finally:
+            load.close()
+        time.sleep(1)  # records are written as calls end
+        records = node.records()
+    return steps, decision_to_clear_ms(records, load.opened_s, all_heard), idle
+
+
+def stage_split(options: NodeOptions, calls: int, seconds: float, seed: int) -> dict[str, float]:
+    """µs per frame by stage, from a run of its own: sampling disturbs what is sampled."""
+    node_core, load_core = cores()
+    sampled = msgspec.structs.replace(options, stages=True)
+    with TemporaryDirectory() as folder, our_node(sampled, node_core, Path(folder)) as node:
+        pin(load_core)
+        load = Load(node.url, Plan(speech=question()), seed=seed)
+        try:
+            load.grow(calls)
+            load.run(SETTLE_S)
+            measured = measure_step(load, node, seconds, 0)
+            now_s = time.perf_counter()
+            stats = node.stats(now_s - seconds - 1, now_s)
+        finally:
+            load.close()
+    if not stats:
+        return {}
+    first, last = stats[0].stages, stats[-1].stages
+    counts = {stage: last[stage] - first.get(stage, 0) for stage in last}
+    per_frame_us = measured.cpu_ms * 1000 / FRAMES_PER_S
+    total = sum(counts.values()) or 1
+    return {stage: per_frame_us * n / total for stage, n in sorted(counts.items())}
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """Of the straight line nearest to ``points``; None for fewer than two places."""
+    if len({x for x, _ in points}) < 2:
+        return None
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    over = sum((x - x_mean) * (y - y_mean) for x, y in points)
+    return over / sum((x - x_mean) ** 2 for x, _ in points)
+
+
+def carries(measured: Measured) -> bool:
+    """Whether no caller of this step would have noticed."""
+    gap = percentile(measured.step.heard.worst_gap_ms, 0.99)
+    own = percentile(measured.own_ms, 0.99)
+    lost = measured.step.counts.lost_calls
+    return gap is not None and gap < GAP_MS and own is not None and own < OWN_MS and not lost
+
+
+def budgets_of(steps: Sequence[Measured], clear_ms: Sequence[float]) -> list[Budget]:
+    """The bar of capacity, judged at 400 calls, or at the most that were tried."""
+    valid = [step for step in steps if step.is_valid] or list(steps)
+    at = min(valid, key=lambda step: (abs(step.calls - CALLS), -step.calls))
+    where = f" at {at.calls} calls"
+    memory = slope(
+        [(step.calls, step.pss_kib) for step in steps if 50 <= step.calls <= CALLS]
+        or [(step.calls, step.pss_kib) for step in steps]
+    )
+    knee = max((step.calls for step in valid if carries(step)), default=0)
+    return [
+        Budget(
+            what="calls carried on one core",
+            bound=f"≥ {CALLS}",
+            measured=str(knee),
+            is_met=knee >= CALLS,
+        ),
+        budget(
+            "longest gap of a reply, p99" + where,
+            percentile(at.step.heard.worst_gap_ms, 0.99),
+            GAP_MS,
+        ),
+        budget("own share of a response, p99" + where, percentile(at.own_ms, 0.99), OWN_MS),
+        budget("barge-in decision to clearAudio, p99", percentile(clear_ms, 0.99), CLEAR_MS),
+        budget("calls lost", max(step.step.counts.lost_calls for step in steps), 1, ""),
+        budget("CPU a call-second" + where, at.cpu_ms, CPU_MS, inclusive=True),
+        budget("memory per added call", memory, MEMORY_KIB, "KiB"),
+    ]
+
+
+def report(
+    options: NodeOptions,
+    steps: Sequence[Measured],
+    clear_ms: Sequence[float],
+    stages: dict[str, float],
+    where: dict[str, str],
+    seconds: float,
+    seed: int,
+) -> Run:
+    notes = []
+    disturbed = sum(not step.is_valid for step in steps)
+    if disturbed:
+        notes.append(
+            f"{disturbed} of {len(steps)} windows are void (marked *): the generator was late "
+            f"(p99 over {LATENESS_P99_MS:g} ms) or the node was kept from its core for over "
+            f"{STARVED_SHARE:.0%} of the time. Their CPU figures stand, their times do not."
+        )
+    tables = [Table(title="by calls, ms", columns=COLUMNS, rows=[_row(step) for step in steps])]
+    if stages:
+        rows = [
+            [stage, f"{us:.1f}", f"{us / sum(stages.values()):.0%}"]
+            for stage, us in sorted(stages.items(), key=lambda item: -item[1])
+        ]
+        tables.append(Table(title="CPU per frame", columns=["stage", "µs", "share"], rows=rows))
+    series = [Series(name="barge-in decision to clearAudio", unit="ms", samples=list(clear_ms))]
+    for step in steps:
+        heard, at = step.step.heard, f"{step.calls} calls"
+        series += [
+            Series(name=f"own share of a response, {at}", unit="ms", samples=step.own_ms),
+            Series(name=f"longest gap of a reply, {at}", unit="ms", samples=heard.worst_gap_ms),
+            Series(name=f"voice to silence, {at}", unit="ms", samples=heard.silence_ms),
+            Series(name=f"voice to clearAudio, {at}", unit="ms", samples=heard.clear_ms),
+            Series(name=f"CPU a call-second, {at}", unit="ms", samples=[step.cpu_ms]),
+        ]
+    return Run(
+        bench="capacity",
+        where=where,
+        settings={"node": msgspec.to_builtins(options), "seconds": seconds, "seed": seed},
+        budgets=budgets_of(steps, clear_ms),
+        tables=tables,
+        plots=_plots(steps, stages),
+        series=series,
+        notes=notes,
+    )
+
+
+def _plots(steps: Sequence[Measured], stages: dict[str, float]) -> list[Plot]:
+    def curve(share: float, samples: Callable[[Measured], list[float]]) -> list[list[Any]]:
+        return [[step.calls, percentile(samples(step), share)] for step in steps]
+
+    def own(step: Measured) -> list[float]:
+        return step.own_ms
+
+    def longest(step: Measured) -> list[float]:
+        return step.step.heard.worst_gap_ms
+
+    def silence(step: Measured) -> list[float]:
+        return step.step.heard.silence_ms
+
+    plots = [
+        Plot(
+            title="Own share of a response and the longest gap of a reply",
+            kind="lines",
+            data={
+                "own share, p50": curve(0.5, own),
+                "own share, p99": curve(0.99, own),
+                "longest gap, p99": curve(0.99, longest),
+            },
+            x_label="calls",
+            y_label="ms",
+        ),
+        Plot(
+            title="Barge-in: the caller's voice to silence in the ear",
+            kind="lines",
+            data={"p50": curve(0.5, silence), "p99": curve(0.99, silence)},
+            x_label="calls",
+            y_label="ms",
+        ),
+        Plot(
+            title="CPU",
+            kind="lines",
+            data={"share of a core, %": [[s.calls, s.core_share * 100] for s in steps]},
+            x_label="calls",
+            y_label="%",
+        ),
+        Plot(
+            title="Gaps between pieces of a reply at the greatest load",
+            kind="histogram",
+            data={f"{steps[-1].calls} calls": steps[-1].step.heard.gap_ms},
+            x_label="ms",
+        ),
+    ]
+    if stages:
+        bars = [[stage, us] for stage, us in sorted(stages.items(), key=lambda item: -item[1])]
+        plots.append(
+            Plot(title="CPU per frame by stage", kind="bars", data={"a frame": bars}, x_label="µs")
+        )
+    return plots
+
+
+def _row(step: Measured) -> list[str]:
+    heard = step.step.heard
+    own, clear, silent = spread(step.own_ms), spread(heard.clear_ms, 0), spread(heard.silence_ms, 0)
+    return [
+        f"{step.calls}{'' if step.is_valid else '*'}",
+        spread(heard.gap_ms)[2],
+        spread(heard.worst_gap_ms)[2],
+        own[0],
+        own[2],
+        clear[0],
+        clear[2],
+        silent[0],
+        silent[2],
+        f"{step.cpu_ms:.2f}",
+        f"{step.core_share:.0%}",
+        spread(step.lag_ms)[2],
+        spread(heard.lateness_ms)[2],
+        f"{step.starved_share:.1%}",
+        f"{step.pss_kib / 1024:.1f}",
+        str(step.step.counts.lost_calls),
+    ]
+
+
+def _line(step: Measured) -> str:
+    return "  ".join(f"{name} {value}" for name, value in zip(COLUMNS, _row(step), strict=True))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Ramp, print, and write the report; 0 if the bar is met, 1 if not, 3 if nothing ran."""
+    parser = argparse.ArgumentParser(prog="python -m bench capacity", description=__doc__)
+    parser.add_argument("--calls", default="1,50,100,200,300,400,500,600")
+    parser.add_argument("--seconds", type=float, default=20, help="measured at each step")
+    parser.add_argument("--socket", choices=["fast", "portable"], default="fast")
+    parser.add_argument("--commit-ms", type=int, default=400)
+    parser.add_argument("--reply-ms", type=float, default=3000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-stages", action="store_true", help="do not split the CPU by stage")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    given = parser.parse_args(argv)
+    calls = sorted({int(number) for number in given.calls.split(",")})
+    options = NodeOptions(socket=given.socket, commit_ms=given.commit_ms, reply_ms=given.reply_ms)
+    where = surroundings(["capacity", *(argv or [])])
+    err, out = consoles()
+    try:
+        steps, clear_ms, _ = measure_ramp(options, calls, given.seconds, given.seed, err)
+        stages = {}
+        if not given.no_stages:
+            at = min(STAGE_CALLS, calls[-1])
+            stages = stage_split(options, at, given.seconds, given.seed)
+    except (ServerError, LoadError) as exc:
+        err.print(f"bench capacity: {exc}", style="red", highlight=False)
+        return 3
+    run = report(options, steps, clear_ms, stages, where, given.seconds, given.seed)
+    show(run, out)
+    html, _ = write(run, given.out)
+    out.print(f"report: {html}", highlight=False, soft_wrap=True)
+    return 0 if all(line.is_met is not False for line in run.budgets) else 1

@@ -1,0 +1,297 @@
+"""Where each millisecond between the caller's last word and the agent's first one goes.
+
+``python -m bench latency`` holds conversations over real sockets and puts the node's own record
+of every turn beside what was heard in the caller's ear; with ``--url`` any server that speaks
+Plivo's stream protocol is measured, by ear alone. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from rich.console import Console
+
+from bench.load import Heard, Load, LoadError, Network, Plan
+from bench.load.ours import NodeOptions, Record, our_node
+from bench.load.server import ServerError, cores, pin
+from bench.load.voice import question
+from bench.report import (
+    Budget,
+    Plot,
+    Run,
+    Series,
+    Table,
+    budget,
+    percentile,
+    spread,
+    surroundings,
+    write,
+)
+from bench.report.write import consoles, show
+from rtcore.metrics import TurnTiming
+
+__all__ = ["Turn", "main", "match"]
+
+PARTS = (
+    "endpointing_ms",
+    "stt_final_ms",
+    "llm_first_token_ms",
+    "first_sentence_ms",
+    "tts_first_audio_ms",
+    "playout_ms",
+)
+TURN_S = 5.0  # about what a turn takes, reply included: for the estimate of how long
+INTERRUPT_EVERY = 4
+GIVE_UP = 3.0  # times the estimate
+FRAME_MS = 20.0
+SAME_MS = 400.0  # two tellings of one turn differ by less, or they are not of one turn
+# the target of the project: each stage and the whole, at p95
+NETWORK_MS, STT_MS, LLM_MS, TTS_MS, TOTAL_MS, OWN_MS = 100, 200, 500, 200, 1000, 20
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer, as the ear heard it and as the node timed it."""
+
+    heard_ms: float
+    timing: TurnTiming
+
+    @property
+    def apart_ms(self) -> float:
+        """By how much the ear waited longer than the node says."""
+        return self.heard_ms - self.timing.response_ms
+
+
+def match(
+    heard: Sequence[Heard], records: Sequence[Record], opened_s: dict[int, float]
+) -> list[Turn]:
+    """Each answer that was heard, with the node's record of it.
+
+    Both are on the clock of the call; a turn only one side knows of is left out.
+    """
+    onsets: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for part in heard:
+        for call, ended_s, took_ms in part.turns:
+            onsets[call].append((ended_s * 1000 + took_ms, took_ms))
+    turns = []
+    for record in records:
+        begun_ms = opened_s[record.number] * 1000 - record.times_ms("call_started")[0]
+        written = [begun_ms + at_ms for at_ms in record.times_ms("response")]
+        for at_ms, timing in zip(written, record.turns, strict=True):
+            near = min(onsets[record.number], key=lambda o: abs(o[0] - at_ms), default=None)
+            if near is not None and abs(near[0] - at_ms) < SAME_MS:
+                turns.append(Turn(heard_ms=near[1], timing=timing))
+    return turns
+
+
+def own_ms(timing: TurnTiming, options: NodeOptions) -> float:
+    """What the node added: what is neither a wait for the caller nor for a scripted provider."""
+    provided = min(timing.llm_first_token_ms + timing.first_sentence_ms, options.llm_ms)
+    provided += min(timing.tts_first_audio_ms, options.tts_ms)
+    waited = timing.endpointing_ms + timing.stt_final_ms
+    return timing.response_ms - waited - provided
+
+
+def converse(
+    url: str, network: Network, turns: int, calls: int, seed: int, err: Console
+) -> tuple[Load, list[Heard]]:
+    """Hold conversations until ``turns`` answers were heard.
+
+    Raises:
+        LoadError: nobody answers.
+    """
+    plan = Plan(speech=question(), interrupt_every=INTERRUPT_EVERY)
+    load = Load(url, plan, network, seed=seed, spread_s=min(8.0, calls * 0.2))
+    heard: list[Heard] = []
+    try:
+        load.grow(calls)
+        until_s = time.monotonic() + GIVE_UP * (turns / calls + 3) * TURN_S
+        while sum(len(part.response_ms) for part in heard) < turns:
+            if time.monotonic() > until_s:
+                break
+            heard.append(load.measure(TURN_S).heard)
+            err.print(f"{sum(len(part.response_ms) for part in heard)} of {turns} turns")
+        if not any(part.response_ms for part in heard):
+            raise LoadError(f"{url}: no answer was heard")
+    finally:
+        load.close()
+    return load, heard
+
+
+def report(
+    turns: Sequence[Turn],
+    heard: Sequence[Heard],
+    network: Network,
+    options: NodeOptions,
+    where: dict[str, str],
+    settings: dict[str, object],
+) -> Run:
+    """Parts, agreement with the ear, and the bar; by ear alone where there are no records."""
+    responses = [took for part in heard for took in part.response_ms]
+    silences = [took for part in heard for took in part.silence_ms]
+    lateness = [late for part in heard for late in part.lateness_ms]
+    tables = [
+        Table(
+            title=f"At the caller's ear, {len(responses)} turns, ms",
+            columns=["", "p50", "p95", "p99", "max"],
+            rows=[
+                ["response", *spread(responses)],
+                ["barge-in: voice to silence", *spread(silences)],
+                ["generator's lateness", *spread(lateness)],
+            ],
+        )
+    ]
+    series = [
+        Series(name="response in the ear", unit="ms", samples=responses),
+        Series(name="barge-in: voice to silence", unit="ms", samples=silences),
+    ]
+    budgets = [budget("response in the ear, p95", percentile(responses, 0.95), TOTAL_MS)]
+    plots = [
+        Plot(title="Response in the ear", kind="histogram", data={"turns": responses}, x_label="ms")
+    ]
+    if turns:
+        parts = {part: [getattr(turn.timing, part) for turn in turns] for part in PARTS}
+        expected = 2 * network.delay_ms + network.jitter_ms
+        apart = [turn.apart_ms for turn in turns]
+        own = []
+        if options.drawn_seed is None:  # how long a drawn provider took is not known here
+            own = [own_ms(turn.timing, options) for turn in turns]
+        tables.append(_parts_table(turns, parts, apart, own, expected))
+        budgets = [*_stage_budgets(parts, apart, own), *budgets]
+        budgets.append(
+            budget(
+                f"node and ear apart, p99 of {len(turns)} turns"
+                + (f", less {expected:g} ms of network" if expected else ""),
+                percentile([abs(ms - expected) for ms in apart], 0.99),
+                FRAME_MS,
+            )
+        )
+        plots.insert(0, _waterfall(turns))
+        series += [Series(name=name, unit="ms", samples=values) for name, values in parts.items()]
+        series += [
+            Series(name="node and ear apart", unit="ms", samples=apart),
+            Series(name="own share", unit="ms", samples=own),
+        ]
+    return Run(
+        bench="latency",
+        where=where,
+        settings=settings,
+        budgets=budgets,
+        tables=tables,
+        plots=plots,
+        series=series,
+    )
+
+
+def _parts_table(
+    turns: Sequence[Turn],
+    parts: dict[str, list[float]],
+    apart: Sequence[float],
+    own: Sequence[float],
+    expected: float,
+) -> Table:
+    rows = [[name.removesuffix("_ms").replace("_", " "), *spread(parts[name])] for name in PARTS]
+    rows.append(["response, by the node", *spread([turn.timing.response_ms for turn in turns])])
+    rows.append(["response, in the ear", *spread([turn.heard_ms for turn in turns])])
+    rows.append([f"the ear less the node (network {expected:g})", *spread(apart)])
+    rows.append(["own share", *spread(own, 2)])
+    speculative = sum(turn.timing.is_speculative for turn in turns)
+    return Table(
+        title=f"By the node's own record, {len(turns)} turns, {speculative} begun early, ms",
+        columns=["", "p50", "p95", "p99", "max"],
+        rows=rows,
+    )
+
+
+def _stage_budgets(
+    parts: dict[str, list[float]], apart: Sequence[float], own: Sequence[float]
+) -> list[Budget]:
+    thought = [
+        token + sentence
+        for token, sentence in zip(
+            parts["llm_first_token_ms"], parts["first_sentence_ms"], strict=True
+        )
+    ]
+    return [
+        budget("network, p95", percentile(apart, 0.95), NETWORK_MS),
+        budget("STT, p95", percentile(parts["stt_final_ms"], 0.95), STT_MS),
+        budget("LLM to the first sentence, p95", percentile(thought, 0.95), LLM_MS),
+        budget("TTS, p95", percentile(parts["tts_first_audio_ms"], 0.95), TTS_MS),
+        budget("own share, p50", percentile(own, 0.5), 5),
+        budget("own share, p99", percentile(own, 0.99), OWN_MS),
+    ]
+
+
+def _waterfall(turns: Sequence[Turn]) -> Plot:
+    """The turns at three places of the ranking, each as its parts end to end."""
+    ranked = sorted(turns, key=lambda turn: turn.heard_ms)
+    rows = {}
+    for name, share in (("median turn", 0.5), ("p95", 0.95), ("slowest", 1.0)):
+        turn = ranked[math.ceil(share * len(ranked)) - 1]
+        row = [
+            [part.removesuffix("_ms").replace("_", " "), getattr(turn.timing, part)]
+            for part in PARTS
+        ]
+        rows[name] = [*row, ["network", max(turn.apart_ms, 0.0)]]
+    return Plot(title="A turn, part by part", kind="bars", data=rows, x_label="ms")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, write; 0 if the bar is met, 1 if not, 3 if there was no conversation."""
+    parser = argparse.ArgumentParser(prog="python -m bench latency", description=__doc__)
+    parser.add_argument("--url", help="another server: measured by ear alone")
+    parser.add_argument("--turns", type=int, default=1000)
+    parser.add_argument("--calls", type=int, default=40, help="at once")
+    parser.add_argument("--providers", choices=["scripted", "drawn"], default="scripted")
+    parser.add_argument("--stt-ms", type=float, default=150)
+    parser.add_argument("--llm-ms", type=float, default=350)
+    parser.add_argument("--tts-ms", type=float, default=120)
+    parser.add_argument("--reply-ms", type=float, default=2000)
+    parser.add_argument("--commit-ms", type=int, help="no early start; a turn ends after so long")
+    parser.add_argument("--network-ms", type=float, default=0, help="each way")
+    parser.add_argument("--jitter-ms", type=float, default=0, help="added evenly from 0, each way")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    given = parser.parse_args(argv)
+    options = NodeOptions(
+        stt_ms=given.stt_ms,
+        llm_ms=given.llm_ms,
+        tts_ms=given.tts_ms,
+        reply_ms=given.reply_ms,
+        commit_ms=given.commit_ms,
+        drawn_seed=given.seed if given.providers == "drawn" else None,
+    )
+    network = Network(delay_ms=given.network_ms, jitter_ms=given.jitter_ms)
+    calls = max(1, min(given.calls, given.turns))
+    where = surroundings(["latency", *(argv or [])])
+    err, out = consoles()
+    node_core, load_core = cores()
+    turns: list[Turn] = []
+    try:
+        if given.url is None:
+            with TemporaryDirectory() as name, our_node(options, node_core, Path(name)) as node:
+                pin(load_core)
+                load, heard = converse(node.url, network, given.turns, calls, given.seed, err)
+                time.sleep(1)  # records are written as calls end
+                turns = match(heard, node.records(), load.opened_s)
+        else:
+            load, heard = converse(given.url, network, given.turns, calls, given.seed, err)
+    except (ServerError, LoadError, ValueError) as exc:
+        err.print(f"bench latency: {exc}", style="red", highlight=False)
+        return 3
+    settings = {name: str(value) for name, value in vars(given).items() if value is not None}
+    run = report(turns, heard, network, options, where, dict(settings))
+    html, json = write(run, given.out)
+    if given.json:
+        out.out(json.read_text(), end="", highlight=False)
+    else:
+        show(run, out)
+        out.print(f"report: {html}", highlight=False, soft_wrap=True)
+    return 0 if all(line.is_met is not False for line in run.budgets) else 1

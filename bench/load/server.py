@@ -1,0 +1,166 @@
+"""A server under load: started, pinned to a core, watched through /proc, and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Server", "ServerError", "Usage", "cores", "free_port", "pin", "serving"]
+
+START_LIMIT_S = 60.0  # peers load models
+STOP_LIMIT_S = 10.0
+TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+
+
+class ServerError(Exception):
+    """The server did not come up."""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server and its children have used since they began."""
+
+    cpu_ms: float
+    starved_ms: float  # ready to run, while something else had the core
+    rss_kib: int
+    pss_kib: int  # shared pages counted in parts
+
+
+def cores() -> tuple[int, int]:
+    """One core for the server, another for the load; the same where there is but one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+def pin(core: int) -> None:
+    """Keep this process, and what it starts from now on, on ``core``."""
+    os.sched_setaffinity(0, {core})
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Server:
+    """A running server process and its children."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def usage(self) -> Usage:
+        """CPU and memory by now; reading memory stops the server for a moment."""
+        cpu_ms = starved_ms = 0.0
+        rss_kib = pss_kib = 0
+        for pid in self._family():
+            cpu, starved = _scheduled_ms(pid)
+            rss, pss = _memory_kib(pid)
+            cpu_ms, starved_ms = cpu_ms + cpu, starved_ms + starved
+            rss_kib, pss_kib = rss_kib + rss, pss_kib + pss
+        return Usage(cpu_ms=cpu_ms, starved_ms=starved_ms, rss_kib=rss_kib, pss_kib=pss_kib)
+
+    def _family(self) -> list[int]:
+        """The server's process and all that descend from it."""
+        parent_of = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError, IndexError):
+                    # the name in brackets may hold anything: what follows it does not
+                    parent_of[int(entry.name)] = int(
+                        (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                    )
+        family = [self.process.pid]
+        for pid in family:  # grows as it goes
+            family += [child for child, parent in parent_of.items() if parent == pid]
+        return family
+
+    def stop(self) -> None:
+        """Ask it to end, then make it."""
+        family = self._family()
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            for pid in family:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@contextmanager
+def serving(
+    command: Sequence[str],
+    port: int,
+    core: int,
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[Server]:
+    """Run ``command`` on ``core`` until the block ends; it listens on ``port`` when that begins.
+
+    Raises:
+        ServerError: it ended, or did not listen in time; ``log`` holds what it said.
+    """
+    before = os.sched_getaffinity(0)
+    with log.open("ab") as out:
+        pin(core)
+        try:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, env={**os.environ, **(env or {})}, cwd=cwd
+            )
+        finally:
+            os.sched_setaffinity(0, before)
+    server = Server(process)
+    try:
+        _wait_for(process, port, log)
+        yield server
+    finally:
+        server.stop()
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < until_s:
+        if process.poll() is not None:
+            raise ServerError(f"ended with {process.returncode}: {_last_line(log)}")
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise ServerError(f"not listening after {START_LIMIT_S:.0f} s: {_last_line(log)}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _scheduled_ms(pid: int) -> tuple[float, float]:
+    """CPU of ``pid``, of ended threads too, and how long its threads waited for a core."""
+    cpu_ms, starved_ns = 0.0, 0
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        cpu_ms = (int(fields[11]) + int(fields[12])) * TICK_MS
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                starved_ns += int((task / "schedstat").read_text().split()[1])
+    return cpu_ms, starved_ns / 1e6
+
+
+def _memory_kib(pid: int) -> tuple[int, int]:
+    found = {"Rss": 0, "Pss": 0}
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in found:
+                found[name] = int(rest.split()[0])
+    return found["Rss"], found["Pss"]
