@@ -127,8 +127,8 @@ cdef class Guard:
     def __init__(
         self,
         *,
-        double noise_margin_db=9.0,
-        double echo_margin_db=6.0,
+        double noise_margin_db=11.0,
+        double echo_margin_db=4.5,
         double voice_range_db=30.0,
         int far_window_frames=30,
     ):
@@ -182,7 +182,7 @@ cdef class Guard:
             self.far_dbfs = _level_dbfs(played)
         self._far[self._far_at] = self.far_dbfs
         at = self._far_at
-        for i in range(self._far_window):
+        for _ in range(self._far_window):
             if self._far[at] > FAR_AUDIBLE_DBFS:
                 active += 1
                 far_peak = max(far_peak, self._far[at])
@@ -192,7 +192,8 @@ cdef class Guard:
             flags = FAR
         self._follow_noise(level, active > 0)
 
-        threshold = max(self.floor_dbfs + self.noise_margin_db, self.voice_dbfs - self.voice_range_db)
+        threshold = self.floor_dbfs + self.noise_margin_db
+        threshold = max(threshold, self.voice_dbfs - self.voice_range_db)
         if active:
             threshold = max(threshold, far_peak - self.return_loss_db + self.echo_margin_db)
             if 2 * active >= self._far_window:

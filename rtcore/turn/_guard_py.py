@@ -78,8 +78,8 @@ class Guard:
     def __init__(
         self,
         *,
-        noise_margin_db: float = 9.0,
-        echo_margin_db: float = 6.0,
+        noise_margin_db: float = 11.0,
+        echo_margin_db: float = 4.5,
         voice_range_db: float = 30.0,
         far_window_frames: int = 30,
     ) -> None:

@@ -162,7 +162,6 @@ class TurnDetector:
         self._barge.spell_started(self._spell)
         if self._agent is not LISTENING:
             return
-        self._floor.caller_acts()
         if not self._turn.is_open:
             self._open_turn(self._spell.onset_sample)
         if self._turn.is_eager:
@@ -247,7 +246,6 @@ class TurnDetector:
         if self._turn.is_eager:
             out.append(TurnResumed(at_sample=now))
             self._turn.restart_eager()
-        self._floor.caller_acts()
         self._keyed += len(digits)
         wanted = self._words.expected.count if self._words.expected.kind == "digits" else None
         is_whole = "#" in digits or (wanted is not None and self._keyed >= wanted)
@@ -377,7 +375,7 @@ class TurnDetector:
         self._turn.open(at_sample)
         self._words.open_turn()
         self._keyed = 0
-        self._floor.caller_acts()
+        self._floor.rest()
 
     def _end_turn(self, out: list[Event]) -> None:
         turn, words = self._turn, self._words

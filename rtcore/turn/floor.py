@@ -35,13 +35,9 @@ class FloorWatch:
         """Nobody speaks and nothing is owed: the caller's silence counts from here."""
         self._arm(now, "idle", self._config.idle_ms)
 
-    def caller_acts(self) -> None:
-        """The caller speaks or keys: endpointing has a timer of its own, reminders start anew."""
-        self.idle_count = 0
-        self.due = NEVER
-
     def await_reply(self, now: int) -> None:
-        """The agent owes something audible."""
+        """The caller had a turn, so the agent owes something audible; reminders start anew."""
+        self.idle_count = 0
         self._arm(now, "no_reply", self._config.watchdog_ms)
 
     def await_sound(self, now: int) -> None:
@@ -49,7 +45,7 @@ class FloorWatch:
         self._arm(now, "mute", self._config.watchdog_ms)
 
     def rest(self) -> None:
-        """Another timer is armed: this one stands aside."""
+        """Another timer is armed (that of an open turn): this one stands aside."""
         self.due = NEVER
 
     def fire(self, now: int) -> Event:
