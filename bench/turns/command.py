@@ -23,7 +23,7 @@ from bench.turns.run import (
     sweep_onset,
 )
 from bench.turns.scenes import CONDITIONS, build
-from bench.turns.sheets import Sheet, cpu_sheet, score_sheets
+from bench.turns.sheets import Sheet, cpu_sheet, exposure_sheet, score_sheets
 from bench.turns.sources import SPLITS, AudioMissing, load
 from bench.turns.targets import Target, target_sheet, targets
 from bench.turns.tracks import Track
@@ -180,12 +180,14 @@ def keep(path: Path, result: dict[str, Any], sheets: Sequence[Sheet]) -> None:
     """Write the document, and beside it the tables as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, sort_keys=True, separators=(",", ":")) + "\n")
-    machine = ", ".join(str(value) for value in result["machine"].values())
+    machine = "{processor}, {cores} cores, {system}, Python {python}".format(**result["machine"])
     head = (
         "# Turn-taking, as measured\n\n"
         f"`python -m bench turns {' '.join(result['command'])}` at {result['commit']}, {machine}. "
         "Intervals are 95 %: Wilson, Byar, bootstrap (in the JSON). Latencies are p50 / p95 / max. "
-        "The split, the conditions and what is a stand-in are described in `bench/turns`.\n"
+        "What is real in the tracks and what is not: `bench/turns/__init__.py`; "
+        "who is on which side of the split: `bench/turns/sources.py`.\n"
     )
-    text = "\n".join([head, *(sheet.markdown() for sheet in sheets)])
+    played = exposure_sheet(result["scores"]["exposure"])
+    text = "\n".join([head, *(sheet.markdown() for sheet in [*sheets, played])])
     path.with_suffix(".md").write_text(text)

@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = ["draw"]
 
+WORDS = " + words"
 Row = dict[str, Any]
 Curve = tuple[str, list[Row]]
 
@@ -20,7 +21,7 @@ def draw(sweeps: dict[str, Any], folder: Path) -> list[Path]:
             folder / "turns-cutoffs.svg",
             list(_commit_curves(sweeps)),
             lambda row: (row["commit_ms"]["p50"], row["pauses_cut"]["percent"]),
-            lambda row: f"{row['delay_ms']}",
+            lambda row: "",
             "commit after the end of the turn, p50 (ms)",
             "false cut-offs in 100 mid-turn pauses, real call",
         ),
@@ -43,7 +44,7 @@ def _commit_curves(sweeps: dict[str, Any]) -> Iterator[Curve]:
         for words in (False, True):
             rows = [row for row in sweep["commit"] if row["words"] is words]
             if rows:
-                yield f"{name}{' + words' if words else ''}", rows
+                yield f"{name}{WORDS if words else ''}", rows
 
 
 def _plot(
@@ -65,7 +66,8 @@ def _plot(
     for name, rows in curves:
         points = [(*point(row), label(row)) for row in rows]
         known = [(x, y, text) for x, y, text in points if x is not None and y is not None]
-        axes.plot([x for x, _, _ in known], [y for _, y, _ in known], "o-", label=name, ms=4)
+        style = "o--" if name.endswith(WORDS) else "o-"
+        axes.plot([x for x, _, _ in known], [y for _, y, _ in known], style, label=name, ms=4)
         for x, y, text in known[:: max(1, len(known) - 1)]:  # its first and last setting
             axes.annotate(text, (x, y), fontsize=7, xytext=(4, 4), textcoords="offset points")
     axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, None))

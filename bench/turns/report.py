@@ -29,7 +29,8 @@ def machine() -> dict[str, Any]:
 
 def commit() -> str:
     """The commit measured, with a mark when the tree differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    # a bench only looks: others may be committing
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True

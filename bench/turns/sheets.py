@@ -12,7 +12,17 @@ from rich.table import Table
 from bench.turns.run import Tallies, pooled
 from bench.turns.scoring import summary
 
-__all__ = ["CALL", "ECHO", "HARD", "TURNS", "Sheet", "cpu_sheet", "score_sheets", "text"]
+__all__ = [
+    "CALL",
+    "ECHO",
+    "HARD",
+    "TURNS",
+    "Sheet",
+    "cpu_sheet",
+    "exposure_sheet",
+    "score_sheets",
+    "text",
+]
 
 ECHO, HARD, CALL = ("echo",), ("hardecho",), ("call",)
 TURNS = ("call", "quiet", "digits")
@@ -125,6 +135,17 @@ def score_sheets(tallies: Tallies, split: str) -> Iterator[Sheet]:
         if any(cell != "-" for row in rows for cell in row[1:]):
             headers = ("detector", *(f"{group}\n{label}" for group, label, _, _ in columns))
             yield Sheet(f"{title} ({split})", headers, tuple(rows))
+
+
+def exposure_sheet(exposure: dict[str, dict[str, dict[str, float]]]) -> Sheet:
+    """How much there was of each condition, on either side of the split."""
+    measures = ("seconds", "turns", "pauses", "barge_ins", "events", "backchannels")
+    rows = tuple(
+        (f"{condition} ({split})", *(f"{amounts[measure]:.0f}" for measure in measures))
+        for split, conditions in exposure.items()
+        for condition, amounts in conditions.items()
+    )
+    return Sheet("what was played", ("track", *(m.replace("_", "-") for m in measures)), rows)
 
 
 def cpu_sheet(cpu: dict[str, float]) -> Sheet:

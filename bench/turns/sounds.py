@@ -53,7 +53,7 @@ def echo_of(far: Samples, loss_db: float, delay_samples: int, *, clipped: bool) 
     return delayed * 10.0 ** (-loss_db / 20.0)
 
 
-def _cough(rng: Generator, _: Library) -> Samples:
+def _cough(rng: Generator, _library: Library) -> Samples:
     """A burst and a weaker, partly voiced tail: broadband noise under two decays."""
     burst, tail = ms(rng.uniform(60, 110)), ms(rng.uniform(120, 260))
     noise = rng.standard_normal(burst + tail)
@@ -68,7 +68,7 @@ def _cough(rng: Generator, _: Library) -> Samples:
     return np.concatenate([np.concatenate((one, np.zeros(ms(130)))) for _ in range(repeats)])
 
 
-def _clicks(rng: Generator, _: Library) -> Samples:
+def _clicks(rng: Generator, _library: Library) -> Samples:
     """Keys of a keyboard: 3 to 8 ticks of a few milliseconds, 90 to 220 ms apart."""
     out = [np.zeros(0)]
     for _ in range(int(rng.integers(3, 9))):
@@ -78,12 +78,12 @@ def _clicks(rng: Generator, _: Library) -> Samples:
     return np.concatenate(out)
 
 
-def _breath(rng: Generator, _: Library) -> Samples:
+def _breath(rng: Generator, _library: Library) -> Samples:
     length = ms(rng.uniform(300, 700))
     return rng.standard_normal(length) * np.hanning(length)
 
 
-def _knock(rng: Generator, _: Library) -> Samples:
+def _knock(rng: Generator, _library: Library) -> Samples:
     """Two to four blows on wood: a low resonance that dies within 60 ms."""
     out = [np.zeros(0)]
     hertz = rng.uniform(150, 400)
@@ -105,7 +105,7 @@ def _dtmf(rng: Generator, library: Library) -> Samples:
     return np.sin(2 * np.pi * low * time) + np.sin(2 * np.pi * high * time)
 
 
-def _music(rng: Generator, _: Library) -> Samples:
+def _music(rng: Generator, _library: Library) -> Samples:
     """Hold music: 1.5 s of a plucked arpeggio, each note with three harmonics."""
     out = [np.zeros(0)]
     root = rng.uniform(180, 330)
