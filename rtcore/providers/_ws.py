@@ -32,6 +32,7 @@ __all__ = ["SocketPool", "WebSocket", "connect", "ws_url"]
 
 MESSAGE_MAX_BYTES = 4 << 20  # 30 s of speech at 44.1 kHz in base64
 READ_BYTES = 1 << 16
+IDLE_CHECK_S = 0.001  # for what lies there already; a TLS ticket alone would wait for more
 CLEAN_CODES = frozenset({1000, 1001, 1005})  # 1005: closed without a status, as Flux does
 FINAL_CODES = frozenset({1003, 1007, 1008, 4001, 4002, 4003})  # asking again will not help
 
@@ -146,7 +147,7 @@ class WebSocket:
     async def is_alive(self) -> bool:
         """Whether an idle connection can still be used; reads what has come meanwhile."""
         socket = _transport_of(self._stream).socket
-        with trio.move_on_after(self.deadlines.close_s), contextlib.suppress(ProviderError):
+        with trio.move_on_after(IDLE_CHECK_S), contextlib.suppress(ProviderError):
             while self.is_open and socket.is_readable():
                 await self._read()
         return self.is_open
