@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rtcore.agent.builtins import hang_up
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
-from rtcore.agent.tools import Tool
+from rtcore.agent.tools import HANG_UP, Tool
+from rtcore.errors import ConfigError
 from rtcore.ports import Responder, Synthesizer, Transcriber
 
 __all__ = ["Agent"]
@@ -17,6 +19,9 @@ class Agent:
     """What :func:`rtcore.run_call` joins to a line. Shared by all calls to it.
 
     ``hang_up`` is offered to the model as a function unless ``may_hang_up`` is false.
+
+    Raises:
+        ConfigError: two functions have the same name.
     """
 
     definition: AgentDefinition
@@ -26,3 +31,15 @@ class Agent:
     tools: tuple[Tool, ...] = ()
     may_hang_up: bool = True
     lines: LineCache = field(default_factory=LineCache)
+
+    def __post_init__(self) -> None:
+        names = [tool.name for tool in self.tools]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError("functions", f"two are called {name}: rename one")
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """The functions the model may call."""
+        has_own = any(tool.name == HANG_UP.name for tool in self.tools)
+        return (*self.tools, hang_up()) if self.may_hang_up and not has_own else self.tools

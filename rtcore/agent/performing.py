@@ -7,16 +7,23 @@ the call ends it.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
+import structlog
 import trio
 
 from rtcore.agent.conversation import Conversation
 from rtcore.agent.tools import RESULT_MAX_CHARS, Tool, ToolError, ToolUse
 
-__all__ = ["Outcome", "Performer"]
+__all__ = ["CUT_OFF", "Outcome", "Performer"]
+
+log = structlog.get_logger()
+
+CUT_OFF = "error: the call ended while this ran; whether it took effect is not known"
+CANCELLED = "cancelled: the caller interrupted before this was done"
+BROKEN = "error: the function failed; say so and do not try it again"
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +68,8 @@ class Performer:
             await committed.wait()
         if tool.effect == "terminal":
             await heard()
+        # woken and cancelled in one tick, the reply is settled already: begin nothing for it
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.calls += 1
         outcome.is_begun = True
         if tool.effect == "write":
@@ -70,21 +79,48 @@ class Performer:
             await self._run(tool, use, outcome)
 
     async def _run(self, tool: Tool, use: ToolUse, outcome: Outcome) -> None:
+        """Run ``tool`` to its one result. The boundary to code that is not ours: whatever it
+        raises is a result for the model and, its words left out, a line in the log."""
+        limit_s = tool.limit_s or self._limit_s
+        result = CUT_OFF if tool.effect == "write" else CANCELLED
         try:
-            with trio.fail_after(self._limit_s):
-                outcome.result = _capped(await tool.run(use))
-        except ToolError as exc:
-            outcome.result = f"error: {exc}"
-        except trio.TooSlowError:
-            outcome.result = f"error: {tool.name} gave no answer within {self._limit_s:g} s"
-        outcome.done.set()
-        if outcome.entry is not None:
-            self._conversation.resolve(outcome.entry, outcome.result)
+            with trio.fail_after(limit_s):
+                result = _capped(await tool.run(use))
+        except* ToolError as group:
+            result = _capped(f"error: {_first(group)}")
+        except* trio.TooSlowError:
+            result = f"error: {tool.name} gave no answer within {limit_s:g} s"
+        except* Exception as group:
+            result = BROKEN
+            _report(tool, use, _first(group))
+        finally:
+            outcome.result = result
+            outcome.done.set()
+            if outcome.entry is not None:
+                self._conversation.resolve(outcome.entry, result)
 
 
-def _capped(result: Any) -> str:
-    """``result`` short enough for a model's context, saying so where it was cut."""
-    text = str(result)
+def _capped(text: str) -> str:
+    """``text`` short enough for a model's context, saying so where it was cut."""
     if len(text) <= RESULT_MAX_CHARS:
         return text
     return f"{text[:RESULT_MAX_CHARS]}\n[cut: {len(text)} characters in all]"
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first error of a tree of them."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _report(tool: Tool, use: ToolUse, error: Exception) -> None:
+    """Where it broke, not on what: an error's text may hold a caller's words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    log.error(
+        "function_failed",
+        function=tool.name,
+        call_id=use.call_id,
+        error=type(error).__name__,
+        at=at,
+    )

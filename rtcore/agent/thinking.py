@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
+from rtcore.agent.control import CallControl
 from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
-from rtcore.agent.tools import HANG_UP, Tool, ToolError, ToolUse, parse_arguments
+from rtcore.agent.tools import Tool, ToolError, ToolUse
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ports import (
@@ -32,6 +34,8 @@ from rtcore.ports import (
 __all__ = ["Step", "Thought"]
 
 DELTAS_MAX = 8  # a model is slower than we are; more would only hide a stall
+MISTAKES_MAX = 2  # steps with a call that cannot be made: the first goes back to the model
+CALLS_MAX = 16  # functions of one step; what a model wants beyond, it asks for again
 
 
 @dataclass(slots=True)
@@ -41,6 +45,15 @@ class Step:
     text: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)  # by the id of the call
+
+    def messages(self) -> list[Message]:
+        """What the model is told of this step in the next one."""
+        said = Message(role="assistant", text=self.text, tool_calls=tuple(self.calls))
+        results = [
+            Message(role="tool", text=self.outcomes[call.id].result or "", tool_call_id=call.id)
+            for call in self.calls
+        ]
+        return [said, *results]
 
 
 class Thought:
@@ -55,6 +68,7 @@ class Thought:
         perform: Callable[[Tool, ToolUse, Outcome], Awaitable[None]],
         note: Callable[[str], None],
         key: str,
+        control: CallControl | None = None,
     ) -> None:
         """
         Args:
@@ -62,6 +76,7 @@ class Thought:
             perform: runs a function under the rules of its effect and fills its outcome.
             note: told ``first_token`` and ``first_sentence`` in the tick they happen.
             key: what is unique to this reply; idempotency keys begin with it.
+            control: the call, for functions that steer it; None where there is none.
         """
         self._agent = agent
         self._context = context
@@ -70,17 +85,18 @@ class Thought:
         self._perform = perform
         self._note = note
         self._key = key
-        self._tools: Mapping[str, Tool] = {tool.name: tool for tool in agent.tools}
+        self._control = control
+        self._tools: Mapping[str, Tool] = {tool.name: tool for tool in agent.offered}
         self.steps: list[Step] = []
         self.segments: list[tuple[int, str]] = []  # (step, text) by segment index
         self._out: trio.MemorySendChannel[Segment] | None = None
+        self._has_filled = False
         self.input_tokens = 0
         self.output_tokens = 0
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        own = (HANG_UP,) if self._agent.may_hang_up and HANG_UP.name not in self._tools else ()
-        return tuple(tool.spec for tool in self._tools.values()) + own
+        return tuple(tool.spec for tool in self._tools.values())
 
     async def run(self, out: trio.MemorySendChannel[Segment]) -> None:
         """Think to the end, sending each segment as soon as it is whole; closes ``out``.
@@ -91,18 +107,20 @@ class Thought:
         self._out = out
         with out:
             then: list[Message] = []
+            mistakes = 0
             for _ in range(self._config.tool_steps_max):
                 step = Step()
                 self.steps.append(step)
                 await self._ask(step, tuple(then), out)
                 if not step.calls:
                     return
-                then.append(Message(role="assistant", text=step.text, tool_calls=tuple(step.calls)))
-                for call in step.calls:
-                    outcome = step.outcomes[call.id] = Outcome()
-                    await self._call(call, outcome, out)
-                    result = outcome.result or ""
-                    then.append(Message(role="tool", text=result, tool_call_id=call.id))
+                if not await self._act(step, out):
+                    mistakes += 1
+                    if mistakes == MISTAKES_MAX:
+                        break
+                then += step.messages()
+            self.steps.append(Step())  # it loops, or cannot be helped: the caller must hear so
+            await self._say(self._agent.definition.apology_line, out)
 
     async def _ask(
         self, step: Step, then: tuple[Message, ...], out: trio.MemorySendChannel[Segment]
@@ -132,7 +150,8 @@ class Thought:
                     for text in splitter.push(delta.text):
                         await self._say(text, out)
                 elif isinstance(delta, ToolCall):
-                    step.calls.append(delta)
+                    if len(step.calls) < CALLS_MAX:
+                        step.calls.append(self._with_own_id(delta, step))
                 else:
                     self.input_tokens += delta.input_tokens
                     self.output_tokens += delta.output_tokens
@@ -150,29 +169,59 @@ class Thought:
         self.segments.append((len(self.steps) - 1, text))
         await out.send(Segment(index=len(self.segments) - 1, text=text))
 
-    async def _call(
-        self, call: ToolCall, outcome: Outcome, out: trio.MemorySendChannel[Segment]
-    ) -> None:
-        """Run one function; whatever happens, the model gets exactly one answer to it."""
+    def _with_own_id(self, call: ToolCall, step: Step) -> ToolCall:
+        """``call``, its id made unique where a model repeats one or gives none."""
+        taken = {other.id for each in self.steps for other in each.calls}
+        if call.id and call.id not in taken:
+            return call
+        return msgspec.structs.replace(call, id=f"call_{len(self.steps)}_{len(step.calls)}")
+
+    async def _act(self, step: Step, out: trio.MemorySendChannel[Segment]) -> bool:
+        """Run the functions of one step: at once if all only read, else one after the other.
+
+        Whatever happens, the model gets exactly one answer to each. False: some could not be
+        made as the model wanted them.
+        """
+        wanted: list[tuple[Tool, ToolUse, Outcome]] = []
+        for number, call in enumerate(step.calls):
+            outcome = step.outcomes[call.id] = Outcome()
+            try:
+                tool = self._tool(call)
+                arguments = tool.arguments_of(call)
+            except ToolError as exc:
+                outcome.result = f"error: {exc}"
+                continue
+            use = ToolUse(
+                arguments=arguments,
+                key=f"{self._key}-{len(self.steps)}-{number}",
+                call_id=self._context.call_id,
+                control=self._control,
+            )
+            wanted.append((tool, use, outcome))
+        if all(tool.effect == "read" for tool, _, _ in wanted):
+            await self._together(wanted, out)
+        else:
+            for each in wanted:
+                await self._together([each], out)
+        return len(wanted) == len(step.calls)
+
+    def _tool(self, call: ToolCall) -> Tool:
         tool = self._tools.get(call.name)
-        if tool is None and call.name == HANG_UP.name:
-            tool = Tool(spec=HANG_UP, effect="terminal", run=_nothing)
         if tool is None:
-            names = ", ".join(spec.name for spec in self.specs) or "none"
-            outcome.result = f"error: there is no function {call.name}; there are: {names}"
-            return
-        try:
-            arguments = parse_arguments(call)
-        except ToolError as exc:
-            outcome.result = f"error: {exc}"
-            return
-        key = f"{self._key}-{len(self.steps)}-{call.id}"
-        use = ToolUse(arguments=arguments, key=key, call_id=self._context.call_id)
-        async with trio.open_nursery() as nursery:
-            if tool.effect != "terminal":
-                nursery.start_soon(self._fill_after, self._config.tool_filler_after_s, out)
-            await self._perform(tool, use, outcome)
-            nursery.cancel_scope.cancel(reason="function returned")
+            names = ", ".join(self._tools) or "none"
+            raise ToolError(f"there is no function {call.name[:64]!r}; there are: {names}")
+        return tool
+
+    async def _together(
+        self, wanted: list[tuple[Tool, ToolUse, Outcome]], out: trio.MemorySendChannel[Segment]
+    ) -> None:
+        async with trio.open_nursery() as bridging:
+            if not self._has_filled and all(tool.effect != "terminal" for tool, _, _ in wanted):
+                bridging.start_soon(self._fill_after, self._config.tool_filler_after_s, out)
+            async with trio.open_nursery() as nursery:
+                for each in wanted:
+                    nursery.start_soon(self._perform, *each)
+            bridging.cancel_scope.cancel(reason="functions returned")
 
     async def fill(self) -> None:
         """Say the filler line now, if the thought is still going on."""
@@ -182,13 +231,9 @@ class Thought:
     async def _fill_after(self, delay_s: float, out: trio.MemorySendChannel[Segment]) -> None:
         """A long silence sounds like a dropped call: say that we are at it, once."""
         await trio.sleep(delay_s)
+        self._has_filled = True
         if self._agent.definition.filler_line:
             try:
                 await self._say(self._agent.definition.filler_line, out)
             except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return  # the thought ended in this very moment: there is nothing to bridge
-
-
-async def _nothing(use: ToolUse) -> str:
-    """The hang-up itself is the call's: it ends when this has returned."""
-    return "the call is ending"

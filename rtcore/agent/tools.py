@@ -11,10 +11,13 @@ Each declares what it does to the world:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
+from rtcore.agent.control import CallControl
+from rtcore.agent.schema import Parameters
 from rtcore.ports import ToolCall, ToolSpec
 
 __all__ = [
@@ -24,7 +27,6 @@ __all__ = [
     "Tool",
     "ToolError",
     "ToolUse",
-    "parse_arguments",
 ]
 
 Effect = Literal["read", "write", "terminal"]
@@ -36,23 +38,58 @@ class ToolError(Exception):
 
 
 class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler is given: ``key`` is the same for every attempt at the same call."""
+    """What a handler is given.
+
+    ``key`` is the same for every attempt at the same call and for no other call.
+    ``control`` is the call itself; None in a text chat.
+    """
 
     arguments: Mapping[str, Any]
     key: str
     call_id: str
+    control: CallControl | None = None
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function with its effect; ``run`` returns the text the model is told."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function with its effect; ``run`` returns the text the model is told.
+
+    ``fixed`` is added to what the model fills in, which never sees it and cannot change it.
+
+    Raises:
+        ConfigError: ``spec.parameters`` is not the JSON Schema of an object.
+    """
 
     spec: ToolSpec
     effect: Effect
     run: Callable[[ToolUse], Awaitable[str]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    limit_s: float | None = None  # how long it may take; None: as the call's settings say
+    parameters: Parameters = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        where = f"functions.{self.spec.name}.parameters"
+        object.__setattr__(self, "parameters", Parameters(self.spec.parameters, where))
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def arguments_of(self, call: ToolCall) -> dict[str, Any]:
+        """What ``call`` asks for, checked against the schema, with the fixed ones merged.
+
+        Raises:
+            ToolError: it is not what the schema asks for; the text tells the model what to mend.
+        """
+        try:
+            arguments = msgspec.json.decode(call.arguments or "{}")
+        except msgspec.DecodeError as exc:
+            raise ToolError(f"the arguments of {self.name} are not valid JSON: {exc}") from exc
+        if not isinstance(arguments, dict):
+            raise ToolError(f"the arguments of {self.name} must be a JSON object")
+        if faults := self.parameters.faults(arguments):
+            raise ToolError(f"the arguments of {self.name} are invalid: {faults}")
+        return {**arguments, **self.fixed}
 
 
 HANG_UP = ToolSpec(
@@ -60,18 +97,3 @@ HANG_UP = ToolSpec(
     description="End the call, after the goodbye has been heard. Say the goodbye in your answer.",
     parameters={"type": "object", "properties": {}},
 )
-
-
-def parse_arguments(call: ToolCall) -> Mapping[str, Any]:
-    """The arguments of ``call`` as an object.
-
-    Raises:
-        ToolError: they are not a JSON object; the text tells the model what to do.
-    """
-    try:
-        arguments = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError as exc:
-        raise ToolError(f"the arguments of {call.name} are not valid JSON: {exc}") from exc
-    if not isinstance(arguments, dict):
-        raise ToolError(f"the arguments of {call.name} must be a JSON object")
-    return arguments
