@@ -10,20 +10,15 @@ from numpy.typing import NDArray
 
 from bench.turns.labels import RATE_HZ, Samples, active_dbfs, ms
 from bench.turns.sources import Library
+from rtcore.audio import mulaw_to_pcm, pcm_to_mulaw
 
 __all__ = ["EVENT_KINDS", "at_level", "echo_of", "event_sound", "noise_bed", "through_mulaw"]
 
-MULAW_BIAS, MULAW_CLIP = 132, 32635  # ITU-T G.711 on the scale of 16-bit samples
-
 
 def through_mulaw(pcm: Samples) -> NDArray[np.int16]:
-    """What is left of ``pcm`` after one pass through G.711 µ-law (sign, 3 and 4 bits)."""
-    clipped = np.clip(np.rint(pcm), -MULAW_CLIP, MULAW_CLIP).astype(np.int32)
-    biased = np.abs(clipped) + MULAW_BIAS
-    exponent = np.floor(np.log2(biased)).astype(np.int32) - 7
-    step = exponent + 3
-    quantised = ((biased >> step) << step) + (1 << (step - 1)) - MULAW_BIAS
-    return np.where(clipped < 0, -quantised, quantised).astype(np.int16)
+    """What is left of ``pcm`` after one pass through G.711 µ-law."""
+    linear = np.clip(np.rint(pcm), -32768, 32767).astype("<i2")
+    return np.frombuffer(mulaw_to_pcm(pcm_to_mulaw(linear.tobytes())), "<i2")
 
 
 def at_level(pcm: Samples, level_dbfs: float) -> Samples:
