@@ -470,6 +470,7 @@ class Call:
             self._commit()
         else:  # a voice, and not one word of it understood
             self._decided_s = None
+            self.stats.wordless_turns += 1
             self._note("turn_without_words")
             if self._reply is None:
                 self.say(self.agent.definition.repeat_line)

@@ -102,6 +102,7 @@ class CallStats(msgspec.Struct, kw_only=True):
     """The counts of one call; plain integers that the call adds to."""
 
     turns: int = 0
+    wordless_turns: int = 0  # a voice, and not one word of it understood
     replies: int = 0
     barge_ins: int = 0
     dismissed: int = 0  # suspected barge-ins that were none

@@ -13,6 +13,7 @@ from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, CallerAudio, Hearing, Transcript
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.embedded import _wire
+from rtcore.providers.embedded._language import words_of
 from rtcore.providers.embedded._wire import Heard, Kind, Listen
 from rtcore.providers.embedded._worker import Job, WorkerPool
 from rtcore.providers.embedded.settings import RecogniserSettings, require_extra
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 PHRASES_MAX = 500  # a language model of so many takes a worker 0.3 s, once
 PHRASE_MAX_CHARS = 200
 INBOX_MAX_FRAMES = 256  # a transcript each 80 ms: 20 s
+TAUGHT_END = 0.9  # belief that a turn is over which ends as a taught phrase does
+GOODBYES = ("goodbye", "bye")  # nothing follows them
 FINAL_LIMIT_S = 2.0  # from an utterance's end to its text: milliseconds, but for new phrases
 
 
@@ -71,7 +74,7 @@ class EmbeddedRecogniser:
         Raises:
             ProviderError: no worker is to be had.
         """
-        session = _Session(hearing, emit)
+        session = _Session(hearing, emit, context.phrases)
         phrases = tuple(phrase[:PHRASE_MAX_CHARS] for phrase in context.phrases[:PHRASES_MAX])
         order = msgspec.json.encode(Listen(phrases=phrases))
         while not session.is_over:
@@ -89,8 +92,11 @@ class EmbeddedRecogniser:
 class _Session:
     """One call's hearing, across the workers that serve it."""
 
-    def __init__(self, hearing: Hearing, emit: Callable[[Transcript], None]) -> None:
+    def __init__(
+        self, hearing: Hearing, emit: Callable[[Transcript], None], phrases: tuple[str, ...]
+    ) -> None:
         self._hearing, self._emit = hearing, emit
+        self._taught = tuple(" ".join(words_of(phrase)) for phrase in phrases)
         self._segment = 0
         self._unanswered = 0  # utterance ends without their final
         self._hearing_ended = False
@@ -136,9 +142,20 @@ class _Session:
             frame = await job.receive()
             self._take(msgspec.json.decode(frame.payload, type=Heard))
 
+    def _end_of_turn(self, text: str) -> float | None:
+        """A question that ends as one of those taught is over; of others we know nothing."""
+        ends = (*self._taught, *GOODBYES)
+        if any(text == taught or text.endswith(f" {taught}") for taught in ends):
+            return TAUGHT_END
+        return None
+
     def _take(self, heard: Heard) -> None:
         transcript = Transcript(
-            segment=self._segment, text=heard.text, words=heard.words, is_final=heard.is_final
+            segment=self._segment,
+            text=heard.text,
+            words=heard.words,
+            is_final=heard.is_final,
+            end_of_turn=self._end_of_turn(heard.text),
         )
         if heard.is_final:
             self._segment += 1
