@@ -10,6 +10,7 @@ __all__ = [
     "RemoteProtocolError",
     "RtcoreError",
     "SocketClosed",
+    "ToolError",
 ]
 
 
@@ -69,6 +70,10 @@ class ProviderError(RtcoreError):
         super().__init__(f"{provider}: {message}")
         self.provider, self.retryable = provider, retryable
         self.retry_after_s = retry_after_s
+
+
+class ToolError(RtcoreError):
+    """A function could not do what was asked; the text goes back to the model."""
 
 
 class AtCapacity(RtcoreError):

@@ -7,16 +7,18 @@ ended by cancelling it. Audio here is int16 little-endian mono at 8000 Hz.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 import trio
 
+from rtcore.turn.completeness import Expectation
 from rtcore.turn.events import Transcript, Word
 
 __all__ = [
     "CallContext",
+    "CallControl",
     "CallerAudio",
     "Delta",
     "Finished",
@@ -31,6 +33,7 @@ __all__ = [
     "TextDelta",
     "ToolCall",
     "ToolSpec",
+    "ToolUse",
     "Transcriber",
     "Transcript",
     "UtteranceEnd",
@@ -206,6 +209,46 @@ class Responder(Protocol):
         Cancelled: the request is closed, so the service stops working on it.
         """
         ...
+
+
+# --- the agent's hands ------------------------------------------------------------------
+
+
+class CallControl(Protocol):
+    """The call, as its functions see it. Nothing here waits for the caller."""
+
+    async def transfer(self, to: str) -> None:
+        """Hand the caller over to ``to``, a number in E.164 or a SIP address.
+
+        Raises:
+            ToolError: the carrier refused; the call goes on.
+        """
+        ...
+
+    def send_dtmf(self, digits: str) -> None:
+        """Play ``digits`` (0-9, *, #, A-D) to the far end, as key tones."""
+        ...
+
+    def wait_for_caller(self, seconds: float) -> None:
+        """Let the caller be silent for so long before reminding, once."""
+        ...
+
+    def expect(self, expectation: Expectation) -> None:
+        """The caller's next turn is the answer to this: it is over when that is complete."""
+        ...
+
+
+class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the handler of a function is given.
+
+    ``key`` is the same for every attempt at the same call and for no other call.
+    ``control`` is the call itself; None in a text chat.
+    """
+
+    arguments: Mapping[str, Any]
+    key: str
+    call_id: str
+    control: CallControl | None = None
 
 
 # --- the agent's voice ------------------------------------------------------------------

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from rtcore.agent.control import CallControl
 from rtcore.agent.tools import HANG_UP, Tool, ToolError, ToolUse
-from rtcore.ports import ToolSpec
+from rtcore.ports import CallControl, ToolSpec
 
 __all__ = ["hang_up", "leave_message", "send_dtmf", "transfer", "wait_for_caller"]
 

@@ -14,7 +14,6 @@ import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.agent.control import CallControl
 from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
 from rtcore.agent.tools import Tool, ToolError, ToolUse
@@ -22,6 +21,7 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ports import (
     CallContext,
+    CallControl,
     Delta,
     Message,
     ResponderRequest,

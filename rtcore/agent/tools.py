@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from rtcore.agent.control import CallControl
 from rtcore.agent.schema import Parameters
-from rtcore.ports import ToolCall, ToolSpec
+from rtcore.errors import ToolError
+from rtcore.ports import ToolCall, ToolSpec, ToolUse
 
 __all__ = [
     "HANG_UP",
@@ -31,23 +31,6 @@ __all__ = [
 
 Effect = Literal["read", "write", "terminal"]
 RESULT_MAX_CHARS = 8000  # more only fills the model's context
-
-
-class ToolError(Exception):
-    """A function could not do what was asked; the text goes back to the model."""
-
-
-class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler is given.
-
-    ``key`` is the same for every attempt at the same call and for no other call.
-    ``control`` is the call itself; None in a text chat.
-    """
-
-    arguments: Mapping[str, Any]
-    key: str
-    call_id: str
-    control: CallControl | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.agent.control import CallControl
 from rtcore.agent.conversation import Conversation
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.performing import Outcome, Performer
@@ -17,6 +16,7 @@ from rtcore.agent.tools import Effect, Tool, ToolUse
 from rtcore.config import CallConfig
 from rtcore.ports import (
     CallContext,
+    CallControl,
     Delta,
     Finished,
     Message,
