@@ -73,10 +73,12 @@ class HttpClient:
         path: str,
         body: object = None,
         *,
+        headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
         form: Mapping[str, str] | None = None,
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
     ) -> Answer:
-        """Send JSON (or a form with files) and return as soon as the answer begins.
+        """Send JSON (octets as they are, or a form with files); return when the answer begins.
 
         Close what is returned: ``async with await client.post(...) as answer``.
 
@@ -87,7 +89,11 @@ class HttpClient:
         """
         if form is None:
             request = self._client.build_request(
-                "POST", path, content=encode(body), headers={"content-type": "application/json"}
+                "POST",
+                path,
+                content=body if isinstance(body, bytes) else encode(body),
+                headers={"content-type": "application/json", **(headers or {})},
+                extensions=dict(extensions or {}),
             )
         else:
             request = self._client.build_request("POST", path, data=form, files=files)
