@@ -21,6 +21,7 @@ from rtcore.ports import (
     Segment,
     SpeechAudio,
     TextDelta,
+    Transcriber,
     Transcript,
     UtteranceEnd,
     Word,
@@ -28,6 +29,7 @@ from rtcore.ports import (
 from rtcore.providers._settings import Deadlines
 from rtcore.providers.assemblyai import AssemblyAISettings, AssemblyAITranscriber
 from rtcore.providers.deepgram import DeepgramSettings, DeepgramTranscriber
+from rtcore.providers.deepgram_flux import DeepgramFluxSettings, DeepgramFluxTranscriber
 from rtcore.providers.fallback import (
     Breakers,
     BreakerSettings,
@@ -44,6 +46,7 @@ from rtcore.testing.providers import ProviderFault, ScriptedResponder, ScriptedS
 from tests.fakes._faults import Fault
 from tests.fakes._http import eventually
 from tests.fakes.assemblyai import FakeAssemblyAI
+from tests.fakes.deepgram_flux import FakeDeepgramFlux
 from tests.fakes.deepgram_listen import FakeDeepgramListen
 from tests.fakes.openai_transcription import FakeOpenAITranscription
 from tests.providers._harness import (
@@ -311,6 +314,30 @@ async def test_no_word_is_lost_wherever_it_breaks(
     assert len(finals) == len(set(finals))  # a final is final
     await eventually(lambda: primary.open_sessions == 0)
     await listed.aclose()
+
+
+@pytest.mark.parametrize("drop_after", range(0, 24, 2))
+@pytest.mark.parametrize("primary", ["flux", "assemblyai"])
+async def test_no_word_is_lost_from_a_turn_that_never_ended(
+    nursery: trio.Nursery, drop_after: int, primary: str
+) -> None:
+    """A recogniser of turns has nothing final until the turn ends: all of it is heard again."""
+    fake = FakeDeepgramFlux() if primary == "flux" else FakeAssemblyAI()
+    fake.faults.add(Fault(drop_after=drop_after))
+    url = await nursery.start(fake.serve)
+    first: Transcriber = AssemblyAITranscriber(
+        AssemblyAISettings(base_url=url, deadlines=EAR), SECRETS
+    )
+    if primary == "flux":
+        first = DeepgramFluxTranscriber(DeepgramFluxSettings(base_url=url, deadlines=EAR), SECRETS)
+    backup = DeepgramSettings(
+        base_url=await nursery.start(FakeDeepgramListen().serve), endpointing_ms=None, deadlines=EAR
+    )
+    listed = FallbackTranscriber([first, DeepgramTranscriber(backup, SECRETS)])
+    assert listed.wants_all_audio is (primary == "flux")
+    found = await heard(listed, *CALL)
+    assert text_heard(found) == f"{FIRST} {SECOND}"
+    await eventually(lambda: fake.open_sessions == 0)
 
 
 class Deaf:
