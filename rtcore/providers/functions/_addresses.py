@@ -1,0 +1,84 @@
+"""Where a function's URL may lead: to the public internet, unless private addresses are allowed.
+
+The name is resolved here and the connection goes to the address that was checked, so a name
+that changes its address between the two (DNS rebinding) gains nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+import httpx
+import trio
+
+from rtcore.errors import ConfigError, ToolError
+
+__all__ = ["addresses", "checked_url", "is_public"]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
+
+
+def checked_url(url: str, field: str, *, allow_private: bool) -> httpx.URL:
+    """``url`` if a function may be there; a name's addresses are known only at the call.
+
+    Raises:
+        ConfigError: it is no URL, is not https, holds a password, or leads inside.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise ConfigError(field, f"is no URL: {exc}") from exc
+    if parsed.scheme != "https" and not (allow_private and parsed.scheme == "http"):
+        raise ConfigError(field, "must begin with https://")
+    if not parsed.host:
+        raise ConfigError(field, "names no host")
+    if parsed.userinfo:
+        raise ConfigError(field, "holds a user or password: sign with a secret instead")
+    address = _literal(parsed.host)
+    if address is not None and not allow_private and not is_public(address):
+        raise ConfigError(field, f"{address} is a private address: allow private addresses first")
+    return parsed
+
+
+async def addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """The addresses of ``host`` that may be connected to, in the resolver's order.
+
+    Raises:
+        ToolError: the name is unknown, or has none but private addresses.
+
+    The resolver's thread is one of Trio's, whose number is bounded; cancelled, it is left.
+    """
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ToolError("the function's host is unknown") from exc
+    resolved = list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    if allow_private:
+        return resolved
+    allowed = [
+        each for each in resolved if (address := _literal(each)) is not None and is_public(address)
+    ]
+    if not allowed:
+        raise ToolError("the function's host has a private address, which is not allowed")
+    return allowed
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is on the public internet, whatever it is wrapped in."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address.teredo is not None:
+            inner = address.teredo[1]
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])  # a scope says only which link
+    except ValueError:
+        return None
