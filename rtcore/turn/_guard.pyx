@@ -32,7 +32,7 @@ cdef double LOSS_LOWEST_DB = 8.0
 cdef double LOSS_HIGHEST_DB = 40.0
 cdef double PERIODIC_ONSET = 0.5  # half of a window may still lie before the onset
 cdef double LIVELY_PERIODICITY = 0.65  # voiced speech: nine frames of ten
-cdef double STEADY_PERIODICITY = 0.9
+cdef double STEADY_SHARE = 0.92  # of the best correlation is still at the lag of the frame before
 cdef double PEAK_FALL_DB = 0.02  # a frame: 1 dB a second
 
 AUDIBLE = 1
@@ -256,7 +256,7 @@ cdef class Guard:
         """Highest normalised autocorrelation of the last 40 ms at 4 kHz, lags of 70..400 Hz."""
         cdef short[SPAN] x
         cdef int i, lag, loudest = 0, shift = 0, product, first, last
-        cdef double best = 0.0, r
+        cdef double best = 0.0, kept = 0.0, r
         cdef int best_lag = 0
         for i in range(SPAN):
             loudest = max(loudest, self._history[i] if self._history[i] >= 0 else -self._history[i])
@@ -276,13 +276,15 @@ cdef class Guard:
                 product += <int>x[LAG_MAX + i] * <int>x[LAG_MAX + i - lag]
             if product > 0 and last > 0 and first > 0:
                 r = product / sqrt(<double>first * <double>last)
+                if lag == self.lag_samples:
+                    kept = r
                 if r > best:
                     best = r
                     best_lag = lag
             if lag < LAG_MAX:  # slide the earlier segment back by one
                 last += <int>x[LAG_MAX - lag - 1] * <int>x[LAG_MAX - lag - 1]
                 last -= <int>x[SPAN - lag - 1] * <int>x[SPAN - lag - 1]
-        if best > STEADY_PERIODICITY and best_lag == self.lag_samples:
+        if best > LIVELY_PERIODICITY and kept > STEADY_SHARE * best:
             self.steady_frames += 1
         else:
             self.steady_frames = 0

@@ -22,7 +22,7 @@ SILENCE_DBFS = -100.0
 FLOOR_LOWEST_DBFS, FLOOR_HIGHEST_DBFS, FLOOR_FIRST_DBFS = -70.0, -30.0, -60.0
 FAR_AUDIBLE_DBFS = -50.0
 LOSS_FIRST_DB, LOSS_LOWEST_DB, LOSS_HIGHEST_DB = 10.0, 8.0, 40.0
-PERIODIC_ONSET, LIVELY_PERIODICITY, STEADY_PERIODICITY = 0.5, 0.65, 0.9
+PERIODIC_ONSET, LIVELY_PERIODICITY, STEADY_SHARE = 0.5, 0.65, 0.92
 PEAK_FALL_DB = 0.02
 DTMF_HZ = (697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0)
 
@@ -53,23 +53,20 @@ def is_dtmf(half: list[int]) -> bool:
     return low > 0.1 * whole and high > 0.1 * whole and low + high > 0.75 * whole
 
 
-def find_pitch(history: list[int]) -> tuple[float, int]:
-    """The highest normalised autocorrelation of two frames at 4 kHz, and its lag."""
+def correlations(history: list[int]) -> dict[int, float]:
+    """Normalised autocorrelation of two frames at 4 kHz, by lag; none below 0."""
     shift = 0
     while max(abs(sample) for sample in history) >> shift > 4000:
         shift += 1
     x = [sample >> shift for sample in history]
-    late = x[LAG_MAX:]
-    best, best_lag = 0.0, 0
+    late, found = x[LAG_MAX:], {}
     for lag in range(LAG_MIN, LAG_MAX + 1):
         early = x[LAG_MAX - lag : SPAN - lag]
         product = sum(a * b for a, b in zip(late, early, strict=True))
-        energy = sum(a * a for a in late), sum(b * b for b in early)
-        if product > 0 and all(energy):
-            r = product / math.sqrt(float(energy[0]) * float(energy[1]))
-            if r > best:
-                best, best_lag = r, lag
-    return best, best_lag
+        energy = float(sum(a * a for a in late)) * float(sum(b * b for b in early))
+        if product > 0 and energy > 0:
+            found[lag] = product / math.sqrt(energy)
+    return found
 
 
 class Guard:
@@ -161,7 +158,9 @@ class Guard:
         self.return_loss_db = min(max(self.return_loss_db + step, LOSS_LOWEST_DB), LOSS_HIGHEST_DB)
 
     def _follow_pitch(self) -> None:
-        best, lag = find_pitch(self._history)
-        is_steady = best > STEADY_PERIODICITY and lag == self.lag_samples
+        found = correlations(self._history)
+        lag = max(found, key=lambda lag: found[lag], default=0)
+        best, kept = found.get(lag, 0.0), found.get(self.lag_samples, 0.0)
+        is_steady = best > LIVELY_PERIODICITY and kept > STEADY_SHARE * best
         self.steady_frames = self.steady_frames + 1 if is_steady else 0
         self.periodicity, self.lag_samples = best, lag

@@ -13,6 +13,7 @@ SAMPLES_PER_MS = 8
 FRAME_SAMPLES = 160
 VOICED_SHARE = 0.6  # of the frames since the onset: speech has short gaps, clicks long ones
 LIVELY_SHARE = 0.35  # of the voiced frames: coughs have no pitch, tunes hold it
+TUNE_SHARE = 0.15  # less, and it need not be waited for any longer
 RECENT_SAMPLES = 16_000  # words may come up to 2 s after the voice they belong to
 
 
@@ -97,16 +98,18 @@ class BargeIn:
         confirm_ms = config.confirm_ms
         if streaming and config.barge_in == "mixed":
             confirm_ms = config.confirm_streaming_ms
-        if (
-            elapsed >= confirm_ms * doubled * SAMPLES_PER_MS
-            and self._voiced * FRAME_SAMPLES >= VOICED_SHARE * elapsed
-            and self._lively >= LIVELY_SHARE * self._voiced
-        ):
-            self.clear()
-            return Verdict.CONFIRMED
+        if elapsed >= confirm_ms * doubled * SAMPLES_PER_MS and self._is_dense(elapsed):
+            if self._lively >= LIVELY_SHARE * self._voiced:
+                self.clear()
+                return Verdict.CONFIRMED
+            if self._lively < TUNE_SHARE * self._voiced:
+                return self._dismiss(Verdict.NO_WORDS)
         if now - self._since >= config.no_words_ms * SAMPLES_PER_MS:
             return self._dismiss(Verdict.NO_WORDS)
         return None
+
+    def _is_dense(self, elapsed: int) -> bool:
+        return self._voiced * FRAME_SAMPLES >= VOICED_SHARE * elapsed
 
     def words(
         self, now: int, spell: VoiceSpell, real: int, *, is_backchannel: bool

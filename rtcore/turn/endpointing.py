@@ -38,15 +38,17 @@ class Patience:
 
     STEP_MS = 60.0  # with what is kept: 5 cuts for 6 on the dev call, its median 22 ms later
     KEPT = 0.25  # of it when the agent has had its turn
-    PAUSE_MS = (600, 2500)  # shorter needs no patience, longer was another turn
+    PAUSE_MS = (600, 1500)  # shorter needs no patience, longer was a lapse: another turn
 
     def __init__(self) -> None:
         self.earned_ms = 0.0
 
     def add(self, pause_ms: float) -> None:
-        """A pause after which the caller went on, whether or not it was cut off."""
+        """A silence after which the caller went on, whether or not it was cut off."""
         shortest, longest = self.PAUSE_MS
-        if shortest <= pause_ms <= longest:
+        if pause_ms > longest:
+            self.next_turn()
+        elif pause_ms >= shortest:
             self.earned_ms += self.STEP_MS
 
     def next_turn(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from rtcore.turn import TurnConfig
 from rtcore.turn.events import (
     AgentState,
@@ -11,6 +13,7 @@ from rtcore.turn.events import (
     TurnEnded,
 )
 from tests.turn.driving import Line, names, speaking
+from tests.turn.sounds import tone
 
 BALANCED = TurnConfig()
 
@@ -51,11 +54,17 @@ def test_a_blip_is_dismissed_after_a_short_quiet() -> None:
     assert not line.detector.is_turn_open
 
 
-def test_a_tune_is_suspected_and_dismissed_as_no_words() -> None:
+def test_a_tune_is_not_confirmed_and_not_waited_for() -> None:
     line = speaking()
-    line.voice(60)
-    line.note(1200)
-    assert line.names.count("confirmed") == 0
+    for at in range(60):
+        partials = [tone(262 * k, -20 - 4 * k, at) for k in (1, 2, 3, 5)]
+        line.push(array("h", [sum(samples) for samples in zip(*partials, strict=True)]))
+    (suspected, _), *_ = line.of(BargeInSuspected)
+    (dismissed, first), *_ = line.of(BargeInDismissed)
+    assert isinstance(first, BargeInDismissed)
+    assert first.reason == "no_words"
+    assert dismissed - suspected <= BALANCED.confirm_ms
+    assert "confirmed" not in line.names
 
 
 def test_one_real_word_confirms() -> None:
