@@ -293,6 +293,7 @@ class SocketPool:
         self._idle_max = idle_max
         self._idle_limit_s = idle_limit_s
         self._idle: deque[tuple[WebSocket, float]] = deque()  # oldest first
+        self._is_closed = False
 
     async def take(self) -> WebSocket:
         """A connection for one user alone: warm if there is one. Raises as :func:`connect`."""
@@ -307,7 +308,8 @@ class SocketPool:
         await self._give(*await self._take())
 
     async def aclose(self) -> None:
-        """Close all that idle."""
+        """Close all that idle, and all that are given back from now on."""
+        self._is_closed = True
         while self._idle:
             await self._idle.pop()[0].aclose()
 
@@ -321,7 +323,7 @@ class SocketPool:
         return await self._open_one(), trio.current_time()
 
     async def _give(self, socket: WebSocket, used_at: float) -> None:
-        if socket.is_open and len(self._idle) < self._idle_max:
+        if socket.is_open and not self._is_closed and len(self._idle) < self._idle_max:
             self._idle.append((socket, used_at))
         else:
             await socket.aclose()

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
-from rtcore.errors import ConfigError
+from rtcore.errors import ConfigError, ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio
 from rtcore.providers._http import Answer, HttpClient
 from rtcore.providers._service import Service
@@ -22,6 +22,8 @@ from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._tasks import run_beside
 
 __all__ = ["OpenAISpeechSettings", "OpenAISynthesizer"]
+
+_Asked = tuple[int, Answer] | ProviderError  # a segment's answer, or why there is none
 
 
 class OpenAISpeechSettings(Settings, frozen=True):
@@ -66,10 +68,13 @@ class OpenAISynthesizer(Service):
         out: trio.MemorySendChannel[SpeechAudio],
     ) -> None:
         """Speak one reply; see :class:`rtcore.ports.Synthesizer`."""
-        tx, rx = trio.open_memory_channel[tuple[int, Answer]](0)
+        tx, rx = trio.open_memory_channel[_Asked](0)
 
         async def read_all() -> None:
-            async for segment, answer in rx:
+            async for asked in rx:
+                if isinstance(asked, ProviderError):
+                    raise asked  # only now: what was asked before it is spoken
+                segment, answer = asked
                 async with answer:
                     await self._read(segment, answer, out)
 
@@ -85,7 +90,7 @@ class OpenAISynthesizer(Service):
     async def _ask_for(
         self,
         segments: trio.MemoryReceiveChannel[Segment],
-        tx: trio.MemorySendChannel[tuple[int, Answer]],
+        tx: trio.MemorySendChannel[_Asked],
     ) -> None:
         with tx:
             async for segment in segments:
@@ -95,7 +100,11 @@ class OpenAISynthesizer(Service):
                     "input": segment.text,
                     "response_format": "pcm",
                 }
-                answer = await self._client.post("/audio/speech", body | self._settings.extra)
+                try:
+                    answer = await self._client.post("/audio/speech", body | self._settings.extra)
+                except ProviderError as exc:
+                    await tx.send(exc)
+                    return
                 try:
                     await tx.send((segment.index, answer))
                 except BaseException:  # cancelled before anyone owned it

@@ -417,6 +417,28 @@ async def test_memory_is_bounded_and_what_it_forgot_stays_said(autojump_clock: C
     assert second.given[0].start_sample == 5120
 
 
+async def test_a_long_quiet_session_was_a_good_one(autojump_clock: Clock) -> None:
+    """Lost every minute of a silent call, it is had again every time."""
+    lost = 0
+
+    class Quiet(Deaf):
+        async def transcribe(
+            self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
+        ) -> None:
+            nonlocal lost
+            with trio.move_on_after(60):
+                async for item in hearing:
+                    self.given.append(item)
+                return
+            lost += 1
+            raise ProviderError(self.name, "gone", retryable=True)
+
+    quiet = Quiet()
+    await heard(FallbackTranscriber([quiet]), *said("one two"), gap_s=100)
+    assert lost == 13
+    assert len(quiet.given) > 8
+
+
 async def test_it_ends_when_nobody_hears(autojump_clock: Clock) -> None:
     with pytest.raises(ProviderError, match="gone"):
         await _listed([Deaf(None), Deaf(None)], said("one two"))

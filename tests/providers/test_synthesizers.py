@@ -272,6 +272,22 @@ async def test_an_idle_connection_that_died_is_replaced(
     await voice.aclose()
 
 
+async def test_what_was_asked_before_a_refusal_is_spoken(nursery: trio.Nursery) -> None:
+    fake, voice = await _pair(KINDS["openai"], nursery)
+    fake.faults.add(Fault(gap_s=0.005), Fault(status=500))
+    segment_tx, segment_rx = trio.open_memory_channel[Segment](2)
+    audio_tx, audio_rx = trio.open_memory_channel[SpeechAudio](1000)
+    for index, text in enumerate((LONG, TEXTS[0])):
+        segment_tx.send_nowait(Segment(index=index, text=text))
+    with segment_tx, segment_rx, audio_rx:
+        with audio_tx, pytest.raises(ProviderError, match="500"):
+            await voice.synthesize(CONTEXT, segment_rx, audio_tx)
+        found = [audio async for audio in audio_rx]
+    assert says(found, LONG)
+    assert found[-1].is_last
+    await voice.aclose()
+
+
 async def test_openai_pcm_at_the_telephones_rate(nursery: trio.Nursery) -> None:
     fake = FakeOpenAISpeech(rate_hz=8000)
     url = await nursery.start(fake.serve)

@@ -209,6 +209,15 @@ async def test_the_pool_keeps_the_freshest_and_no_more_than_told(
     await eventually(lambda: server.open == 0)
 
 
+async def test_a_closed_pool_keeps_nothing(echoing: tuple[Server, str]) -> None:
+    server, url = echoing
+    pool = SocketPool(lambda: _connect(url), idle_max=2, idle_limit_s=5)
+    socket = await pool.take()
+    await pool.aclose()
+    await pool.give(socket)
+    await eventually(lambda: server.open == 0)
+
+
 async def test_a_warm_pool_opens_nothing_in_the_turn(echoing: tuple[Server, str]) -> None:
     server, url = echoing
     pool = SocketPool(lambda: _connect(url), idle_max=2, idle_limit_s=5)

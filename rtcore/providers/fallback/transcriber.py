@@ -25,6 +25,7 @@ from rtcore.providers.fallback.rotation import FallbackService, Rotation
 __all__ = ["FallbackTranscriber"]
 
 Heard = CallerAudio | UtteranceEnd
+HEALTHY_SESSION_S = 30.0  # one that lived so long was well, though the caller said nothing
 
 
 class FallbackTranscriber(FallbackService[Transcriber]):
@@ -65,10 +66,13 @@ class FallbackTranscriber(FallbackService[Transcriber]):
         while True:
             member = await rotation.next()
             script.next_session()
+            began_at = trio.current_time()
             try:
                 await self._session(member, context, hearing, memory, script)
                 return
             except ProviderError as exc:
+                if trio.current_time() - began_at >= HEALTHY_SESSION_S:
+                    rotation.progressed()
                 rotation.failed(exc)
 
     async def _session(
