@@ -1,8 +1,11 @@
 """The real two-party call: whose turn it was follows from who spoke next.
 
-A silence inside one party's speech is a mid-turn pause when the other did not use it; one longer
-than 1.5 s that nobody used is a lapse: the turn had ended and the other was free to speak (about
-one second is what speakers tolerate: Jefferson 1989), so it counts as a turn's end here.
+A silence inside one party's speech is a mid-turn pause when the other did not use it. One that
+nobody used for long may as well be a lapse: the turn had ended and the other was free to speak.
+Where the line lies was chosen with the call's silences in view, and verdicts hang on it: pauses
+cut at 1.0, 1.5, 2.0, 2.5 and 5.0 s were 3.8, 12.1, 11.9, 14.8 and 16.1 % without words, and 0, 0,
+1.7, 4.9 and 6.5 % with them. So both readings are played and judged: ``LAPSE_SAMPLES`` and
+``NO_LAPSE_SAMPLES``.
 """
 
 from __future__ import annotations
@@ -13,12 +16,13 @@ from dataclasses import dataclass
 from bench.turns.labels import Span, ms, speech_spans
 from bench.turns.sources import Call
 
-__all__ = ["Heard", "label_call", "merge"]
+__all__ = ["LAPSE_SAMPLES", "NO_LAPSE_SAMPLES", "Heard", "label_call", "merge"]
 
 FLOOR_SAMPLES = ms(1000)  # somebody silent for less still holds the floor
 BACKCHANNEL_SAMPLES = (ms(150), ms(1000))
 MONOLOGUE_SAMPLES = ms(2000)  # a backchannel answers somebody who holds the floor this long
-LAPSE_SAMPLES = ms(1500)
+LAPSE_SAMPLES = ms(1500)  # gives a plain timer the cut-offs published for such calls
+NO_LAPSE_SAMPLES = ms(5000)  # every silence of the call is a pause, as in eot-bench
 TAKES_FLOOR_SAMPLES = ms(200)  # of speech in the caller's silence make it the other's turn
 
 
@@ -55,7 +59,7 @@ def _overlap(one: Span, two: Span) -> int:
     return max(0, min(one.end, two.end) - max(one.start, two.start))
 
 
-def label_call(call: Call) -> Heard:
+def label_call(call: Call, lapse_samples: int = LAPSE_SAMPLES) -> Heard:
     """Split the caller's speech into turns (with pauses) and backchannels."""
     caller, other = speech_spans(call.caller), speech_spans(call.other)
     floors = merge(other, FLOOR_SAMPLES)
@@ -77,7 +81,7 @@ def label_call(call: Call) -> Heard:
         silence = Span(turns[-1][-1].end, span.start) if turns else None
         if (
             silence is None
-            or silence.end - silence.start > LAPSE_SAMPLES
+            or silence.end - silence.start > lapse_samples
             or any(_overlap(silence, answer) >= TAKES_FLOOR_SAMPLES for answer in answers)
         ):
             turns.append([span])

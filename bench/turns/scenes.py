@@ -9,11 +9,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.random import Generator
 
-from bench.turns.calls import label_call, merge
+from bench.turns.calls import LAPSE_SAMPLES, NO_LAPSE_SAMPLES, label_call, merge
 from bench.turns.labels import Samples, Span, levels_dbfs, ms, speech_spans
 from bench.turns.sounds import EVENT_KINDS, at_level, event_sound
 from bench.turns.sources import SPLITS, Library
@@ -237,14 +238,16 @@ def vocal_bits(pcm: Samples) -> list[Samples]:
     ]
 
 
-def call_scene(line: Timeline, library: Library, _: int) -> None:
+def call_scene(
+    line: Timeline, library: Library, _: int, lapse_samples: int = LAPSE_SAMPLES
+) -> None:
     """The real call's turns with their own pauses, breath and line noise.
 
     Real people answer within 200 ms, before any detector has decided: the answer is moved to
     2.5 s after the turn's end, and the time until then filled from the caller's own silence.
     """
     for call in library.calls:
-        heard = label_call(call)
+        heard = label_call(call, lapse_samples)
         line.wait(500)
         for turn, following in zip(heard.turns, [*heard.turns[1:], None], strict=True):
             spans = stretches(turn)
@@ -299,6 +302,9 @@ CONDITIONS: dict[str, Condition] = {
     "noise10": Condition(turns_scene, Line(noise_dbfs=-34.0), 12),
     "digits": Condition(digits_scene, Line(), 14),
     "call": Condition(call_scene, Line(floor_dbfs=-75.0), 1),
+    "call-long": Condition(
+        partial(call_scene, lapse_samples=NO_LAPSE_SAMPLES), Line(floor_dbfs=-75.0), 1, "call"
+    ),
     "call-live": Condition(live_scene, Line(floor_dbfs=-75.0), 1),
     "echo": Condition(echo_scene, ECHO, 60),
     "echo-300": Condition(echo_scene, replace(ECHO, reference_ahead_ms=300.0), 30, "echo"),

@@ -75,6 +75,7 @@ COLUMNS = {
         ("call", "eager ms p50/p95/max", CALL, "eager_ms"),
         ("call", "commit ms p50/p95/max", CALL, "commit_ms"),
         ("call", "pauses cut", CALL, "pauses_cut"),
+        ("call, long", "pauses cut", ("call-long",), "pauses_cut"),
         ("built", "commit ms p50/p95/max", ("quiet",), "commit_ms"),
         ("built", "pauses cut", ("quiet",), "pauses_cut"),
         ("digits", "pauses cut", ("digits",), "pauses_cut"),

@@ -1,7 +1,7 @@
 """The recordings: read, brought to 8 kHz, given a role and a side of the split.
 
 The split is by speaker where speakers are named and by file elsewhere, fixed by name and never
-by chance: nothing that is tuned on ``dev`` has heard a file of ``heldout``.
+by chance. It is worth as much as whoever tunes keeps to ``--split dev``.
 
 =================== ============================== ===================================
 folder              dev                            heldout

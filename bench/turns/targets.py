@@ -60,12 +60,15 @@ def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Target]:
         line(f"noises confirmed{what}, of 60", of_sixty, limit, "", events)
     bits = of(True, ("backchannels",)).get("backchannels_confirmed", {})
     line("backchannels confirmed, words known", bits.get("percent"), 20, " %", bits)
-    blind, told = of(False, CALL, None), of(True, CALL, None)
-    cut = blind.get("pauses_cut", {})
-    line("cut-offs heard in 100 pauses, real call, no words", cut.get("percent"), 10, "", cut)
-    line("  its commit, p50", blind.get("commit_ms", {}).get("p50"), 900, " ms")
-    cut = told.get("pauses_cut", {})
-    line("cut-offs heard in 100 pauses, real call, words known", cut.get("percent"), 5, "", cut)
+    # where a pause becomes a lapse is a choice (bench.turns.calls): both readings must hold
+    for reading, conditions in (("", CALL), (", long silences too", ("call-long",))):
+        for what, words, limit in (("no words", False, 10), ("words known", True, 5)):
+            call = of(words, conditions, None)
+            cut = call.get("pauses_cut", {})
+            label = f"cut-offs in 100 pauses, real call, {what}{reading}"
+            line(label, cut.get("percent"), limit, "", cut)
+    blind = of(False, CALL, None).get("commit_ms", {})
+    line("commit without words, real call, p50", blind.get("p50"), 900, " ms")
     complete = of(True, ("call", "quiet"), None).get("commit_ms", {})
     line("commit after complete words, p50", complete.get("p50"), 350, " ms")
     line(

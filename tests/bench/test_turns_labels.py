@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.turns.calls import label_call
+from bench.turns.calls import NO_LAPSE_SAMPLES, label_call
 from bench.turns.intervals import per_minute, quantiles, share
 from bench.turns.labels import Samples, Span, active_dbfs, gaps, ms, speech_spans
 from bench.turns.sounds import at_level, echo_of, noise_bed, through_mulaw
@@ -88,7 +88,9 @@ def test_a_turn_ends_where_the_other_speaks_and_a_backchannel_is_none() -> None:
 def test_a_long_silence_nobody_used_ends_a_turn() -> None:
     caller = recording((1.0, -75), (1.0, -20), (1.8, -75), (1.0, -20), (1.0, -75))
     other = recording((5.0, -80), (0.8, -80), seed=2)
-    assert [len(turn) for turn in label_call(Call("made", caller, other)).turns] == [1, 1]
+    call = Call("made", caller, other)
+    assert [len(turn) for turn in label_call(call).turns] == [1, 1]
+    assert [len(turn) for turn in label_call(call, NO_LAPSE_SAMPLES).turns] == [2]
 
 
 def test_words_arrive_after_they_were_spoken() -> None:
