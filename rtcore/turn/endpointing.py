@@ -19,12 +19,12 @@ def commit_delay_ms(config: TurnConfig, completeness: float, earned_ms: float = 
     ``earned_ms`` is added where nothing is known of the words, up to ``unsure_max_ms``, and
     in proportion elsewhere: clearly complete words wait no longer for a slow caller.
     """
-    unsure_ms = max(config.unsure_ms, min(config.unsure_ms + earned_ms, config.unsure_max_ms))
-    unfinished_ms = max(config.unfinished_ms, unsure_ms)
+    most_ms = min(config.unsure_max_ms, config.unfinished_ms)
+    unsure_ms = max(config.unsure_ms, min(config.unsure_ms + earned_ms, most_ms))
     share = min(max((completeness - SURE) / (1.0 - 2.0 * SURE), 0.0), 1.0)
     if share >= 0.5:
         return unsure_ms + (config.complete_ms - unsure_ms) * (share - 0.5) * 2.0
-    return unfinished_ms + (unsure_ms - unfinished_ms) * share * 2.0
+    return config.unfinished_ms + (unsure_ms - config.unfinished_ms) * share * 2.0
 
 
 class Patience:

@@ -213,7 +213,6 @@ def test_a_plain_silence_timer_is_a_configuration(commit_ms: int) -> None:
         eager_max=0,
         complete_ms=commit_ms,
         unsure_ms=commit_ms,
-        unsure_max_ms=commit_ms,
         unfinished_ms=commit_ms,
     )
     line.voice(1000)
