@@ -93,6 +93,7 @@ def main(
     reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
     commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
     socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
+    pump: Annotated[bool, typer.Option(help="one task reads all fast sockets")] = True,
     drawn_seed: Annotated[
         int | None, typer.Option(help="draw provider times from published percentiles")
     ] = None,
@@ -104,6 +105,7 @@ def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     config = NodeConfig(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
+        is_pumped=pump,
         call=call_config(commit_ms),
         calls_max=10_000,
         calls_per_source_max=10_000,

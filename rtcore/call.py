@@ -150,6 +150,7 @@ class Call:
         self._detector = TurnDetector(config.turn)
         self._ears = Ears(agent.transcriber, config, self.stats)
         self._performer = Performer(self.conversation, config.tool_limit_s, self._start)
+        self._early: list[Event] = []
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
         self._nursery: trio.Nursery | None = None
         self._started_s = self._ended_s = 0.0
@@ -196,11 +197,13 @@ class Call:
     async def _await_start(self) -> None:
         while not self.stream_id:
             try:
-                for event in await self._line.receive():
-                    self._on_line(event)
+                said = await self._line.receive()
             except SocketClosed:
                 self.ended_by = "hung_up"
                 return
+            while said and not self.stream_id:
+                self._on_line(said.pop(0))
+            self._early = said  # what came in the same breath
 
     async def _converse(self) -> None:
         """The call's nursery: when it closes, nothing of the call is running."""
@@ -248,17 +251,21 @@ class Call:
     async def _listen(self) -> None:
         """Hear the carrier until it hangs up."""
         try:
-            while True:
-                for event in await self._line.receive():
-                    if type(event) is Media:
-                        if event.track == "inbound":
-                            now_s = trio.current_time()
-                            for frame in self._clock.push(event.pcm, event.chunk, now_s):
-                                self._hear(frame)
-                    else:
-                        self._on_line(event)
+            self._on_events(self._early)
+            await self._line.deliver(self._on_events)
         except SocketClosed:
             self.ended_by = self.ended_by or "hung_up"
+
+    def _on_events(self, said: list[Event]) -> None:
+        """All that came in one go, in order."""
+        for event in said:
+            if type(event) is Media:
+                if event.track == "inbound":
+                    now_s = trio.current_time()
+                    for frame in self._clock.push(event.pcm, event.chunk, now_s):
+                        self._hear(frame)
+            else:
+                self._on_line(event)
 
     def _hear(self, frame: bytes) -> None:
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""

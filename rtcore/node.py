@@ -23,9 +23,11 @@ from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
 from rtcore.errors import RemoteProtocolError
 from rtcore.media import fast, portable
-from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.media.handshake import Authorise, Rejection, UpgradeRequest
 from rtcore.media.limits import SocketLimits
 from rtcore.media.pacer import Pacer
+from rtcore.media.pump import Pump
+from rtcore.ports import MediaSocket
 
 __all__ = ["Admission", "Node", "NodeConfig", "NodeStats", "open_listeners", "serve_calls"]
 
@@ -47,6 +49,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How a node serves its calls."""
 
     socket: Literal["fast", "portable"] = "fast"
+    is_pumped: bool = True  # one task reads all fast sockets; else one task each
     calls_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     calls_per_source_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000  # a carrier's edge is
     # one source for all of its calls: lower it where callers connect by themselves
@@ -90,6 +93,7 @@ class Node:
         self.config = config or NodeConfig()
         self.stats = NodeStats()
         self.pacer = Pacer()
+        self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
         self._admit = admit
         self._on_start = on_start
         self._on_record = on_record
@@ -123,6 +127,8 @@ class Node:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pacer.run)
+            if self._pump is not None:
+                nursery.start_soon(self._pump.run)
             async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
                 accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
                 accepting.start_soon(accept, self._serve_stream, list(listeners))
@@ -159,10 +165,9 @@ class Node:
             admission = decided
             return None
 
-        filling = fast if self.config.socket == "fast" else portable
         try:
             async with trio.open_nursery() as nursery:
-                socket = await filling.accept(stream, authorise, self.config.limits, nursery)
+                socket = await self._accept(stream, authorise, nursery)
                 if socket is not None:
                     assert admission is not None
                     with self._counted(source):
@@ -174,6 +179,14 @@ class Node:
         except* Exception:
             self.stats.failed += 1
             log.exception("call_failed")
+
+    async def _accept(
+        self, stream: trio.SocketStream, authorise: Authorise, nursery: trio.Nursery
+    ) -> MediaSocket | None:
+        limits = self.config.limits
+        if self.config.socket == "fast":
+            return await fast.accept(stream, authorise, limits, nursery, self._pump)
+        return await portable.accept(stream, authorise, limits, nursery)
 
     def _no_room(self, source: str) -> Rejection | None:
         """Refuse at the door what would make the calls inside suffer."""
@@ -199,9 +212,7 @@ class Node:
             if not self._sources[source]:
                 del self._sources[source]
 
-    async def _serve_call(
-        self, socket: fast.FastSocket | portable.PortableSocket, admission: Admission
-    ) -> None:
+    async def _serve_call(self, socket: MediaSocket, admission: Admission) -> None:
         served: Call | None = None
 
         def started(call: Call) -> None:

@@ -8,7 +8,7 @@ ended by cancelling it. Audio here is int16 little-endian mono at 8000 Hz.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NoReturn, Protocol, runtime_checkable
 
 import msgspec
 import trio
@@ -64,6 +64,17 @@ class MediaSocket(Protocol):
                 has been sent.
 
         Cancelled: nothing is lost, the next call returns what this one would have.
+        """
+        ...
+
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """Give each batch of messages to ``handle`` as it arrives, until the connection is over.
+
+        The same as calling ``handle(await self.receive())`` for ever, but a filling may read
+        for many sockets in one task and call ``handle`` from there. ``handle`` must not wait;
+        what it raises is raised here, and ends the delivery.
+
+        Raises: as :meth:`receive`. Cancelled: nothing is lost.
         """
         ...
 

@@ -1,15 +1,18 @@
 """The media socket for Linux: our frame codec over a non-blocking socket.
 
 One wake-up reads and hands up all that has come; a send goes straight to the kernel. No task
-runs for a socket, but for the one that writes what a slow peer left over, while it lasts.
+runs for a socket, but for the one that writes what a slow peer left over, while it lasts. With
+a :class:`rtcore.media.pump.Pump` one task reads for all sockets.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import NoReturn
 
+import outcome
 import trio
 
 from rtcore.errors import RemoteProtocolError, RtcoreError, SocketClosed
@@ -17,6 +20,7 @@ from rtcore.media._frames import TEXT, FrameCodec
 from rtcore.media.handshake import Authorise, admit, request_upgrade
 from rtcore.media.limits import SocketLimits
 from rtcore.media.outbox import Outbox
+from rtcore.media.pump import Pump
 
 __all__ = ["FastSocket", "accept", "connect"]
 
@@ -28,12 +32,14 @@ async def accept(
     authorise: Authorise,
     limits: SocketLimits,
     nursery: trio.Nursery,
+    pump: Pump | None = None,
 ) -> FastSocket | None:
     """Make ``stream`` a WebSocket if its request is good and ``authorise`` lets it in.
 
     None: it was refused, told so (see :func:`rtcore.media.handshake.admit`), and closed.
     ``stream`` is used up either way. ``nursery`` holds the writer a slow peer needs and must
-    outlive the socket; the socket is the caller's to close. Cancelled: the stream is closed.
+    outlive the socket; the socket is the caller's to close. ``pump``, run by its owner, reads
+    for :meth:`FastSocket.deliver`. Cancelled: the stream is closed.
     """
     upgrade = await admit(stream, authorise, limits)
     if upgrade is None:
@@ -47,7 +53,7 @@ async def accept(
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
-    return FastSocket(_take(stream), limits, nursery, is_client=False)
+    return FastSocket(_take(stream), limits, nursery, is_client=False, pump=pump)
 
 
 async def connect(
@@ -99,11 +105,15 @@ class FastSocket:
         *,
         is_client: bool,
         early: bytes = b"",
+        pump: Pump | None = None,
     ) -> None:
         self.dropped_messages = 0
         self._sock = sock
         self._limits = limits
         self._nursery = nursery
+        self._pump = pump
+        self._roused = trio.Event()  # what is delivered has come to an end
+        self._reader: Callable[[], None] | None = None  # what the pump calls
         self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
         self._buffer = bytearray(limits.receive_max_bytes)
         self._outbox = Outbox(limits.outbox_max_bytes)
@@ -142,6 +152,49 @@ class FastSocket:
         await trio.lowlevel.checkpoint()
         raise self._over(self._ending)
 
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """See :meth:`rtcore.ports.MediaSocket.deliver`; read by the pump, if there is one."""
+        if self._pump is None:
+            while True:
+                handle(await self.receive())
+        fault: outcome.Error | None = None
+
+        def hand(messages: list[bytes]) -> None:
+            nonlocal fault
+            handled = outcome.capture(handle, messages)
+            if isinstance(handled, outcome.Error):  # raised where it belongs: in our task
+                fault = handled
+                self._roused.set()
+
+        def read() -> None:
+            if fault is None and self._ending is None:
+                if messages := self._read():
+                    hand(messages)
+                if self._ending is not None:
+                    self._roused.set()
+
+        early, self._early = self._early, []
+        if early:
+            hand(early)
+        if self._ending is None and fault is None:
+            self._reader = read
+            self._pump.add(self._sock.fileno(), read)
+            try:
+                await self._roused.wait()
+            finally:
+                self._leave_pump()
+        if fault is not None:
+            fault.unwrap()
+        await trio.lowlevel.checkpoint()
+        assert self._ending is not None
+        raise self._over(self._ending)
+
+    def _leave_pump(self) -> None:
+        """Before the socket is closed: its number may then be another's."""
+        reader, self._reader = self._reader, None
+        if self._pump is not None and reader is not None:
+            self._pump.remove(self._sock.fileno(), reader)
+
     def _over(self, ending: SocketClosed) -> RtcoreError:
         fault, self._fault = self._fault, None
         return fault or SocketClosed(ending.code, ending.reason)
@@ -179,6 +232,7 @@ class FastSocket:
             self._ending = SocketClosed(LOST, reason)
         self._outbox = Outbox(0)
         self._rest = None
+        self._roused.set()
 
     # --- sending --------------------------------------------------------------------------
 
@@ -248,6 +302,8 @@ class FastSocket:
         self._is_closing = True
         if self._ending is None:
             self._ending = SocketClosed(code, reason)
+        self._roused.set()
+        self._leave_pump()
         try:
             with trio.move_on_after(self._limits.close_limit_s, shield=True):
                 await self._say_goodbye()

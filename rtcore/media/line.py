@@ -7,7 +7,8 @@ int16 at 8000 Hz whatever the stream carries.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -32,7 +33,7 @@ __all__ = ["Codec", "Line"]
 class Codec(Protocol):
     """A carrier's protocol: text in, events out; commands in, text out. No I/O."""
 
-    def receive(self, message: bytes) -> Event | None: ...
+    def receive(self, message: bytes) -> Event: ...
 
     def send(self, command: Command) -> bytes: ...
 
@@ -70,11 +71,19 @@ class Line:
 
         Cancelled: nothing is lost.
         """
+        return self._events(await self._socket.receive())
+
+    async def deliver(self, handle: Callable[[list[Event]], None]) -> NoReturn:
+        """Give ``handle`` what the carrier says, as it says it, until the stream is over.
+
+        Raises as :meth:`receive`, and whatever ``handle`` raises.
+        """
+        await self._socket.deliver(lambda messages: handle(self._events(messages)))
+
+    def _events(self, messages: list[bytes]) -> list[Event]:
         events: list[Event] = []
-        for message in await self._socket.receive():
+        for message in messages:
             event = self._codec.receive(message)
-            if event is None:
-                continue
             if type(event) is Media:
                 if len(event.pcm) == FRAME_BYTES and self._down is None:
                     events.append(event)

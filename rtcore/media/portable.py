@@ -12,8 +12,9 @@ trio-websocket cannot do, and so differs:
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from typing import NoReturn
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
@@ -216,6 +217,11 @@ class PortableSocket:
             self._read_all.set()
 
     # --- sending --------------------------------------------------------------------------
+
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """See :meth:`rtcore.ports.MediaSocket.deliver`."""
+        while True:
+            handle(await self.receive())
 
     def send(self, message: bytes, *, flush: bool = False) -> bool:
         """See :meth:`rtcore.ports.MediaSocket.send`; written by a task, the next turn."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -80,6 +82,11 @@ class FaultyLine:
         if self._is_past(self._faults.deaf_at_ms) or self._is_past(self._faults.dead_at_ms):
             await trio.sleep_forever()
         return messages
+
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """See :meth:`rtcore.ports.MediaSocket.deliver`."""
+        while True:
+            handle(await self.receive())
 
     def send(self, message: bytes, *, flush: bool = False) -> bool:
         faults = self._faults

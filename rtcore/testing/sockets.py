@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
 
 import trio
 
@@ -63,6 +65,11 @@ class MemorySocket:
                     close_code=1009,
                 )
         return messages
+
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """See :meth:`rtcore.ports.MediaSocket.deliver`."""
+        while True:
+            handle(await self.receive())
 
     def send(self, message: bytes, *, flush: bool = False) -> bool:
         if self._closed is not None:

@@ -1,0 +1,152 @@
+"""One task reads for all sockets: the same deliveries, the same endings as one task each."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from rtcore.errors import RemoteProtocolError, SocketClosed
+from rtcore.media import fast
+from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.media.limits import SocketLimits
+from rtcore.media.pump import Pump
+
+LIMITS = SocketLimits()
+
+
+async def anyone(request: UpgradeRequest) -> Rejection | None:
+    return None
+
+
+@asynccontextmanager
+async def pairs(
+    count: int, *, is_pumped: bool
+) -> AsyncIterator[tuple[list[fast.FastSocket], list[fast.FastSocket]]]:
+    """``count`` connections: their clients' ends, and the ends that a pump reads for."""
+    pump = Pump() if is_pumped else None
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    clients: list[fast.FastSocket] = []
+    servers: list[fast.FastSocket] = []
+    async with trio.open_nursery() as nursery:
+        if pump is not None:
+            nursery.start_soon(pump.run)
+        for _ in range(count):
+            async with trio.open_nursery() as both:
+
+                async def accept() -> None:
+                    stream = await listeners[0].accept()
+                    accepted = await fast.accept(stream, anyone, LIMITS, nursery, pump)
+                    assert accepted is not None
+                    servers.append(accepted)
+
+                both.start_soon(accept)
+                clients.append(await fast.connect("127.0.0.1", port, "/", LIMITS, nursery))
+        try:
+            yield clients, servers
+        finally:
+            async with trio.open_nursery() as closing:
+                for end in clients + servers:
+                    closing.start_soon(end.aclose)
+            for listener in listeners:
+                await listener.aclose()
+            nursery.cancel_scope.cancel()
+
+
+pumped = pytest.mark.parametrize("is_pumped", [True, False], ids=["pumped", "by itself"])
+
+
+@pumped
+async def test_every_message_of_every_socket_is_delivered_in_order(is_pumped: bool) -> None:
+    async with pairs(10, is_pumped=is_pumped) as (clients, servers):
+        got: list[list[bytes]] = [[] for _ in servers]
+        async with trio.open_nursery() as nursery:
+
+            async def hear(number: int) -> None:
+                with pytest.raises(SocketClosed) as caught:
+                    await servers[number].deliver(got[number].extend)
+                assert caught.value.code == 1000
+
+            for number in range(10):
+                nursery.start_soon(hear, number)
+            for turn in range(50):
+                for client in clients:
+                    assert client.send(b"%d" % turn)
+                await trio.lowlevel.checkpoint()
+            for client in clients:
+                nursery.start_soon(client.aclose)
+        assert all(messages == [b"%d" % turn for turn in range(50)] for messages in got)
+
+
+@pumped
+async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool) -> None:
+    async with pairs(2, is_pumped=is_pumped) as (clients, servers):
+
+        def refuse(messages: list[bytes]) -> None:
+            raise ZeroDivisionError
+
+        heard: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(servers[1].deliver, heard.extend)
+            clients[0].send(b"x")
+            with trio.fail_after(2), pytest.raises(ZeroDivisionError):
+                await servers[0].deliver(refuse)
+            clients[1].send(b"y")
+            with trio.fail_after(2):
+                while not heard:
+                    await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+
+
+@pumped
+async def test_a_broken_frame_ends_its_own_delivery(is_pumped: bool) -> None:
+    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+        clients[0]._sock.send(b"\x81\x01a")  # not masked
+        with trio.fail_after(2), pytest.raises(RemoteProtocolError) as caught:
+            await servers[0].deliver(lambda messages: None)
+        assert caught.value.close_code == 1002
+
+
+@pumped
+async def test_a_peer_that_vanishes_ends_the_delivery(is_pumped: bool) -> None:
+    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+        clients[0]._sock.shutdown(socket.SHUT_RDWR)
+        with trio.fail_after(2), pytest.raises(SocketClosed) as caught:
+            await servers[0].deliver(lambda messages: None)
+        assert caught.value.code == 1006
+
+
+@pumped
+async def test_closing_from_elsewhere_ends_the_delivery(is_pumped: bool) -> None:
+    async with pairs(1, is_pumped=is_pumped) as (_, servers), trio.open_nursery() as nursery:
+
+        async def close() -> None:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await servers[0].aclose(1001)
+
+        nursery.start_soon(close)
+        with trio.fail_after(2), pytest.raises(SocketClosed) as caught:
+            await servers[0].deliver(lambda messages: None)
+        assert caught.value.code == 1001
+
+
+@pumped
+async def test_cancelled_nothing_is_lost_and_receiving_goes_on(is_pumped: bool) -> None:
+    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+        with trio.move_on_after(0.02):
+            await servers[0].deliver(lambda messages: None)
+        clients[0].send(b"after")
+        with trio.fail_after(2):
+            assert await servers[0].receive() == [b"after"]
+
+
+async def test_a_pump_that_ends_leaves_its_sockets() -> None:
+    async with pairs(1, is_pumped=True) as (_, servers):
+        pump = servers[0]._pump
+        assert pump is not None
+        pump.remove(12345, lambda: None)  # not its own: left alone
