@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bench.load import Heard, Load, LoadError, Plan, Step
 from bench.load.ours import NodeOptions, OurNode, decision_to_clear_ms, our_node
-from bench.load.server import ServerError, Usage, cores, pin
+from bench.load.server import ServerError, Usage, cores, go_first, pin
 from bench.load.voice import question
 from bench.report import (
     Budget,
@@ -42,6 +42,7 @@ LATENESS_P99_MS = 2.0  # of the generator: past it what it measured may be its o
 STARVED_SHARE = 0.02  # of the time the node was ready to run and something else had its core
 ATTEMPTS = 2  # a disturbed step is measured once more
 STAGE_CALLS = 100
+FUNCTIONS_MAX = 25
 # the bar: issue and design, section 11
 GAP_MS, OWN_MS, CLEAR_MS, CPU_MS, MEMORY_KIB, CALLS = 10.0, 20.0, 5.0, 1.6, 300.0, 400
 COLUMNS = [
@@ -140,8 +141,20 @@ def measure_ramp(
     return steps, decision_to_clear_ms(records, load.opened_s, all_heard), idle
 
 
-def stage_split(options: NodeOptions, calls: int, seconds: float, seed: int) -> dict[str, float]:
-    """µs per frame by stage, from a run of its own: sampling disturbs what is sampled."""
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the CPU of a frame goes, in µs."""
+
+    stages: dict[str, float]
+    functions: dict[str, float]  # the dearest, with what they called outside our own code
+
+
+def stage_split(options: NodeOptions, calls: int, seconds: float, seed: int) -> Split:
+    """CPU per frame by stage and function, from a run of its own: sampling has its price.
+
+    Raises:
+        ServerError: the node did not come up.
+        LoadError: it took no calls.
+    """
     node_core, load_core = cores()
     sampled = msgspec.structs.replace(options, stages=True)
     with TemporaryDirectory() as folder, our_node(sampled, node_core, Path(folder)) as node:
@@ -150,18 +163,25 @@ def stage_split(options: NodeOptions, calls: int, seconds: float, seed: int) -> 
         try:
             load.grow(calls)
             load.run(SETTLE_S)
+            began_s = time.perf_counter()
             measured = measure_step(load, node, seconds, 0)
-            now_s = time.perf_counter()
-            stats = node.stats(now_s - seconds - 1, now_s)
+            stats = node.stats(began_s - 1, time.perf_counter())
         finally:
             load.close()
-    if not stats:
-        return {}
-    first, last = stats[0].stages, stats[-1].stages
-    counts = {stage: last[stage] - first.get(stage, 0) for stage in last}
-    per_frame_us = measured.cpu_ms * 1000 / FRAMES_PER_S
-    total = sum(counts.values()) or 1
-    return {stage: per_frame_us * n / total for stage, n in sorted(counts.items())}
+    counts = {
+        (stage, name): count - stats[0].stages.get(stage, {}).get(name, 0)
+        for stage, names in stats[-1].stages.items()
+        for name, count in names.items()
+    }
+    us_per_sample = measured.cpu_ms * 1000 / FRAMES_PER_S / (sum(counts.values()) or 1)
+    stages: dict[str, float] = {}
+    for (stage, _), count in counts.items():
+        stages[stage] = stages.get(stage, 0) + count * us_per_sample
+    dearest = sorted(counts, key=lambda key: -counts[key])[:FUNCTIONS_MAX]
+    return Split(
+        stages=dict(sorted(stages.items(), key=lambda item: -item[1])),
+        functions={f"{key[0]}: {key[1]}": counts[key] * us_per_sample for key in dearest},
+    )
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
@@ -216,7 +236,7 @@ def report(
     options: NodeOptions,
     steps: Sequence[Measured],
     clear_ms: Sequence[float],
-    stages: dict[str, float],
+    split: Split | None,
     where: dict[str, str],
     seconds: float,
     seed: int,
@@ -230,12 +250,12 @@ def report(
             f"{STARVED_SHARE:.0%} of the time. Their CPU figures stand, their times do not."
         )
     tables = [Table(title="by calls, ms", columns=COLUMNS, rows=[_row(step) for step in steps])]
-    if stages:
-        rows = [
-            [stage, f"{us:.1f}", f"{us / sum(stages.values()):.0%}"]
-            for stage, us in sorted(stages.items(), key=lambda item: -item[1])
-        ]
-        tables.append(Table(title="CPU per frame", columns=["stage", "µs", "share"], rows=rows))
+    if split is not None:
+        total = sum(split.stages.values())
+        for title, costs in (("stage", split.stages), ("function", split.functions)):
+            rows = [[name, f"{us:.2f}", f"{us / total:.1%}"] for name, us in costs.items()]
+            columns = [title, "µs", "share"]
+            tables.append(Table(title=f"CPU per frame by {title}", columns=columns, rows=rows))
     series = [Series(name="barge-in decision to clearAudio", unit="ms", samples=list(clear_ms))]
     for step in steps:
         heard, at = step.step.heard, f"{step.calls} calls"
@@ -252,13 +272,13 @@ def report(
         settings={"node": msgspec.to_builtins(options), "seconds": seconds, "seed": seed},
         budgets=budgets_of(steps, clear_ms),
         tables=tables,
-        plots=_plots(steps, stages),
+        plots=_plots(steps, split),
         series=series,
         notes=notes,
     )
 
 
-def _plots(steps: Sequence[Measured], stages: dict[str, float]) -> list[Plot]:
+def _plots(steps: Sequence[Measured], split: Split | None) -> list[Plot]:
     def curve(share: float, samples: Callable[[Measured], list[float]]) -> list[list[Any]]:
         return [[step.calls, percentile(samples(step), share)] for step in steps]
 
@@ -304,8 +324,8 @@ def _plots(steps: Sequence[Measured], stages: dict[str, float]) -> list[Plot]:
             x_label="ms",
         ),
     ]
-    if stages:
-        bars = [[stage, us] for stage, us in sorted(stages.items(), key=lambda item: -item[1])]
+    if split is not None:
+        bars = [[stage, us] for stage, us in split.stages.items()]
         plots.append(
             Plot(title="CPU per frame by stage", kind="bars", data={"a frame": bars}, x_label="µs")
         )
@@ -348,6 +368,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--commit-ms", type=int, default=400)
     parser.add_argument("--reply-ms", type=float, default=3000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--no-stages", action="store_true", help="do not split the CPU by stage")
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     given = parser.parse_args(argv)
@@ -355,16 +376,18 @@ def main(argv: list[str] | None = None) -> int:
     options = NodeOptions(socket=given.socket, commit_ms=given.commit_ms, reply_ms=given.reply_ms)
     where = surroundings(["capacity", *(argv or [])])
     err, out = consoles()
+    if given.first and not go_first():
+        err.print("--first: not allowed; going on without", style="yellow")
     try:
         steps, clear_ms, _ = measure_ramp(options, calls, given.seconds, given.seed, err)
-        stages = {}
+        split = None
         if not given.no_stages:
             at = min(STAGE_CALLS, calls[-1])
-            stages = stage_split(options, at, given.seconds, given.seed)
+            split = stage_split(options, at, given.seconds, given.seed)
     except (ServerError, LoadError) as exc:
         err.print(f"bench capacity: {exc}", style="red", highlight=False)
         return 3
-    run = report(options, steps, clear_ms, stages, where, given.seconds, given.seed)
+    run = report(options, steps, clear_ms, split, where, given.seconds, given.seed)
     show(run, out)
     html, _ = write(run, given.out)
     out.print(f"report: {html}", highlight=False, soft_wrap=True)

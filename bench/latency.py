@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bench.load import Heard, Load, LoadError, Network, Plan
 from bench.load.ours import NodeOptions, Record, our_node
-from bench.load.server import ServerError, cores, pin
+from bench.load.server import ServerError, cores, go_first, pin
 from bench.load.voice import question
 from bench.report import (
     Budget,
@@ -257,6 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--network-ms", type=float, default=0, help="each way")
     parser.add_argument("--jitter-ms", type=float, default=0, help="added evenly from 0, each way")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     given = parser.parse_args(argv)
@@ -272,6 +273,8 @@ def main(argv: list[str] | None = None) -> int:
     calls = max(1, min(given.calls, given.turns))
     where = surroundings(["latency", *(argv or [])])
     err, out = consoles()
+    if given.first and not go_first():
+        err.print("--first: not allowed; going on without", style="yellow")
     node_core, load_core = cores()
     turns: list[Turn] = []
     try:

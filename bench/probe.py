@@ -22,7 +22,8 @@ from rtcore.node import Node
 __all__ = ["STAGES", "Probe", "Stages", "Stat"]
 
 EVERY_S = 0.1
-SAMPLE_S = 0.004  # of CPU time; the kernel's own grain on most systems
+SAMPLE_S = 0.0037  # odd against the 20 ms of the media: no stage is met by its rhythm
+IDLE = "EpollIOManager.get_events"  # trio, waiting; its own cost goes unseen
 # the innermost frame of a sample that is in one of these owns it; compiled code belongs to the
 # Python that called it
 STAGES = {
@@ -53,31 +54,46 @@ class Stat(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int
     late_ticks: int
     failed: int
-    stages: dict[str, int] = {}  # samples of the CPU
+    stages: dict[str, dict[str, int]] = {}  # samples of the CPU: stage, function -> how many
 
 
 class Stages:
-    """Samples which stage is spending the CPU, by a timer that runs with it and only then."""
+    """Samples which stage is spending the CPU.
+
+    By the clock and not by CPU time: that timer goes with the kernel's tick, and the media with
+    it. A sample that finds the node waiting for sockets counts for nothing.
+    """
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[tuple[str, CodeType]] = Counter()
         self._stage_of: dict[CodeType, str | None] = {}
 
     def start(self) -> None:
-        signal.signal(signal.SIGPROF, self._sample)
-        signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
+        signal.signal(signal.SIGALRM, self._sample)
+        signal.setitimer(signal.ITIMER_REAL, SAMPLE_S, SAMPLE_S)
 
     def stop(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _sample(self, number: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_code.co_qualname == IDLE:
+            return
         while frame is not None:
             stage = self.stage_of(frame.f_code)
             if stage is not None:
-                self.counts[stage] += 1
+                self.counts[stage, frame.f_code] += 1
                 return
             frame = frame.f_back
-        self.counts["other"] += 1
+
+    def table(self) -> dict[str, dict[str, int]]:
+        """How often each function of each stage was met."""
+        found: dict[str, dict[str, int]] = {}
+        for (stage, code), count in list(self.counts.items()):  # samples are taken meanwhile
+            path = Path(code.co_filename)
+            found.setdefault(stage, {})[f"{path.parent.name}/{path.name}:{code.co_qualname}"] = (
+                count
+            )
+        return found
 
     def stage_of(self, code: CodeType) -> str | None:
         """The stage that ``code`` belongs to; None: to its caller's."""
@@ -124,7 +140,7 @@ class Probe:
             ticks=node.pacer.ticks,
             late_ticks=node.pacer.late_ticks,
             failed=node.stats.failed,
-            stages={} if self._stages is None else dict(self._stages.counts),
+            stages={} if self._stages is None else self._stages.table(),
         )
         self._stats.write(msgspec.json.encode(stat) + b"\n")
         self._stats.flush()
