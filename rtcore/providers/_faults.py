@@ -18,13 +18,15 @@ __all__ = ["refused", "service_fault", "timed_out"]
 # 529 is Anthropic's "overloaded"
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 DETAIL_MAX_CHARS = 200
-RETRYABLE_TYPES = (
-    "overloaded",
-    "rate_limit",
-    "timeout",
-    "api_error",
-    "server_error",
-    "unavailable",
+# what a service calls a fault that is ours, or that time will not heal
+FINAL_WORDS = (
+    "invalid",
+    "auth",
+    "permission",
+    "not_found",
+    "unsupported",
+    "billing",
+    "insufficient",
 )
 
 
@@ -46,11 +48,19 @@ def refused(
     )
 
 
-def service_fault(provider: str, kind: str, message: str) -> ProviderError:
-    """The error for a fault told inside a stream; ``kind`` is the service's own word for it."""
-    retryable = any(word in kind.lower() for word in RETRYABLE_TYPES)
+def service_fault(provider: str, kind: str, message: str, *, status: int = 0) -> ProviderError:
+    """The error for a fault told inside a stream; ``kind`` is the service's own word for it.
+
+    A stream that had begun was asked for rightly: unless ``status`` or ``kind`` says otherwise,
+    asking again can help.
+    """
+    is_final = any(word in kind.lower() for word in FINAL_WORDS)
     text = f"{kind}: {message}" if kind and message else kind or message or "unnamed error"
-    return ProviderError(provider, text[:DETAIL_MAX_CHARS], retryable=retryable)
+    return ProviderError(
+        provider,
+        text[:DETAIL_MAX_CHARS],
+        retryable=status in RETRYABLE if status else not is_final,
+    )
 
 
 def timed_out(provider: str, stage: str, limit_s: float) -> ProviderError:

@@ -29,8 +29,12 @@ KEEP_ALIVE_EVENTS = frozenset({"ping"})  # says "alive", not "thinking": no prog
 
 @functools.cache
 def tls_context() -> ssl.SSLContext:
-    """The one TLS context of all clients: loading the roots takes tens of ms."""
-    return ssl.create_default_context()
+    """The one TLS context of all clients: loading the roots takes tens of ms.
+
+    The roots are certifi's, or those of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``: a container has
+    none of its own.
+    """
+    return httpx.create_ssl_context()
 
 
 class HttpClient:

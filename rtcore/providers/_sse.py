@@ -29,7 +29,7 @@ class SseParser:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # the line under way
         self._name = ""
         self._data: list[bytes] = []
         self._held_bytes = 0
@@ -41,14 +41,19 @@ class SseParser:
         Raises:
             RemoteProtocolError: an event is longer than a mebibyte.
         """
-        *lines, self._rest = LINE_END.split(self._rest + octets)
+        has_line_end = b"\n" in octets or b"\r" in octets or self._rest.endswith(b"\r")
+        self._rest += octets
+        lines: list[bytes] = []
+        if has_line_end:  # a long line is not searched again with each piece of it
+            *lines, rest = LINE_END.split(bytes(self._rest))
+            self._rest = bytearray(rest)
         if len(self._rest) + self._held_bytes > EVENT_MAX_BYTES:
             raise RemoteProtocolError(f"an event longer than {EVENT_MAX_BYTES} octets")
         return [event for line in lines if (event := self._line(line)) is not None]
 
     def end(self) -> list[SseEvent]:
         """The stream has ended: return the event it left without its blank line, if any."""
-        last, self._rest = self._rest.removesuffix(b"\r"), b""
+        last, self._rest = bytes(self._rest).removesuffix(b"\r"), bytearray()
         events = (self._line(last) if last else None, self._line(b""))
         return [event for event in events if event is not None]
 

@@ -153,8 +153,12 @@ class _Dialect:
         found = decode(self._provider, MESSAGE, message)
         segment = self._segments.get(found.context_id or "")
         if found.type == "error" and (segment is not None or found.context_id is None):
-            kind = found.error_code or ("server_error" if found.status_code >= 500 else "")
-            raise service_fault(self._provider, kind, found.message or found.title)
+            raise service_fault(
+                self._provider,
+                found.error_code or "",
+                found.message or found.title,
+                status=found.status_code,
+            )
         if segment is None:
             return  # late audio of a cancelled context
         if found.type == "chunk" and found.data:

@@ -29,7 +29,7 @@ from tests.fakes import _ears as ears
 
 KEY = "sk-test-0123456789"
 CONTEXT = CallContext(call_id="call-1", language="en", phrases=("Plivo",))
-SHORT = Deadlines(connect_s=0.5, first_byte_s=0.3, stall_s=0.25, close_s=0.05)
+SHORT = Deadlines(connect_s=0.6, first_byte_s=0.5, stall_s=0.3, close_s=0.05)
 CHUNK_SAMPLES = 640  # 80 ms
 LOOKUP = ToolSpec(
     name="lookup",

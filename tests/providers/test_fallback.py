@@ -66,7 +66,7 @@ from tests.providers._harness import (
 DOWN = ProviderError("p", "down", retryable=True)
 BAD = ProviderError("p", "bad request", retryable=False)
 SECRETS = {"DEEPGRAM_API_KEY": KEY, "ASSEMBLYAI_API_KEY": KEY, "OPENAI_API_KEY": KEY}
-EAR = Deadlines(connect_s=0.5, first_byte_s=0.3, stall_s=1.0)
+EAR = Deadlines(connect_s=1.0, first_byte_s=0.5, stall_s=1.0)
 Clock = trio.testing.MockClock
 
 # --- breakers ---------------------------------------------------------------------------
@@ -290,8 +290,9 @@ CALL: list[CallerAudio | UtteranceEnd] = [
 @pytest.mark.parametrize("drop_after", range(14))
 @pytest.mark.parametrize("backup", ["deepgram", "assemblyai", "openai"])
 async def test_no_word_is_lost_wherever_it_breaks(
-    nursery: trio.Nursery, drop_after: int, backup: str
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, drop_after: int, backup: str
 ) -> None:
+    monkeypatch.setattr("rtcore.providers.fallback.rotation.AGAIN_PAUSE_S", 0.01)
     primary = FakeDeepgramListen()
     primary.faults.add(Fault(drop_after=drop_after))
     settings = DeepgramSettings(

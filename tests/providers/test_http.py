@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 
 import pytest
@@ -44,8 +45,9 @@ async def test_over_tls(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) 
     listeners = await trio.open_ssl_over_tcp_listeners(0, server_context, host="127.0.0.1")
 
     async def serve(stream: trio.SSLStream[trio.SocketStream]) -> None:
-        while await stream.receive_some(4096):
-            await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await stream.receive_some(4096):
+                await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
 
     nursery.start_soon(trio.serve_listeners, serve, listeners)
     port = listeners[0].transport_listener.socket.getsockname()[1]
@@ -76,10 +78,8 @@ async def test_a_drip_of_octets_does_not_stretch_the_first_byte(nursery: trio.Nu
             await trio.sleep(0.02)
 
     async def serve(stream: trio.SocketStream) -> None:
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):
             await drip(stream)
-        except trio.BrokenResourceError:
-            return
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, serve, listeners)

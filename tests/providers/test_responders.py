@@ -214,7 +214,7 @@ async def test_a_full_channel_is_no_stall(kind: Kind, nursery: trio.Nursery) -> 
         async with trio.open_nursery() as reply:
             reply.start_soon(mind.respond, request_of(), tx)
             while not found or not isinstance(found[-1], Finished):
-                await trio.sleep(0.08)  # slower in sum than any deadline
+                await trio.sleep(0.12)  # slower in sum than any deadline
                 found.append(await rx.receive())
     assert text_of(found) == "Hello there."
     await mind.aclose()
