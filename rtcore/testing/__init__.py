@@ -15,6 +15,7 @@ from rtcore.testing.carrier import CALL_LIMIT_S, FakeCarrier
 from rtcore.testing.clock import LineClock
 from rtcore.testing.faults import LineFaults
 from rtcore.testing.line import ALAW_8K, L16_8K, L16_16K, MULAW_8K, LineFormat
+from rtcore.testing.plivo import FakePlivo, Phone
 from rtcore.testing.providers import (
     ProviderFault,
     ScriptedResponder,
@@ -41,11 +42,13 @@ __all__ = [
     "CarrierReport",
     "Counts",
     "FakeCarrier",
+    "FakePlivo",
     "Gap",
     "LineClock",
     "LineFaults",
     "LineFormat",
     "MemorySocket",
+    "Phone",
     "ProviderFault",
     "Resources",
     "ScriptedResponder",
