@@ -10,8 +10,8 @@ import re
 
 __all__ = ["SentenceSplitter"]
 
-# a mark, closing quotes or brackets, then white space: only then is it known not to be 3.5
-SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]|\n+")
+# a mark, what closes with it, then white space: only then is it known not to be 3.5
+SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s)|[。！？]|\n+")
 CLAUSE_END = re.compile(r"[,;:–—]+(?=\s)|[，；：]")
 # what ends in a full stop without ending a sentence, lower case
 ABBREVIATIONS = frozenset(

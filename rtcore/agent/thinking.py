@@ -16,6 +16,7 @@ import trio
 from rtcore.agent.agent import Agent
 from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
+from rtcore.agent.speech_text import speakable
 from rtcore.agent.tools import Tool, ToolError, ToolUse
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
@@ -165,9 +166,12 @@ class Thought:
             await self._agent.responder.respond(request, tx)
 
     async def _say(self, text: str, out: trio.MemorySendChannel[Segment]) -> None:
+        spoken = speakable(text, self._context.language)
+        if not spoken:
+            return
         self._note("first_sentence")
-        self.segments.append((len(self.steps) - 1, text))
-        await out.send(Segment(index=len(self.segments) - 1, text=text))
+        self.segments.append((len(self.steps) - 1, text))  # history keeps it as it was written
+        await out.send(Segment(index=len(self.segments) - 1, text=spoken))
 
     def _with_own_id(self, call: ToolCall, step: Step) -> ToolCall:
         """``call``, its id made unique where a model repeats one or gives none."""
