@@ -86,9 +86,7 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     effect: Effect
     parameters: Annotated[
         dict[str, Any],
-        Meta(
-            description="JSON Schema (2020-12) of an object: what the model fills in; empty: nothing."
-        ),
+        Meta(description="JSON Schema (2020-12) of what the model fills in, an object."),
     ] = {}
     fixed_parameters: Annotated[
         dict[str, Any], Meta(description="Sent with every call; the model never sees them.")

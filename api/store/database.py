@@ -65,6 +65,7 @@ def make_engine(url: str) -> Engine:
             pool_pre_ping=True,
             connect_args={
                 "connect_timeout": CONNECT_LIMIT_S,
+                "tcp_user_timeout": STATEMENT_LIMIT_MS,  # a server that vanished
                 "options": f"-c statement_timeout={STATEMENT_LIMIT_MS} -c timezone=UTC",
             },
         )

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
+from quart_trio import QuartTrio
 
-from api.store import Store, upgrade
+from api.app import create_app
+from api.settings import ApiSettings
+from api.specs import AgentPlan
+from api.store import Actor, Store, upgrade
 from api.store.database import make_engine
+from api.store.keys import SCOPES, create_key
+from api.webhooks import Webhooks
+from rtcore.agent.agent import Agent
+from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from tests.api import postgres
+from tests.api.client import SECRET_KEY, Api, Hooks
 
 NUMBERS = itertools.count()
-SECRET_KEY = Fernet.generate_key().decode()
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +98,49 @@ def store(
     opened = Store.open(url, secret_keys=(SECRET_KEY,))
     yield opened
     opened.close()
+
+
+# --- the app ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def responder() -> ScriptedResponder:
+    """The mind of every agent; a test may give it another script."""
+    return ScriptedResponder(["Hello there."])
+
+
+@pytest.fixture
+def settings() -> ApiSettings:
+    return ApiSettings(public_url="https://voice.example.com", upload_max_bytes=64 << 10)
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    return Hooks()
+
+
+@pytest.fixture
+def app(
+    store: Store, settings: ApiSettings, responder: ScriptedResponder, hooks: Hooks
+) -> QuartTrio:
+    """The app over each database, functions answered by ``hooks``."""
+
+    def agent_for(plan: AgentPlan) -> Agent:
+        hooks.plans.append(plan)
+        return Agent(
+            definition=plan.definition,
+            transcriber=ScriptedTranscriber(["unheard"]),
+            responder=responder,
+            synthesizer=ScriptedSynthesizer(),
+        )
+
+    webhooks = Webhooks(allow_private=True, transport=httpx.MockTransport(hooks.answer))
+    return create_app(store, settings, agent_for=agent_for, webhooks=webhooks)
+
+
+@pytest.fixture
+async def api(app: QuartTrio, store: Store) -> AsyncIterator[Api]:
+    """A client with a key for everything, while the app's background work runs."""
+    _, token = store.run(create_key, True, Actor("test"), "test", SCOPES)
+    async with app.test_app() as running:
+        yield Api(running.test_client(), token)

@@ -1,0 +1,97 @@
+"""From what is stored to an agent that talks: the way every call and every chat begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from api.specs import AgentPlan, FunctionSpec, KnowledgeBaseSpec, definition_of
+from api.store import Store, Tx
+from api.store.agents import AgentRecord, get_agent, get_published
+from api.store.functions import FUNCTIONS
+from api.store.knowledge import KNOWLEDGE_BASES
+from api.store.passages import Hit
+from api.store.records import Record
+from api.store.secrets import open_secrets
+from api.tools import function_tool, knowledge_tool
+from api.webhooks import Webhooks
+from rtcore.agent.agent import Agent
+
+__all__ = ["AgentFactory", "BoundAgent", "bind_agent"]
+
+AgentFactory = Callable[[AgentPlan], Agent]
+"""Fills an agent's ports for one call or chat; shares its clients between them, and is quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundAgent:
+    """An agent with its functions and knowledge, and the version of it that was bound."""
+
+    agent: Agent
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    record: AgentRecord
+    functions: tuple[Record[FunctionSpec], ...]
+    bases: tuple[Record[KnowledgeBaseSpec], ...]
+    secrets: dict[str, str]
+
+
+def _load(tx: Tx, id: str, version: int | None) -> _Parts:
+    record = get_published(tx, id) if version is None else get_agent(tx, id, version)
+    spec = record.spec
+    functions = FUNCTIONS.get_all(tx, spec.function_ids)
+    wanted = [choice.secret for choice in (*spec.stt, *spec.llm, *spec.tts)]
+    wanted += [each.spec.secret for each in functions]
+    names = {name for name in wanted if name is not None}
+    return _Parts(
+        record,
+        functions,
+        KNOWLEDGE_BASES.get_all(tx, spec.knowledgebase_ids),
+        open_secrets(tx, names) if names else {},
+    )
+
+
+def _nobody(hits: tuple[Hit, ...]) -> None:
+    """A call does not show its sources."""
+
+
+async def bind_agent(
+    store: Store,
+    webhooks: Webhooks,
+    agent_for: AgentFactory,
+    id: str,
+    version: int | None = None,
+    found: Callable[[tuple[Hit, ...]], None] = _nobody,
+) -> BoundAgent:
+    """The agent ``id`` at ``version``, by default the published one, ready to talk.
+
+    ``found`` is told what the agent looks up.
+
+    Raises:
+        NotFound: there is no such agent or version.
+        VaultLocked: a secret of it cannot be opened.
+        StoreUnavailable: the database did not answer.
+    """
+    parts = await store.read(_load, id, version)
+    spec = parts.record.spec
+    plan = AgentPlan(
+        definition=definition_of(spec),
+        stt=spec.stt,
+        llm=spec.llm,
+        tts=spec.tts,
+        secrets=parts.secrets,
+    )
+    agent = agent_for(plan)
+    tools = [
+        function_tool(each.spec, parts.secrets.get(each.spec.secret or ""), webhooks)
+        for each in parts.functions
+    ]
+    if parts.bases:
+        tools.append(knowledge_tool(store, parts.bases, found))
+    bound = dataclasses.replace(agent, tools=(*agent.tools, *tools))
+    return BoundAgent(bound, id, parts.record.version)

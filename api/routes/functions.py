@@ -1,0 +1,156 @@
+"""``/v1/functions``: what agents may call."""
+
+from __future__ import annotations
+
+import msgspec
+from quart import Blueprint
+
+from api.addresses import UrlRefused, check_url
+from api.specs import FunctionSpec
+from api.store.functions import FUNCTIONS, create_function, update_function
+from api.store.records import Record
+from api.web.operations import Answer, Operation, actor, operation
+from api.web.problems import invalid
+from api.web.requests import (
+    NameFilter,
+    PageView,
+    changes_of,
+    etag,
+    page_view,
+    partial_of,
+    wanted_revision,
+)
+from api.web.services import services
+from api.web.times import Time, shown_time
+from rtcore.agent.schema import Parameters
+from rtcore.errors import ConfigError
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("functions", __name__, url_prefix="/v1/functions")
+
+
+class FunctionView(FunctionSpec, frozen=True, kw_only=True):
+    """A function as stored."""
+
+    id: str
+    created_at: Time
+    updated_at: Time
+
+
+FunctionPatch = partial_of(FunctionSpec, "FunctionPatch")
+
+
+def _view(record: Record[FunctionSpec]) -> FunctionView:
+    return FunctionView(
+        **msgspec.structs.asdict(record.spec),
+        id=record.id,
+        created_at=shown_time(record.created_at_ms),
+        updated_at=shown_time(record.updated_at_ms),
+    )
+
+
+def _check(spec: FunctionSpec) -> FunctionSpec:
+    """What the types of the fields cannot say.
+
+    Raises:
+        ApiError: 422 with the field.
+    """
+    try:
+        check_url(spec.url, allow_private=services().settings.allow_private_urls)
+    except UrlRefused as exc:
+        raise invalid("url", str(exc)) from exc
+    try:
+        Parameters(spec.parameters, "parameters")
+    except ConfigError as exc:
+        raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
+    both = set(spec.fixed_parameters) & set(spec.parameters.get("properties", {}))
+    if both:
+        name = min(both)
+        raise invalid(f"fixed_parameters.{name}", "is also in parameters: the model would see it")
+    return spec
+
+
+@operation(
+    blueprint,
+    "POST",
+    "",
+    Operation(
+        summary="Create a function",
+        scope="write",
+        body=FunctionSpec,
+        returns={201: FunctionView},
+        once=True,
+    ),
+)
+async def create(body: FunctionSpec) -> Answer:
+    record = await services().store.write(create_function, actor(), _check(body))
+    headers = {"ETag": etag(record.revision), "Location": f"/v1/functions/{record.id}"}
+    return Answer(_view(record), 201, headers)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "",
+    Operation(
+        summary="List functions",
+        scope="read",
+        query=NameFilter,
+        returns={200: PageView[FunctionView]},
+    ),
+)
+async def find(query: NameFilter) -> Answer:
+    page = await services().store.read(FUNCTIONS.find, query.limit, query.offset, query.name)
+    return Answer(page_view(page, map(_view, page.items), query))
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/<id:function_id>",
+    Operation(summary="Read a function", scope="read", returns={200: FunctionView}),
+)
+async def get(function_id: str) -> Answer:
+    record = await services().store.read(FUNCTIONS.get, function_id)
+    return Answer(_view(record), headers={"ETag": etag(record.revision)})
+
+
+@operation(
+    blueprint,
+    "PATCH",
+    "/<id:function_id>",
+    Operation(
+        summary="Change a function",
+        scope="write",
+        body=FunctionPatch,
+        returns={200: FunctionView},
+        conditional="required",
+    ),
+)
+async def update(function_id: str, body: msgspec.Struct) -> Answer:
+    revision, changes = wanted_revision(required=True), changes_of(body)
+
+    def change(spec: FunctionSpec) -> FunctionSpec:
+        return _check(msgspec.structs.replace(spec, **changes))
+
+    record = await services().store.write(update_function, actor(), function_id, revision, change)
+    return Answer(_view(record), headers={"ETag": etag(record.revision)})
+
+
+@operation(
+    blueprint,
+    "DELETE",
+    "/<id:function_id>",
+    Operation(
+        summary="Delete a function that no agent uses",
+        scope="write",
+        returns={204: None},
+        problems=(409,),
+        conditional="optional",
+    ),
+)
+async def delete(function_id: str) -> Answer:
+    revision = wanted_revision(required=False)
+    await services().store.write(FUNCTIONS.delete, actor(), function_id, revision)
+    return Answer(status=204)

@@ -1,0 +1,97 @@
+"""What an agent's functions and knowledge become in a call: tools of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from api.specs import FunctionSpec, KnowledgeBaseSpec
+from api.store import Store
+from api.store.errors import StoreUnavailable
+from api.store.passages import Hit, search
+from api.store.records import Record
+from api.webhooks import Webhooks
+from rtcore.agent.tools import Tool, ToolError, ToolUse
+from rtcore.ports import ToolSpec
+
+__all__ = ["function_tool", "knowledge_tool"]
+
+HITS_MAX = 4  # some 3,200 characters: what a model can use in one answer
+LOOKUP_LIMIT_S = 1.0  # the caller waits for it; past it the agent goes on without
+NO_PARAMETERS = {"type": "object", "properties": {}}  # some models want it spelled out
+
+
+def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks) -> Tool:
+    """``function`` as a tool: the model's arguments are POSTed with the fixed ones.
+
+    The body is ``{"function", "arguments", "call_id"}``; the key of the use is sent as
+    ``Idempotency-Key``.
+    """
+    spec = ToolSpec(
+        name=function.name,
+        description=function.description,
+        parameters=function.parameters or NO_PARAMETERS,
+    )
+
+    async def run(use: ToolUse) -> str:
+        body = {
+            "function": function.name,
+            "arguments": dict(use.arguments),
+            "call_id": use.call_id,
+        }
+        return await webhooks.call(
+            function.url, body, key=use.key, secret=secret, limit_s=function.limit_s
+        )
+
+    return Tool(
+        spec=spec,
+        effect=function.effect,
+        run=run,
+        fixed=function.fixed_parameters,
+        limit_s=function.limit_s,
+    )
+
+
+def knowledge_tool(
+    store: Store,
+    bases: Sequence[Record[KnowledgeBaseSpec]],
+    found: Callable[[tuple[Hit, ...]], None],
+) -> Tool:
+    """``search_knowledge``: looks up what the agent's documents say; ``found`` is told too."""
+    about = "; ".join(
+        f"{base.spec.name}: {base.spec.description}" if base.spec.description else base.spec.name
+        for base in bases
+    )
+    spec = ToolSpec(
+        name="search_knowledge",
+        description=f"Look up facts before you state them. There is: {about}",
+        parameters={
+            "type": "object",
+            "properties": {
+                "question": {"type": "string", "description": "What to look up, in plain words."}
+            },
+            "required": ["question"],
+            "additionalProperties": False,
+        },
+    )
+    ids = [base.id for base in bases]
+
+    async def run(use: ToolUse) -> str:
+        hits: tuple[Hit, ...] = ()
+        with trio.move_on_after(LOOKUP_LIMIT_S) as lookup:
+            try:
+                hits = await store.read(search, ids, str(use.arguments["question"]), HITS_MAX)
+            except StoreUnavailable as exc:
+                raise ToolError("the knowledge base does not answer now") from exc
+        if lookup.cancelled_caught:
+            raise ToolError("the lookup took too long")
+        found(hits)
+        if not hits:
+            return "nothing was found; do not guess"
+        return "\n\n".join(
+            f"[{number}] {hit.document}{f' / {hit.heading}' if hit.heading else ''}\n{hit.text}"
+            for number, hit in enumerate(hits, 1)
+        )
+
+    return Tool(spec=spec, effect="read", run=run)

@@ -1,0 +1,1 @@
+"""What every route shares: operations, problems, requests, keys, the specification."""

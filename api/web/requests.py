@@ -1,0 +1,224 @@
+"""Reading requests: strict JSON into structs, query strings, conditional headers.
+
+What cannot be used is refused with the name of the field; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Annotated, Any, Generic, TypeVar, Union
+
+import msgspec
+import trio
+from msgspec import Meta
+from quart import Request, request
+from werkzeug.datastructures import MultiDict
+
+from api.store.records import Page
+from api.web.problems import ApiError, invalid
+
+__all__ = [
+    "NameFilter",
+    "PageView",
+    "Paging",
+    "changes_of",
+    "decode_json",
+    "decode_query",
+    "etag",
+    "page_view",
+    "partial_of",
+    "read_body",
+    "refuse_nul",
+    "wanted_revision",
+]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+OFFSET_MAX = 1_000_000
+BODY_LIMIT_S = 60.0  # 10 MiB over a line of 1.4 Mbit/s
+REVISION = re.compile(r'(?:W/)?"([0-9]{1,9})"')
+# msgspec tells the place in its message alone: "… - at `$.a[0].b`"
+PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+NAMED = re.compile(r"(?:missing required|contains unknown) field `(?P<name>[^`]*)`")
+
+
+class Paging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of a list is wanted."""
+
+    limit: Annotated[int, Meta(ge=1, le=100, description="At most so many items.")] = 20
+    offset: Annotated[int, Meta(ge=0, le=OFFSET_MAX, description="How many to pass over.")] = 0
+
+
+class NameFilter(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A list of what has a name."""
+
+    name: (
+        Annotated[str, Meta(max_length=200, description="Only names that contain this.")] | None
+    ) = None
+
+
+class PageView(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Part of a list, newest first. ``next_offset`` is null on the last page."""
+
+    items: list[T]
+    total: int
+    limit: int
+    offset: int
+    next_offset: int | None
+
+
+def page_view(page: Page[Any], items: Iterator[T], paging: Paging) -> PageView[T]:
+    """``page`` as it is shown, its items as ``items``."""
+    shown = list(items)
+    after = paging.offset + len(shown)
+    return PageView(
+        items=shown,
+        total=page.total,
+        limit=paging.limit,
+        offset=paging.offset,
+        next_offset=after if shown and after < page.total else None,
+    )
+
+
+async def read_body(incoming: Request, limit_bytes: int) -> bytes:
+    """The whole body, counted as it comes.
+
+    Raises:
+        ApiError: 413 it is longer than ``limit_bytes``, 408 it does not come.
+    """
+    if (incoming.content_length or 0) > limit_bytes:
+        raise _too_large(limit_bytes)
+    body = bytearray()
+    with trio.move_on_after(BODY_LIMIT_S):
+        async for piece in incoming.body:
+            body += piece
+            if len(body) > limit_bytes:
+                raise _too_large(limit_bytes)
+        return bytes(body)
+    detail = f"the body did not come within {BODY_LIMIT_S:g} s: send it again"
+    raise ApiError(HTTPStatus.REQUEST_TIMEOUT, detail)
+
+
+def _too_large(limit_bytes: int) -> ApiError:
+    detail = f"the body may have {limit_bytes} octets: send less"
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def decode_json(body: bytes, type_: type[S]) -> S:
+    """
+    Raises:
+        ApiError: 415 not sent as JSON, 400 not JSON, 422 not what ``type_`` says.
+    """
+    if request.mimetype != "application/json":
+        raise ApiError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "send JSON, and say so: Content-Type: application/json",
+            headers={"Accept": "application/json"},
+        )
+    try:
+        refuse_nul(msgspec.json.decode(body))
+        return msgspec.json.decode(body, type=type_)
+    except msgspec.ValidationError as exc:
+        raise _validation(exc) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        detail = f"the body is not JSON in UTF-8: {reason}"
+        raise ApiError(HTTPStatus.BAD_REQUEST, detail) from exc
+
+
+def decode_query(args: MultiDict[str, str], type_: type[S]) -> S:
+    """
+    Raises:
+        ApiError: 422 with the name of the parameter.
+    """
+    values: dict[str, str] = {}
+    for name, given in args.lists():
+        if len(given) > 1:
+            raise invalid(name, "given twice: give it once")
+        values[name] = given[0]
+    refuse_nul(values)
+    try:
+        return msgspec.convert(values, type_, strict=False)
+    except msgspec.ValidationError as exc:
+        raise _validation(exc) from exc
+
+
+def _validation(exc: msgspec.ValidationError) -> ApiError:
+    place = PLACE.fullmatch(str(exc))
+    assert place is not None  # the pattern takes any text
+    message, path = place["message"], place["path"] or ""
+    if named := NAMED.search(message):
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return invalid(path, message)
+
+
+def refuse_nul(value: Any, path: str = "") -> None:
+    """PostgreSQL keeps no NUL in a text: none may come in, in any field.
+
+    Raises:
+        ApiError: 422 with the name of the field.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise invalid(path, "the character NUL is not allowed")
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            refuse_nul(key, f"{path}.{key}" if path else key)
+            refuse_nul(each, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            refuse_nul(each, f"{path}[{number}]")
+
+
+# --- changes ----------------------------------------------------------------------------
+
+
+def partial_of(spec: type[msgspec.Struct], name: str) -> type[msgspec.Struct]:
+    """A struct with the fields of ``spec``, none of them required: the body of a PATCH."""
+    fields = [
+        (field.encode_name, Union[field.type, msgspec.UnsetType], msgspec.UNSET)  # noqa: UP007
+        for field in msgspec.structs.fields(spec)  # Annotated has no ``|``
+    ]
+    return msgspec.defstruct(
+        name,
+        fields,
+        kw_only=True,
+        frozen=True,
+        forbid_unknown_fields=True,
+        namespace={"__doc__": "What to change; a field that is given replaces the old one."},
+    )
+
+
+def changes_of(patch: msgspec.Struct) -> dict[str, Any]:
+    """The fields that a PATCH gives."""
+    given = {name: getattr(patch, name) for name in patch.__struct_fields__}
+    return {name: value for name, value in given.items() if value is not msgspec.UNSET}
+
+
+def etag(revision: int) -> str:
+    """The tag of a resource at ``revision``."""
+    return f'"{revision}"'
+
+
+def wanted_revision(*, required: bool) -> int | None:
+    """The revision that ``If-Match`` names; None: any.
+
+    Raises:
+        ApiError: 428 it is missing and ``required``; 412 it is no tag of ours.
+    """
+    header = request.headers.get("If-Match")
+    if header is None:
+        if not required:
+            return None
+        detail = "say which revision you change: send the ETag of your last GET in If-Match"
+        raise ApiError(HTTPStatus.PRECONDITION_REQUIRED, detail)
+    if header.strip() == "*":
+        return None
+    match = REVISION.fullmatch(header.strip())
+    if match is None:
+        detail = f"If-Match is not an ETag of ours, like {etag(3)}: GET the resource for it"
+        raise ApiError(HTTPStatus.PRECONDITION_FAILED, detail)
+    return int(match[1])

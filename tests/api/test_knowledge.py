@@ -1,0 +1,170 @@
+"""Documents: uploaded, checked by content, indexed in the background, found."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from quart.datastructures import FileStorage
+
+from api.store import Actor, Store
+from api.store.knowledge import add_document
+from api.text import PASSAGE_CHARS, Unreadable, check_upload, passages
+from tests.api.client import Answer, Api
+
+MENU = b"""# Menu
+
+## Soups
+
+Tomato soup, 5 euro.
+
+## Opening hours
+
+Tuesday to Sunday, 17:00 to 23:00.
+"""
+HTML = b"""<!doctype html><title>Roma</title><style>p{}</style><script>alert('soup')</script>
+<h1>Parking</h1><p>Behind the <b>house</b>.</p><p>It&#39;s free.</p>"""
+CSV = b"dish;price\nTiramisu;6\nPanna cotta;5\n"
+
+
+async def upload(api: Api, base: str, name: str, content: bytes, field: str = "file") -> Answer:
+    files = {field: FileStorage(io.BytesIO(content), filename=name)}
+    return await api.ask("POST", f"/v1/knowledgebases/{base}/documents", files=files)
+
+
+async def indexed(api: Api, base: str, name: str, content: bytes) -> Any:
+    """Upload, and wait until the document is ready or has failed."""
+    answer = await upload(api, base, name, content)
+    assert answer.status == 202, answer.body
+    with trio.fail_after(20):
+        while True:
+            document = (await api.ask("GET", answer.headers["Location"])).json
+            if document["state"] in ("ready", "failed"):
+                return document
+            await trio.sleep(0.01)
+
+
+async def search(api: Api, base: str, query: str) -> list[Any]:
+    answer = await api.ask("POST", f"/v1/knowledgebases/{base}/search", {"query": query})
+    assert answer.status == 200
+    items: list[Any] = answer.json["items"]
+    return items
+
+
+async def test_what_is_uploaded_is_found(api: Api) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    menu = await indexed(api, base, "menu.md", MENU)
+    assert (menu["state"], menu["progress_percent"], menu["passages"]) == ("ready", 100, 2)
+    await indexed(api, base, "roma.html", HTML)
+    await indexed(api, base, "desserts.csv", CSV)
+    hours = await search(api, base, "when are you open on a sunday?")
+    assert (hours[0]["document"], hours[0]["heading"]) == ("menu.md", "Opening hours")
+    parking = await search(api, base, "parking")
+    assert parking[0]["text"] == "Behind the house.\nIt's free."
+    assert "price: 6" in (await search(api, base, "tiramisu"))[0]["text"]
+    assert await search(api, base, "alert") == []
+    assert (await api.ask("GET", f"/v1/knowledgebases/{base}/documents?state=ready")).json[
+        "total"
+    ] == 3
+    path = f"/v1/knowledgebases/{base}/documents/{menu['id']}"
+    assert (await api.ask("DELETE", path)).status == 204
+    assert (await api.ask("GET", path)).status == 404
+    assert await search(api, base, "soup") == []
+
+
+async def test_what_was_left_waiting_is_indexed_after_a_restart(api: Api, store: Store) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    await store.write(add_document, Actor("x"), base, "a.md", "text/markdown", MENU, 10)
+    await indexed(api, base, "b.txt", b"anything")  # wakes the indexer, which takes the older first
+    assert len(await search(api, base, "tomato")) == 1
+
+
+async def test_a_document_without_text_fails_and_says_why(api: Api) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    document = await indexed(api, base, "x.html", b"<html><script>1</script></html>")
+    assert (document["state"], document["error"]) == ("failed", "the file has no text in it")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status"),
+    [
+        ("menu.exe", b"text", 415),
+        ("menu", b"text", 415),
+        ("menu.txt", b"%PDF-1.7 ...", 415),
+        ("menu.csv", b"PK\x03\x04...", 415),
+        ("menu.html", b"no tags at all", 415),
+        ("menu.txt", b"a\0b", 415),
+        ("menu.txt", b"\xff\xfe\xfd", 422),
+        ("menu.txt", b"caf\xe9", 422),
+        ("menu.txt", b" \n ", 422),
+        ("", b"text", 422),
+        ("x" * 300 + ".txt", b"text", 422),
+        ("big.txt", b"a" * (65 << 10), 413),
+        ("huge.txt", b"a" * (200 << 10), 413),
+    ],
+)
+async def test_a_bad_upload_is_refused(api: Api, name: str, content: bytes, status: int) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    assert (await upload(api, base, name, content)).status == status
+    assert (await api.ask("GET", f"/v1/knowledgebases/{base}/documents")).json["total"] == 0
+
+
+async def test_an_upload_must_be_a_file_in_its_field(api: Api) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    path = f"/v1/knowledgebases/{base}/documents"
+    assert (await upload(api, base, "a.txt", b"x", field="other")).fields == ["file"]
+    assert (await api.ask("POST", path, {"file": "x"})).status == 415
+    form = {"Content-Type": "multipart/form-data"}
+    assert (await api.ask("POST", path, data=b"x", headers=form)).status == 400
+    form = {"Content-Type": "multipart/form-data; boundary=b"}
+    for body in (b"", b"--b\r\n", b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n"):
+        assert (await api.ask("POST", path, data=body, headers=form)).status in (400, 422)
+    ghost = "kb_" + "0" * 24
+    assert (await upload(api, ghost, "a.txt", b"text")).status == 404
+    name = await upload(api, base, "..\\..\\etc/passwd.txt", b"text")
+    assert name.json["name"] == "passwd.txt"
+
+
+async def test_an_empty_question_is_refused(api: Api) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    answer = await api.ask("POST", f"/v1/knowledgebases/{base}/search", {"query": ""})
+    assert answer.fields == ["query"]
+
+
+# --- text, by itself --------------------------------------------------------------------
+
+
+def test_long_text_is_cut_after_sentences_and_nothing_is_lost() -> None:
+    text = "One sentence that says something. " * 100
+    found = passages("text/plain", text.encode())
+    assert all(len(each.text) <= PASSAGE_CHARS for each in found)
+    assert all(each.text.endswith(".") for each in found)
+    assert " ".join(each.text for each in found).split() == text.split()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3000))
+def test_plain_text_keeps_every_word(text: str) -> None:
+    content = text.encode()
+    try:
+        check_upload("a.txt", content)
+    except Unreadable:
+        return
+    found = passages("text/plain", content)
+    kept = "".join("".join(each.text.split()) for each in found)
+    assert kept == "".join(text.removeprefix("\ufeff").split())
+
+
+@given(
+    st.sampled_from(["a.md", "a.html", "a.csv"]),
+    st.one_of(
+        st.binary(max_size=400), st.text("<>/h1p#,;\"' \n&!-[", max_size=400).map(str.encode)
+    ),
+)
+def test_any_bytes_are_read_or_refused(name: str, content: bytes) -> None:
+    with contextlib.suppress(Unreadable):
+        assert passages(check_upload(name, content), content)

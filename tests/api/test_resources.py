@@ -1,0 +1,175 @@
+"""Agents, functions, keys, secrets, the audit log: over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.settings import ApiSettings
+from tests.api.client import Api, Hooks
+
+FUNCTION = {
+    "name": "book",
+    "description": "Book a table",
+    "url": "https://booking.example.com/tables",
+    "effect": "write",
+    "parameters": {
+        "type": "object",
+        "properties": {"persons": {"type": "integer", "minimum": 1}},
+        "required": ["persons"],
+    },
+    "fixed_parameters": {"house": "roma"},
+}
+
+
+async def test_an_agent_lives_from_creation_to_deletion(api: Api) -> None:
+    function = await api.create("/v1/functions", FUNCTION)
+    base = await api.create("/v1/knowledgebases", {"name": "Menu"})
+    agent = await api.create(
+        "/v1/agents",
+        {"name": "Roma", "function_ids": [function["id"]], "knowledgebase_ids": [base["id"]]},
+    )
+    path = f"/v1/agents/{agent['id']}"
+    assert agent["answer_url"] == f"https://voice.example.com/plivo/answer/{agent['id']}"
+    assert (await api.ask("GET", path)).json == agent
+    for used in (f"/v1/functions/{function['id']}", f"/v1/knowledgebases/{base['id']}"):
+        refused = await api.ask("DELETE", used)
+        assert refused.status == 409
+        users = refused.problem.users
+        assert users
+        assert [(user.kind, user.id, user.name) for user in users] == [
+            ("agent", agent["id"], "Roma")
+        ]
+    found = await api.ask("GET", f"/v1/agents?uses={function['id']}")
+    assert [each["id"] for each in found.json["items"]] == [agent["id"]]
+    assert (await api.ask("DELETE", path)).status == 204
+    assert (await api.ask("GET", path)).status == 404
+    assert (await api.ask("DELETE", f"/v1/functions/{function['id']}")).status == 204
+
+
+async def test_versions_are_published_and_rolled_back(api: Api) -> None:
+    agent = await api.create("/v1/agents", {"name": "Roma", "prompt": "one"})
+    path, any_ = f"/v1/agents/{agent['id']}", {"If-Match": "*"}
+    draft = (await api.ask("PATCH", path, {"prompt": "two"}, headers=any_)).json
+    assert (draft["version"], draft["published_version"], draft["prompt"]) == (2, 1, "two")
+    live = (await api.ask("PATCH", f"{path}?publish=true", {"prompt": "3"}, headers=any_)).json
+    assert (live["version"], live["published_version"]) == (3, 3)
+    back = (await api.ask("POST", f"{path}/publish", {"version": 1})).json
+    assert (back["version"], back["published_version"]) == (3, 1)
+    assert (await api.ask("POST", f"{path}/publish", {})).json["published_version"] == 3
+    assert (await api.ask("POST", f"{path}/publish", {"version": 9})).status == 404
+    versions = (await api.ask("GET", f"{path}/versions")).json["items"]
+    assert [(each["version"], each["is_published"]) for each in versions] == [
+        (3, True),
+        (2, False),
+        (1, False),
+    ]
+    old = (await api.ask("GET", f"{path}/versions/1")).json
+    assert old["agent"]["prompt"] == "one"
+    assert old["created_by"].startswith("rtk_")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"url": "http://example.com"}, "url"),
+        ({"url": "https://127.0.0.1/x"}, "url"),
+        ({"url": "https://[::ffff:10.0.0.1]/"}, "url"),
+        ({"url": "https://2130706433/"}, "url"),
+        ({"url": "https://localhost/"}, "url"),
+        ({"url": "https://user:pass@example.com/"}, "url"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"url": "https://example.com:99999/"}, "url"),
+        ({"effect": "destroy"}, "effect"),
+        ({"name": "two words"}, "name"),
+        ({"parameters": {"type": "string"}}, "parameters"),
+        ({"parameters": {"type": "object", "properties": {"a": {"type": "no"}}}}, "parameters"),
+        ({"parameters": {"type": "object", "$ref": "http://127.0.0.1:1/x"}}, "parameters"),
+        ({"parameters": {"type": "object", "properties": 3}}, "parameters"),
+        ({"fixed_parameters": {"persons": 4}}, "fixed_parameters.persons"),
+        ({"secret": "ghost"}, "secret"),
+        ({"limit_s": 0}, "limit_s"),
+    ],
+)
+async def test_a_function_that_cannot_work_is_refused(
+    api: Api, change: dict[str, object], field: str
+) -> None:
+    answer = await api.ask("POST", "/v1/functions", FUNCTION | change)
+    assert answer.status == 422
+    assert answer.fields == [field]
+    created = await api.ask("POST", "/v1/functions", FUNCTION)
+    path = created.headers["Location"]
+    answer = await api.ask("PATCH", path, change, headers={"If-Match": "*"})
+    assert answer.status == 422
+    assert answer.fields == [field]
+    assert (await api.ask("GET", path)).body == created.body
+
+
+async def test_a_function_changes_by_field(api: Api) -> None:
+    created = await api.ask("POST", "/v1/functions", FUNCTION)
+    path, tag = created.headers["Location"], {"If-Match": created.headers["ETag"]}
+    changed = await api.ask("PATCH", path, {"description": "Book"}, headers=tag)
+    assert changed.json == created.json | {
+        "description": "Book",
+        "updated_at": changed.json["updated_at"],
+    }
+    assert (await api.ask("GET", "/v1/functions?name=boo")).json["items"] == [changed.json]
+
+
+async def test_keys_are_made_used_and_revoked(api: Api) -> None:
+    made = await api.create("/v1/keys", {"name": "ci", "scopes": ["read"], "expires_in_s": 3600})
+    assert made["expires_at"] > made["created_at"]
+    other = api.with_token(made["token"])
+    assert (await other.ask("GET", "/v1/agents")).status == 200
+    listed = (await api.ask("GET", "/v1/keys")).json
+    assert listed["total"] == 2
+    assert made["token"] not in str(listed)
+    assert (await api.ask("DELETE", f"/v1/keys/{made['id']}")).status == 204
+    assert (await other.ask("GET", "/v1/agents")).status == 401
+    wrong = await api.ask("POST", "/v1/keys", {"name": "x", "scopes": ["root"]})
+    assert wrong.fields == ["scopes[0]"]
+
+
+async def test_secrets_go_in_and_never_out(api: Api, hooks: Hooks) -> None:
+    assert (await api.ask("PUT", "/v1/secrets/llm", {"value": "sk-one"})).status == 201
+    assert (await api.ask("PUT", "/v1/secrets/llm", {"value": "sk-two"})).status == 200
+    agent = await api.create(
+        "/v1/agents", {"name": "x", "llm": [{"provider": "openai", "secret": "llm"}]}
+    )
+    for path in ("/v1/secrets", "/v1/audit", f"/v1/agents/{agent['id']}"):
+        assert b"sk-" not in (await api.ask("GET", path)).body
+    await api.ask("POST", f"/v1/agents/{agent['id']}/chat", {"message": "hi"})
+    assert hooks.plans[0].secrets == {"llm": "sk-two"}
+    assert (await api.ask("DELETE", "/v1/secrets/llm")).status == 409
+    await api.ask("DELETE", f"/v1/agents/{agent['id']}")
+    assert (await api.ask("DELETE", "/v1/secrets/llm")).status == 204
+    assert (await api.ask("DELETE", "/v1/secrets/llm")).status == 404
+
+
+async def test_the_audit_log_tells_who_did_what(api: Api) -> None:
+    agent = await api.create("/v1/agents", {"name": "x"})
+    path = f"/v1/agents/{agent['id']}"
+    await api.ask(
+        "PATCH", path, {"prompt": "top secret"}, headers={"If-Match": "*", "X-Request-ID": "r-1"}
+    )
+    log = (await api.ask("GET", f"/v1/audit?resource_id={agent['id']}")).json["items"]
+    assert [line["action"] for line in log] == ["agent.updated", "agent.created"]
+    assert log[0]["fields"] == ["prompt"]
+    assert log[0]["request_id"] == "r-1"
+    assert "top secret" not in str(log)
+    assert (await api.ask("GET", "/v1/audit?actor=nobody")).json["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'; DROP TABLE agents; --",
+        "{{7*7}}${7*7}<%= 7 %>",
+        "<script>alert(1)</script>",
+        "%s%n",
+        "🂡é\u202e",
+    ],
+)
+async def test_text_is_kept_as_it_is(api: Api, settings: ApiSettings, text: str) -> None:
+    agent = await api.create("/v1/agents", {"name": text, "prompt": text, "phrases": [text]})
+    found = (await api.ask("GET", f"/v1/agents/{agent['id']}")).json
+    assert (found["name"], found["prompt"], found["phrases"]) == (text, text, [text])
