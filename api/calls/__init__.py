@@ -1,0 +1,1 @@
+"""Calls: how they begin, are steered, end and are remembered."""

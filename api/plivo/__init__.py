@@ -1,0 +1,1 @@
+"""Plivo's side of the API: its REST client, its webhooks, its numbers."""
