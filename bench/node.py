@@ -7,7 +7,6 @@ TTS first byte), so what a measured response holds beyond them is turn-taking an
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,6 +20,7 @@ from bench.probe import Probe
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.config import CallConfig
+from rtcore.heap import keep_heap
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.node import Admission, Node, NodeConfig, open_listeners
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
@@ -71,14 +71,12 @@ async def serve(agent: Agent, config: NodeConfig, port: int, probe: Probe) -> No
     async def admit(request: UpgradeRequest) -> Admission | Rejection:
         return Admission(agent=agent)
 
-    # what a start-up leaves behind is never garbage: keep the collector out of it
-    gc.collect()
-    gc.freeze()
     node = Node(admit, config, on_record=probe.on_record)
     with trio.open_signal_receiver(2, 15) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.serve, open_listeners("127.0.0.1", port))
             nursery.start_soon(probe.run, node)
+            nursery.start_soon(keep_heap, lambda: not node.calls)
             typer.echo(f"listening on ws://127.0.0.1:{port}/")
             async for _ in signals:
                 nursery.cancel_scope.cancel(reason="signal")

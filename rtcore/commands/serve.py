@@ -16,6 +16,7 @@ from rtcore.admission import MEDIA_PATH, MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.errors import ConfigError
+from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
 from rtcore.protocol.plivo_signature import Tokens
 from rtcore.providers.embedded import (
@@ -119,6 +120,7 @@ async def serve(options: ServeOptions) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             await nursery.start(embedded.run)
+            nursery.start_soon(keep_heap, lambda: not node.calls)
             if records is not None:
                 nursery.start_soon(records.run)
             nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
