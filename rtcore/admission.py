@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -11,7 +11,7 @@ from rtcore.agent.agent import Agent
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.node import Admission
 from rtcore.protocol.plivo_signature import NonceWindow, Tokens, upgrade_form_v3
-from rtcore.tokens import BadToken, SpentTokens, redeem
+from rtcore.tokens import BadToken, MediaToken, SpentTokens, redeem
 
 __all__ = ["MEDIA_PATH", "MediaGate"]
 
@@ -26,7 +26,8 @@ class MediaGate:
 
     A request must be for ``/plivo/media/{token}``. With ``plivo`` tokens its V3 signature must
     be right and its nonce new; with a ``secret`` the token must be genuine, unexpired and
-    unspent. ``agents`` gives the agent a token names; ``default`` serves where there is no
+    unspent. ``agents`` gives the agent a token names; ``find`` is asked for one that is not
+    there, and may refuse the token by raising ``BadToken``. ``default`` serves where there is no
     secret, which only a node on loopback should be without.
     """
 
@@ -34,6 +35,7 @@ class MediaGate:
         self,
         agents: Mapping[str, Agent],
         *,
+        find: Callable[[MediaToken], Awaitable[Agent | None]] | None = None,
         default: Agent | None = None,
         secret: bytes | None = None,
         plivo: Tokens | None = None,
@@ -41,6 +43,7 @@ class MediaGate:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._agents = agents
+        self._find = find
         self._default = default
         self._secret = secret
         self._plivo = plivo
@@ -63,9 +66,12 @@ class MediaGate:
             now_s = self._clock()
             token = redeem(self._secret, request.path.removeprefix(MEDIA_PATH), now_s)
             self._spent.spend(token, now_s)
+            agent = self._agents.get(token.agent_id)
+            if agent is None and self._find is not None:
+                agent = await self._find(token)
         except BadToken as exc:
             return Rejection(status=403, body=f"the media token is not valid: {exc}")
-        agent = self._agents.get(token.agent_id, self._default)
+        agent = agent or self._default
         if agent is None:
             return Rejection(status=403, body="the agent of this token is not here")
         return Admission(agent=agent, call_id=token.call_id)

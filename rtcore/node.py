@@ -100,6 +100,7 @@ class Node:
         self._calls: dict[str, Call] = {}
         self._sources: dict[str, int] = {}
         self._draining = trio.Event()
+        self._held: trio.Nursery | None = None  # of the connections; set while serving
 
     @property
     def calls(self) -> Mapping[str, Call]:
@@ -109,6 +110,15 @@ class Node:
     @property
     def is_draining(self) -> bool:
         return self._draining.is_set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call would be let in now, wherever it comes from."""
+        return not self._is_full and self.pacer.lag_ms <= self.config.lag_max_ms
+
+    @property
+    def _is_full(self) -> bool:
+        return self.is_draining or sum(self._sources.values()) >= self.config.calls_max
 
     def drain(self) -> None:
         """Take no more calls; :meth:`serve` returns when those held are over."""
@@ -122,6 +132,8 @@ class Node:
     ) -> None:
         """Accept and serve until :meth:`drain`; closes ``listeners``.
 
+        Without any, connections come by :meth:`take` alone.
+
         After a drain the calls held have ``drain_s`` to end by themselves, then a farewell is
         said, then they end. Cancelled: all calls end at once.
         """
@@ -130,13 +142,27 @@ class Node:
             if self._pump is not None:
                 nursery.start_soon(self._pump.run)
             async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
-                accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
-                accepting.start_soon(accept, self._serve_stream, list(listeners))
+                self._held = calls
+                if listeners:
+                    accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
+                    accepting.start_soon(accept, self._serve_stream, list(listeners))
                 task_status.started()
                 await self._draining.wait()
                 accepting.cancel_scope.cancel(reason="draining")
                 nursery.start_soon(self._hurry, calls)
             nursery.cancel_scope.cancel(reason="drained")
+
+    async def take(self, stream: trio.SocketStream) -> None:
+        """Serve a connection that was accepted elsewhere, as one of the node's own.
+
+        Returns at once; while the node drains, once the connection has been refused.
+        :meth:`serve` must be running.
+        """
+        if self.is_draining:
+            await self._serve_stream(stream)
+        else:
+            assert self._held is not None, "serve() is not running"
+            self._held.start_soon(self._serve_stream, stream)
 
     async def _hurry(self, calls: trio.Nursery) -> None:
         """See to it that a drain ends."""
@@ -191,7 +217,7 @@ class Node:
     def _no_room(self, source: str) -> Rejection | None:
         """Refuse at the door what would make the calls inside suffer."""
         again = (("Retry-After", RETRY_AFTER_S),)
-        if self.is_draining or sum(self._sources.values()) >= self.config.calls_max:
+        if self._is_full:
             self.stats.refused_full += 1
             return Rejection(status=503, body="no room for another call", headers=again)
         if self.pacer.lag_ms > self.config.lag_max_ms:
