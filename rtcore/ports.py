@@ -23,6 +23,8 @@ __all__ = [
     "Delta",
     "Finished",
     "Hearing",
+    "Hit",
+    "KnowledgeIndex",
     "MediaSocket",
     "Message",
     "Responder",
@@ -218,6 +220,31 @@ class Responder(Protocol):
             ProviderError: the answer failed; what was sent before stands.
 
         Cancelled: the request is closed, so the service stops working on it.
+        """
+        ...
+
+
+# --- what the agent can look up ---------------------------------------------------------
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A passage of a document: what it says, under which heading, where it is from."""
+
+    text: str
+    title: str = ""
+    source: str = ""
+
+
+class KnowledgeIndex(Protocol):
+    """Documents that can be searched."""
+
+    async def search(self, question: str, limit: int) -> tuple[Hit, ...]:
+        """The passages that fit ``question`` best, at most ``limit``, the best first.
+
+        Raises:
+            ProviderError: the search failed.
+
+        Cancelled: nothing is left but a thread that ends by itself.
         """
         ...
 
