@@ -9,7 +9,7 @@ from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
 from rtcore.agent.tools import HANG_UP, Tool
 from rtcore.errors import ConfigError
-from rtcore.ports import Responder, Synthesizer, Transcriber
+from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
 
 __all__ = ["Agent"]
 
@@ -30,6 +30,7 @@ class Agent:
     synthesizer: Synthesizer
     tools: tuple[Tool, ...] = ()
     may_hang_up: bool = True
+    knowledge: KnowledgeIndex | None = None  # looked up for each turn, before the model is asked
     lines: LineCache = field(default_factory=LineCache)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
+from rtcore.agent.knowledge import told
 from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
 from rtcore.agent.speech_text import speakable
@@ -24,6 +25,7 @@ from rtcore.ports import (
     CallContext,
     CallControl,
     Delta,
+    Hit,
     Message,
     ResponderRequest,
     Segment,
@@ -70,6 +72,7 @@ class Thought:
         note: Callable[[str], None],
         key: str,
         control: CallControl | None = None,
+        lookup: Callable[[str], Awaitable[tuple[Hit, ...]]] | None = None,
     ) -> None:
         """
         Args:
@@ -78,6 +81,7 @@ class Thought:
             note: told ``first_token`` and ``first_sentence`` in the tick they happen.
             key: what is unique to this reply; idempotency keys begin with it.
             control: the call, for functions that steer it; None where there is none.
+            lookup: what the agent knows about the caller's words, within its own time budget.
         """
         self._agent = agent
         self._context = context
@@ -87,9 +91,11 @@ class Thought:
         self._note = note
         self._key = key
         self._control = control
+        self._lookup = lookup
         self._tools: Mapping[str, Tool] = {tool.name: tool for tool in agent.offered}
         self.steps: list[Step] = []
         self.segments: list[tuple[int, str]] = []  # (step, text) by segment index
+        self.sources: tuple[str, ...] = ()  # the documents the answer had before it
         self._out: trio.MemorySendChannel[Segment] | None = None
         self._has_filled = False
         self.input_tokens = 0
@@ -107,6 +113,7 @@ class Thought:
         """
         self._out = out
         with out:
+            await self._look_up()
             then: list[Message] = []
             mistakes = 0
             for _ in range(self._config.tool_steps_max):
@@ -122,6 +129,15 @@ class Thought:
                 then += step.messages()
             self.steps.append(Step())  # it loops, or cannot be helped: the caller must hear so
             await self._say(self._agent.definition.apology_line, out)
+
+    async def _look_up(self) -> None:
+        """Put what was found about the caller's words before them."""
+        if self._lookup is None or not self._messages:
+            return
+        *before, last = self._messages
+        if hits := await self._lookup(last.text):
+            self.sources = tuple(dict.fromkeys(hit.source for hit in hits if hit.source))
+            self._messages = (*before, told(hits), last)
 
     async def _ask(
         self, step: Step, then: tuple[Message, ...], out: trio.MemorySendChannel[Segment]

@@ -126,7 +126,7 @@ async def test_reads_of_one_step_run_at_once_others_in_order(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     def started(log: list[tuple[str, float, object, str]]) -> list[tuple[str, float]]:
-        return [(name, at - began_s) for name, at, _, _ in log]
+        return sorted((name, at - began_s) for name, at, _, _ in log)
 
     for effect, expected in (("read", 0.0), ("write", 1.0)):
         log: list[tuple[str, float, object, str]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -19,6 +19,7 @@ from rtcore.ports import (
     CallControl,
     Delta,
     Finished,
+    Hit,
     Message,
     ResponderRequest,
     Segment,
@@ -107,6 +108,7 @@ async def think(
     control: CallControl | None = None,
     definition: AgentDefinition = DEFINITION,
     messages: tuple[Message, ...] = (Message(role="user", text="Hello?"),),
+    lookup: Callable[[str], Awaitable[tuple[Hit, ...]]] | None = None,
 ) -> tuple[list[str], Thought]:
     """Think one committed reply; return what is to be said, and the thought."""
     config = config or CallConfig()
@@ -122,7 +124,7 @@ async def think(
 
         context = CallContext(call_id="call-1")
         thought = Thought(
-            agent, context, config, messages, perform, lambda _: None, "call-1-1", control
+            agent, context, config, messages, perform, lambda _: None, "call-1-1", control, lookup
         )
         tx, rx = trio.open_memory_channel[Segment](0)
         nursery.start_soon(thought.run, tx)

@@ -1,0 +1,52 @@
+"""Documents become passages with their headings; what is not what its name says is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtcore.agent.documents import PASSAGE_CHARS, Passage, Unreadable, check_upload, passages
+
+
+def read(name: str, text: str) -> tuple[Passage, ...]:
+    content = text.encode()
+    return passages(check_upload(name, content), content)
+
+
+def test_each_kind_keeps_its_headings() -> None:
+    assert read("a.txt", "One.\n\nTwo.") == (Passage("", "One.\nTwo."),)
+    assert read("a.md", "# Hours\nNine to five.\n## Dogs\nMay wait.") == (
+        Passage("Hours", "Nine to five."),
+        Passage("Dogs", "May wait."),
+    )
+    page = "<h1>Hours</h1><p>Nine <b>to</b> five.</p><script>x()</script>"
+    assert read("a.html", page) == (Passage("Hours", "Nine to five."),)
+    assert read("a.csv", "question,answer\nOpen?,At nine.\n") == (
+        Passage("", "question: Open?; answer: At nine."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("a.xyz", b"text", "must end in one of"),
+        ("a.txt", b"%PDF-1.7", "is a PDF"),
+        ("a.md", b"PK\x03\x04", "ZIP archive"),
+        ("a.txt", b"\xff\xfa\xfb", "not text in UTF-8"),
+        ("a.txt", b"a\0b", "NUL"),
+        ("a.txt", b"  \n", "is empty"),
+        ("a.html", b"no tags at all", "has no HTML"),
+    ],
+)
+def test_what_is_not_what_its_name_says_is_refused(name: str, content: bytes, fault: str) -> None:
+    with pytest.raises(Unreadable, match=fault):
+        check_upload(name, content)
+
+
+@given(st.lists(st.sampled_from(["word", "long" * 40, ". ", "\n\n", "# "]), min_size=1))
+def test_nothing_is_lost_and_no_passage_is_too_long(parts: list[str]) -> None:
+    text = " ".join(["begin", *parts])
+    found = read("a.txt", text)
+    assert all(len(passage.text) <= PASSAGE_CHARS for passage in found)
+    assert " ".join(p.text for p in found).split() == text.split()
