@@ -370,7 +370,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--no-stages", action="store_true", help="do not split the CPU by stage")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
     calls = sorted({int(number) for number in given.calls.split(",")})
     options = NodeOptions(socket=given.socket, commit_ms=given.commit_ms, reply_ms=given.reply_ms)

@@ -259,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
     options = NodeOptions(
         stt_ms=given.stt_ms,

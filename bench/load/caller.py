@@ -29,6 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     speech: Speech
     interrupt_every: int = 2  # of so many answers one is talked over; 0: none
     interrupt_after_s: float = 1.5  # of the agent's being heard
+    paused: Speech | None = None  # said instead, every `paused_every`th time
+    paused_every: int = 3
     pause_s: float = 0.8  # from the end of an answer to the next question; over QUIET_S
 
 
@@ -53,11 +55,13 @@ class Caller:
         self.heard = heard
         self.counts = counts
         self._plan = plan
+        self._speech = plan.speech  # the utterance being said
         self._hush = hush()
         self._state = State.BEFORE
         self._since_s = begins_s  # the state's beginning
         self._frame = 0  # of the utterance
         self._answers = 0
+        self._questions = 0
         self._voice_began_s = 0.0  # of the utterance being said
         self._voice_ended_s = 0.0
         self._cleared_s: float | None = None  # since the interruption
@@ -118,9 +122,15 @@ class Caller:
     def _begin(self, due_s: float) -> bytes:
         began_s = due_s - FRAME_S
         self._end_reply(began_s)
-        self._voice_began_s = began_s + self._plan.speech.first_s
-        self._voice_ended_s = began_s + self._plan.speech.last_s
         interrupts = self._state is State.LISTENING and self.ear.until_s > began_s
+        self._speech = self._plan.speech
+        self._questions += not interrupts
+        is_paused = not interrupts and self._questions % self._plan.paused_every == 0
+        if self._plan.paused is not None and is_paused:
+            self._speech = self._plan.paused
+            self.counts.paused_turns += 1
+        self._voice_began_s = began_s + self._speech.first_s
+        self._voice_ended_s = began_s + self._speech.last_s
         self._state = State.INTERRUPTING if interrupts else State.TALKING
         self._cleared_s = None
         self.counts.turns += 1
@@ -128,7 +138,7 @@ class Caller:
         return self._go_on(due_s)
 
     def _go_on(self, due_s: float) -> bytes:
-        frames = self._plan.speech.frames
+        frames = self._speech.frames
         frame = frames[self._frame]
         self._frame += 1
         if self._frame == len(frames):

@@ -32,6 +32,7 @@ class Counts(msgspec.Struct):
     refused_frames: int = 0  # the server took so little that the socket was full
     pieces: int = 0
     turns: int = 0
+    paused_turns: int = 0  # with a pause inside, in which nobody should answer
     unanswered: int = 0
     interruptions: int = 0
     uninterrupted: int = 0  # the agent went on over the caller

@@ -12,13 +12,21 @@ import random
 from array import array
 from base64 import b64encode
 from functools import lru_cache
+from pathlib import Path
 
 import msgspec
 
-from rtcore.audio import FRAME_MS, FRAME_SAMPLES, RATE_HZ, pcm_to_mulaw
-from rtcore.testing import Utterance
+from rtcore.audio import (
+    FRAME_BYTES,
+    FRAME_MS,
+    FRAME_SAMPLES,
+    RATE_HZ,
+    frame_power,
+    pcm_to_mulaw,
+)
+from rtcore.testing import Utterance, read_wav
 
-__all__ = ["FRAME_S", "Speech", "hush", "question", "speech_of"]
+__all__ = ["FRAME_S", "Speech", "hush", "paused", "question", "recorded", "speech_of", "voiced"]
 
 FRAME_S = FRAME_MS / 1000
 NOISE_RMS = 20.0  # of int16, -64 dBFS: an idle telephone line is never digital silence
@@ -67,6 +75,29 @@ def speech_of(pcm: bytes) -> Speech:
 def question(syllables: int = 6) -> Speech:
     """Something that sounds like speech, ``syllables`` times 200 ms of it."""
     return speech_of(voiced(syllables))
+
+
+def recorded(path: Path) -> bytes:
+    """A recording from its first voiced sample to its last, int16 at 8000 Hz.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no recording, or nobody speaks in it.
+    """
+    pcm = read_wav(path)
+    stretches = Utterance(pcm).stretches
+    if not stretches:
+        raise ValueError(f"{path}: nobody speaks in it")
+    return pcm[stretches[0].start * 2 : stretches[-1].end * 2]
+
+
+def paused(pcm: bytes, pause_ms: int = 500) -> Speech:
+    """``pcm`` with a pause near its middle, in which nobody should answer."""
+    frames = len(pcm) // FRAME_BYTES
+    middle = range(frames * 2 // 5, frames * 3 // 5 + 1)
+    quietest = min(middle, key=lambda n: frame_power(pcm[n * FRAME_BYTES : (n + 1) * FRAME_BYTES]))
+    at = quietest * FRAME_BYTES
+    return speech_of(pcm[:at] + bytes(pause_ms * RATE_HZ // 1000 * 2) + pcm[at:])
 
 
 def voiced(syllables: int, seed: int = 1) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,7 +13,16 @@ from rich.table import Table as RichTable
 from bench.report.run import Budget, Run
 from bench.report.svg import draw
 
-__all__ = ["consoles", "load", "page", "show", "show_budgets", "write"]
+__all__ = [
+    "consoles",
+    "load",
+    "page",
+    "page_of",
+    "show",
+    "show_budgets",
+    "verdict",
+    "write",
+]
 
 PLAIN_WIDTH = 150
 STYLE = """
@@ -48,23 +58,40 @@ def load(path: Path) -> Run:
 
 def page(run: Run) -> str:
     """``run`` as one page that needs nothing else."""
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>bench {escape(run.bench)}"
-        f"</title><style>{STYLE}</style><h1>bench {escape(run.bench)}</h1>"
-    ]
-    parts += [f"<p>{escape(note)}</p>" for note in run.notes]
+    notes = "".join(f"<p>{escape(note)}</p>" for note in run.notes)
+    tables = [(table.title, table.columns, table.rows) for table in run.tables]
     if run.budgets:
-        verdicts = [[line.what, line.bound, line.measured, _verdict(line)] for line in run.budgets]
-        parts.append(_table("What should hold", ["", "bound", "measured", ""], verdicts))
-    parts += [_table(table.title, table.columns, table.rows) for table in run.tables]
-    for plot in run.plots:
-        parts.append(f"<figure><figcaption>{escape(plot.title)}</figcaption>{draw(plot)}</figure>")
+        rows = [[line.what, line.bound, line.measured, verdict(line)] for line in run.budgets]
+        tables.insert(0, ("What should hold", ["", "bound", "measured", ""], rows))
+    plots = "".join(
+        f"<figure><figcaption>{escape(plot.title)}</figcaption>{draw(plot)}</figure>"
+        for plot in run.plots
+    )
     settings = {**run.where, **{name: str(value) for name, value in run.settings.items()}}
-    rows = [[name, value] for name, value in settings.items()]
-    parts.append(_table("Where, when and how", ["", ""], rows))
-    counts = [[s.name, s.unit, str(len(s.samples))] for s in run.series]
-    parts.append(_table("Raw samples, in the JSON beside", ["series", "unit", "samples"], counts))
-    return "\n".join(parts) + "\n</html>\n"
+    behind = [
+        ("Where, when and how", ["", ""], [[name, value] for name, value in settings.items()]),
+        (
+            "Raw samples, in the JSON beside",
+            ["series", "unit", "samples"],
+            [[series.name, series.unit, str(len(series.samples))] for series in run.series],
+        ),
+    ]
+    return page_of(f"bench {run.bench}", notes, tables, plots, behind)
+
+
+def page_of(
+    title: str,
+    intro: str,
+    tables: Sequence[tuple[str, list[str], list[list[str]]]],
+    plots: str = "",
+    behind: Sequence[tuple[str, list[str], list[list[str]]]] = (),
+) -> str:
+    """A page of tables; ``intro`` and ``plots`` are HTML already."""
+    shown, last = ("\n".join(_table(*table) for table in some) for some in (tables, behind))
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
+        f"<style>{STYLE}</style><h1>{escape(title)}</h1>{intro}{shown}{plots}{last}</html>\n"
+    )
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
@@ -78,7 +105,8 @@ def _cell(text: str) -> str:
     return f"<td{css}>{escape(text)}</td>"
 
 
-def _verdict(line: Budget) -> str:
+def verdict(line: Budget) -> str:
+    """Whether a line of the bar holds, in a word."""
     return "-" if line.is_met is None else "met" if line.is_met else "MISSED"
 
 
@@ -108,6 +136,6 @@ def show_budgets(budgets: dict[str, list[Budget]], out: Console) -> None:
     for bench, lines in budgets.items():
         for line in lines:
             style = "red" if line.is_met is False else None
-            table.add_row(bench, line.what, line.bound, line.measured, _verdict(line), style=style)
+            table.add_row(bench, line.what, line.bound, line.measured, verdict(line), style=style)
     if table.row_count:
         out.print(table)

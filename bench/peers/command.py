@@ -1,0 +1,414 @@
+"""``python -m bench peers``: the same callers for our node and for others, in turns.
+
+Every server runs alone on one core, the callers on the other, and each load goes round all
+servers before the next begins, so that what the machine does meanwhile meets them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from rich.console import Console
+
+from bench.load import Load, LoadError, Plan, Step
+from bench.load.ours import NodeOptions, our_node
+from bench.load.server import Server, ServerError, cores, free_port, go_first, pin, serving
+from bench.load.voice import paused, recorded, speech_of, voiced
+from bench.peers.environments import HERE, PEERS, Peer, Unavailable, python_of
+from bench.report import (
+    Budget,
+    Plot,
+    Run,
+    Series,
+    Table,
+    percentile,
+    spread,
+    surroundings,
+    write,
+)
+from bench.report.write import consoles, show
+
+__all__ = ["Outcome", "budgets_of", "main"]
+
+OURS = "rtcore"
+AUDIO = Path(os.environ.get("RTCORE_AUDIO", Path(__file__).parents[3] / "shared" / "audio"))
+# one speaker, 1.2 s, and the turn model is sure that the sentence is whole (0.98)
+RECORDING = "picovoice-commands/282d32e1-e1e5-4760-b574-9f629d824384.wav"
+SETTLE_S = 10.0
+AUDIBLE_GAP_MS = 20.0  # a frame: less, no line conceals worse
+CEILING_MS = 100.0  # a server carries so many calls while p95 is this near to one call's
+TIMES_LESS_CPU = 20.0  # the bar
+COLUMNS = [
+    "server",
+    "calls",
+    "CPU ms",
+    "core",
+    "MiB/call",
+    "resp. p50",
+    "p95",
+    "silent p50",
+    "p95",
+    "talked over",
+    "gaps",
+    "cut-offs",
+    "lost",
+    "starved",
+]  # explained in docs/benchmarks.md
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One server under one load."""
+
+    name: str
+    step: Step
+    cpu_ms: float  # a call-second
+    memory_mib: float  # a call, over the server without any
+    starved_share: float
+    services_ms: float
+
+    @property
+    def less_services_ms(self) -> list[float]:
+        """What remains of each response without the mock services: turn-taking and the server."""
+        return [took - self.services_ms for took in self.step.heard.response_ms]
+
+    @property
+    def gap_share(self) -> float | None:
+        """Of the replies, how many had a hole one could hear."""
+        worst = self.step.heard.worst_gap_ms
+        return sum(gap > AUDIBLE_GAP_MS for gap in worst) / len(worst) if worst else None
+
+    @property
+    def cut_off_share(self) -> float | None:
+        """Of the pauses inside a question, how many the agent spoke into."""
+        counts = self.step.counts
+        return counts.cut_offs / counts.paused_turns if counts.paused_turns else None
+
+
+def measure(
+    name: str,
+    server: Server,
+    url: str,
+    plan: Plan,
+    calls: int,
+    seconds: float,
+    services_ms: float,
+    seed: int,
+) -> Outcome:
+    """What ``calls`` callers find at ``url``.
+
+    Raises:
+        LoadError: it takes no calls.
+    """
+    idle = server.usage()
+    load = Load(url, plan, seed=seed, spread_s=min(8.0, calls * 1.0), greeting_s=2.0)
+    try:
+        load.grow(calls)
+        load.run(SETTLE_S)
+        before = server.usage()
+        step = load.measure(seconds)
+        after = server.usage()
+    finally:
+        load.close()
+    return Outcome(
+        name=name,
+        step=step,
+        cpu_ms=(after.cpu_ms - before.cpu_ms) / calls / step.seconds,
+        memory_mib=(after.pss_kib - idle.pss_kib) / 1024 / calls,
+        starved_share=(after.starved_ms - before.starved_ms) / 1000 / step.seconds,
+        services_ms=services_ms,
+    )
+
+
+@contextmanager
+def running(peer: Peer | None, options: NodeOptions, folder: Path) -> Iterator[tuple[Server, str]]:
+    """Our node, or ``peer`` with its mocks set alike, and where it listens.
+
+    Raises:
+        ServerError: it did not come up.
+    """
+    core, _ = cores()
+    if peer is None:
+        with our_node(options, core, folder) as node:
+            yield node.server, node.url
+        return
+    port, spare = free_port(), free_port()
+    env = {
+        "STT_MS": str(options.stt_ms),
+        "LLM_MS": str(options.llm_ms),
+        "TTS_MS": str(options.tts_ms),
+        "REPLY_MS": str(options.reply_ms),
+    }
+    command = [str(python_of(peer)), str(HERE / peer.script), str(port), str(spare)]
+    log = folder / f"{peer.script}.log"
+    with serving(command, port, core, log=log, env=env, cwd=HERE) as server:
+        yield server, f"ws://127.0.0.1:{port}/"
+
+
+def compare_all(
+    wanted: Sequence[Peer | None],
+    options: NodeOptions,
+    plan: Plan,
+    calls: Sequence[int],
+    seconds: float,
+    seed: int,
+    err: Console,
+) -> tuple[list[Outcome], dict[str, str]]:
+    """Each load at each server, and which of them failed, why."""
+    services_ms = options.stt_ms + options.llm_ms + options.tts_ms
+    outcomes: list[Outcome] = []
+    missing: dict[str, str] = {}
+    for number in calls:
+        for peer in wanted:
+            name = OURS if peer is None else peer.name
+            if name in missing:
+                continue
+            with TemporaryDirectory() as folder:
+                try:
+                    with running(peer, options, Path(folder)) as (server, url):
+                        pin(cores()[1])
+                        found = measure(name, server, url, plan, number, seconds, services_ms, seed)
+                except (ServerError, LoadError) as exc:
+                    missing[name] = str(exc)
+                    err.print(f"{name}: skipped: {exc}", style="yellow", highlight=False)
+                    continue
+            outcomes.append(found)
+            err.print("  ".join(_row(found)), highlight=False)
+    return outcomes, missing
+
+
+def _voice(given: Path | None) -> tuple[bytes, str]:
+    """What the callers say, and in which voice.
+
+    A turn model judges how a sentence is spoken, so it must hear a human one.
+    """
+    path = given if given is not None else AUDIO / RECORDING
+    if given is not None or path.exists():
+        return recorded(path), f"The callers are a recording: {path.name}."
+    return voiced(6), (
+        "The callers are a synthetic voice, which Pipecat's turn model takes for unfinished: its "
+        "responses here are not what callers get. Give a recording with --speech."
+    )
+
+
+def _had(wanted: Sequence[Peer | None], err: Console) -> tuple[list[Peer | None], dict[str, str]]:
+    """Those whose packages are here by now, and why the others' are not."""
+    had: list[Peer | None] = []
+    missing: dict[str, str] = {}
+    for peer in wanted:
+        try:
+            if peer is not None:
+                with err.status(f"{peer.name}: installing"):
+                    python_of(peer)
+            had.append(peer)
+        except Unavailable as exc:
+            missing[peer.name if peer is not None else OURS] = str(exc)
+            err.print(f"skipped: {exc}", style="yellow", highlight=False)
+    return had, missing
+
+
+def ceiling(outcomes: Sequence[Outcome], name: str) -> int | None:
+    """The most calls tried that ``name`` answered at p95 about as soon as one; None: unknown."""
+    own = {outcome.step.calls: outcome for outcome in outcomes if outcome.name == name}
+    if not own:
+        return None
+    alone = percentile(own[min(own)].step.heard.response_ms, 0.95)
+    if alone is None:
+        return 0
+    carried = 0
+    for calls, outcome in sorted(own.items()):
+        p95 = percentile(outcome.step.heard.response_ms, 0.95)
+        if p95 is None or p95 > alone + CEILING_MS:
+            break
+        carried = calls
+    return carried
+
+
+def budgets_of(outcomes: Sequence[Outcome]) -> list[Budget]:
+    """Ours against Pipecat at every load both were measured under."""
+    lines = []
+    by_key = {(outcome.name, outcome.step.calls): outcome for outcome in outcomes}
+    for (name, calls), theirs in by_key.items():
+        ours = by_key.get((OURS, calls))
+        if name != "pipecat" or calls == 1 or ours is None:
+            continue
+        times = theirs.cpu_ms / ours.cpu_ms if ours.cpu_ms else None
+        at = f" at {calls} calls"
+        lines.append(
+            Budget(
+                what="times less CPU than Pipecat" + at,
+                bound=f"≥ {TIMES_LESS_CPU:g}",
+                measured="-" if times is None else f"{times:.1f}",
+                is_met=None if times is None else times >= TIMES_LESS_CPU,
+            )
+        )
+        lines.append(_ahead("response" + at, ours.less_services_ms, theirs.less_services_ms))
+        lines.append(
+            _ahead("barge-in" + at, ours.step.heard.silence_ms, theirs.step.heard.silence_ms)
+        )
+        cuts, their_cuts = ours.cut_off_share, theirs.cut_off_share
+        lines.append(
+            Budget(
+                what="false cut-offs no more than Pipecat's" + at,
+                bound="-" if their_cuts is None else f"≤ {their_cuts:.0%}",
+                measured="-" if cuts is None else f"{cuts:.0%}",
+                is_met=None if cuts is None or their_cuts is None else cuts <= their_cuts,
+            )
+        )
+    return lines
+
+
+def _ahead(what: str, ours: Sequence[float], theirs: Sequence[float]) -> Budget:
+    """Better in every percentile."""
+    shares = [share / 100 for share in range(1, 101)]
+    pairs = [(percentile(ours, share), percentile(theirs, share)) for share in shares]
+    known = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
+    worse = [mine >= other for mine, other in known]
+    return Budget(
+        what=f"{what}: percentiles behind Pipecat",
+        bound="0 of 100",
+        measured=str(sum(worse)) if known else "-",
+        is_met=not any(worse) if known else None,
+    )
+
+
+def report(
+    outcomes: Sequence[Outcome],
+    skipped: Sequence[str],
+    where: dict[str, str],
+    settings: dict[str, object],
+) -> Run:
+    names = list(dict.fromkeys(outcome.name for outcome in outcomes))
+    rows = [[name, str(ceiling(outcomes, name))] for name in names]
+    series = []
+    for outcome in outcomes:
+        heard, at = outcome.step.heard, f"{outcome.name}, {outcome.step.calls} calls"
+        series += [
+            Series(
+                name=f"response less services, {at}", unit="ms", samples=outcome.less_services_ms
+            ),
+            Series(name=f"voice to silence, {at}", unit="ms", samples=heard.silence_ms),
+            Series(name=f"longest gap of a reply, {at}", unit="ms", samples=heard.worst_gap_ms),
+            Series(name=f"CPU a call-second, {at}", unit="ms", samples=[outcome.cpu_ms]),
+        ]
+
+    def curves(value: str) -> dict[str, list[list[float]]]:
+        found: dict[str, list[list[float]]] = {name: [] for name in names}
+        for outcome in outcomes:
+            figures = {
+                "cpu": outcome.cpu_ms,
+                "response": percentile(outcome.less_services_ms, 0.95),
+            }
+            if (figure := figures[value]) is not None:
+                found[outcome.name].append([outcome.step.calls, figure])
+        return found
+
+    return Run(
+        bench="peers",
+        where=where,
+        settings=settings,
+        budgets=budgets_of(outcomes),
+        tables=[
+            Table(title="by load, ms", columns=COLUMNS, rows=[_row(o) for o in outcomes]),
+            Table(
+                title=f"calls carried: p95 response within {CEILING_MS:g} ms of one call's",
+                columns=["server", "most calls tried that held"],
+                rows=rows,
+            ),
+        ],
+        plots=[
+            Plot(
+                title="CPU a call-second",
+                kind="lines",
+                data=curves("cpu"),
+                x_label="calls",
+                y_label="ms",
+            ),
+            Plot(
+                title="Response less services, p95",
+                kind="lines",
+                data=curves("response"),
+                x_label="calls",
+                y_label="ms",
+            ),
+        ],
+        series=series,
+        notes=list(skipped),
+    )
+
+
+def _row(outcome: Outcome) -> list[str]:
+    heard, counts = outcome.step.heard, outcome.step.counts
+    response, silence = spread(outcome.less_services_ms, 0), spread(heard.silence_ms, 0)
+    gaps, cuts = outcome.gap_share, outcome.cut_off_share
+    return [
+        outcome.name,
+        str(outcome.step.calls),
+        f"{outcome.cpu_ms:.2f}",
+        f"{outcome.cpu_ms * outcome.step.calls / 1000:.0%}",
+        f"{outcome.memory_mib:.2f}",
+        response[0],
+        response[1],
+        silence[0],
+        silence[1],
+        f"{counts.uninterrupted}/{counts.interruptions}",
+        "-" if gaps is None else f"{gaps:.0%}",
+        "-" if cuts is None else f"{cuts:.0%}",
+        str(counts.lost_calls),
+        f"{outcome.starved_share:.1%}",
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare, print, write; 0 if the bar is met, 1 if not, 3 if nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench peers", description=__doc__)
+    parser.add_argument("--calls", default="1,10,25")
+    parser.add_argument("--only", help="names of servers, with commas between: part is enough")
+    parser.add_argument("--seconds", type=float, default=20, help="measured at each load")
+    parser.add_argument("--speech", type=Path, help="WAV at 8000 Hz: what the callers say")
+    parser.add_argument("--stt-ms", type=float, default=150)
+    parser.add_argument("--llm-ms", type=float, default=350)
+    parser.add_argument("--tts-ms", type=float, default=120)
+    parser.add_argument("--reply-ms", type=float, default=3000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    given = parser.parse_args(argv)
+    options = NodeOptions(
+        stt_ms=given.stt_ms, llm_ms=given.llm_ms, tts_ms=given.tts_ms, reply_ms=given.reply_ms
+    )
+    wanted: list[Peer | None] = [None, *PEERS]
+    if given.only:
+        parts = given.only.split(",")
+        wanted = [
+            peer
+            for peer in wanted
+            if any(part in (OURS if peer is None else peer.name) for part in parts)
+        ]
+    where = surroundings(["peers", *(argv or [])])
+    err, out = consoles()
+    try:
+        pcm, voice = _voice(given.speech)
+    except (OSError, ValueError) as exc:
+        parser.error(str(exc))
+    plan = Plan(speech=speech_of(pcm), paused=paused(pcm))
+    wanted, missing = _had(wanted, err)
+    if given.first and not go_first():
+        err.print("--first: not allowed; going on without", style="yellow")
+    calls = sorted({int(number) for number in given.calls.split(",")})
+    outcomes, fallen = compare_all(wanted, options, plan, calls, given.seconds, given.seed, err)
+    if not outcomes:
+        err.print("bench peers: nothing could be measured", style="red")
+        return 3
+    settings = {name: str(value) for name, value in vars(given).items() if value is not None}
+    skipped = [voice, *(f"{name} was skipped: {why}" for name, why in (missing | fallen).items())]
+    run = report(outcomes, skipped, where, dict(settings))
+    show(run, out)
+    html, _ = write(run, given.out)
+    out.print(f"report: {html}", highlight=False, soft_wrap=True)
+    return 0 if all(line.is_met is not False for line in run.budgets) else 1

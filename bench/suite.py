@@ -1,0 +1,100 @@
+"""``python -m bench``: every bench one after the other, one page for all, and the bar at the end.
+
+Each runs in a process of its own, since a bench pins itself to a core. See docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.report import Budget, Run
+from bench.report.write import consoles, load, page_of, show_budgets, verdict
+
+__all__ = ["main"]
+
+# what fits in less than 15 minutes on two shared cores, and the longest each may take, s
+SUITE: dict[str, tuple[list[str], int]] = {
+    "latency": (["--turns", "1000"], 300),
+    "capacity": (["--calls", "1,50,100,200,300,400", "--seconds", "12"], 300),
+    "peers": (["--calls", "10,25", "--seconds", "12"], 420),  # made beforehand: see below
+    "kernels": (["--batches", "50"], 120),
+    "turns": ([], 180),
+}
+REPORTED = ("latency", "capacity", "peers")  # these leave a page and a bar
+MISSED, NOTHING_RAN = 1, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run all; 0 if every bar is met, 1 if one is missed, 3 if a bench did not run."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", help="names, with commas between")
+    parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    given = parser.parse_args(argv)
+    names = [*SUITE] if given.only is None else given.only.split(",")
+    if unknown := set(names) - set(SUITE):
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    folder = given.out / time.strftime("%Y-%m-%dT%H%M%S", time.gmtime())
+    folder.mkdir(parents=True)
+    err, out = consoles()
+    began_s, failed = time.monotonic(), []
+    for name in names:
+        err.rule(f"bench {name}")
+        if not _run(name, folder, is_first=given.first, err=err):
+            failed.append(name)
+    runs = {run.bench: (path, run) for path, run in _runs(folder)}
+    index = folder / "index.html"
+    index.write_text(_index(runs, failed), encoding="utf-8")
+    show_budgets({name: run.budgets for name, (_, run) in runs.items()}, out)
+    for name in failed:
+        out.print(f"{name} did not run", style="yellow")
+    out.print(f"{(time.monotonic() - began_s) / 60:.1f} minutes", highlight=False)
+    out.print(f"report: {index}", highlight=False, soft_wrap=True)
+    if failed:
+        return NOTHING_RAN
+    lines: list[Budget] = [line for _, run in runs.values() for line in run.budgets]
+    return MISSED if any(line.is_met is False for line in lines) else 0
+
+
+def _run(name: str, folder: Path, *, is_first: bool, err: Console) -> bool:
+    """Run one bench to its end; False if it had none of its own accord."""
+    options, limit_s = SUITE[name]
+    command = [sys.executable, "-m", "bench", name, *options]
+    if name in REPORTED:
+        command += ["--out", str(folder), *(["--first"] if is_first else [])]
+    try:
+        status = subprocess.run(command, timeout=limit_s, check=False).returncode
+    except subprocess.TimeoutExpired:
+        err.print(f"{name}: stopped after {limit_s} s", style="yellow")
+        return False
+    return status in (0, MISSED)
+
+
+def _runs(folder: Path) -> Sequence[tuple[Path, Run]]:
+    return [(path, load(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def _index(runs: dict[str, tuple[Path, Run]], failed: Sequence[str]) -> str:
+    rows = [
+        [name, line.what, line.bound, line.measured, verdict(line)]
+        for name, (_, run) in runs.items()
+        for line in run.budgets
+    ]
+    links = "".join(
+        f'<li><a href="{escape(path.with_suffix(".html").name)}">bench {escape(name)}</a></li>'
+        for name, (path, _) in runs.items()
+    )
+    missing = "".join(f"<p>{escape(name)} did not run</p>" for name in failed)
+    return page_of(
+        "bench",
+        f"<ul>{links}</ul>{missing}",
+        [("What should hold", ["bench", "", "bound", "measured", ""], rows)],
+    )
