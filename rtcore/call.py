@@ -34,7 +34,7 @@ from rtcore.ledger import Ledger
 from rtcore.media.line import Line
 from rtcore.media.pacer import Pacer
 from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
-from rtcore.ports import CallContext, MediaSocket, Message
+from rtcore.ports import CallContext, MediaSocket, Message, Warmable
 from rtcore.protocol.events import (
     Cleared,
     Dtmf,
@@ -150,6 +150,8 @@ class Call:
         self._detector = TurnDetector(config.turn)
         self._ears = Ears(agent.transcriber, config, self.stats)
         self._performer = Performer(self.conversation, config.tool_limit_s, self._start)
+        providers = (agent.transcriber, agent.responder, agent.synthesizer)
+        self._warmable = [each for each in providers if isinstance(each, Warmable)]
         self._early: list[Event] = []
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
         self._nursery: trio.Nursery | None = None
@@ -211,6 +213,7 @@ class Call:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._pacer.watch(self)
+                nursery.start_soon(self._warm)
                 nursery.start_soon(self._recognise)
                 nursery.start_soon(self._mend)
                 if self.agent.definition.welcome_message:
@@ -220,6 +223,15 @@ class Call:
                 nursery.cancel_scope.cancel(reason="hang-up")
         if limit.cancelled_caught:
             self.ended_by = "call_limit"
+
+    async def _warm(self) -> None:
+        """Have the providers' connections open before a turn has to wait for them."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for provider in self._warmable:
+                    nursery.start_soon(provider.warm)
+        except* ProviderError:
+            self._note("warming_failed")  # the use itself will tell
 
     def end(self, ended_by: str) -> None:
         """End the call from inside; the first reason stands."""
@@ -258,10 +270,10 @@ class Call:
 
     def _on_events(self, said: list[Event]) -> None:
         """All that came in one go, in order."""
+        now_s = trio.current_time()
         for event in said:
             if type(event) is Media:
                 if event.track == "inbound":
-                    now_s = trio.current_time()
                     for frame in self._clock.push(event.pcm, event.chunk, now_s):
                         self._hear(frame)
             else:
@@ -355,6 +367,8 @@ class Call:
             if kind is events.SpeechStarted:
                 self._words.voice()
                 self._ears.open()
+                if self._warmable:
+                    self._start(self._warm)  # what idled since the last turn
             elif kind is events.SpeechStopped:
                 self._speech_end_s = self._time_of(event.at_sample)
                 self._ears.close(event.at_sample)

@@ -289,6 +289,19 @@ class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
     control: CallControl | None = None
 
 
+@runtime_checkable
+class Warmable(Protocol):
+    """A provider whose connections can be opened before they are needed."""
+
+    async def warm(self) -> None:
+        """See that the next use finds an open connection; cheap when it would anyway.
+
+        Raises:
+            ProviderError: it cannot be reached; so will the use itself find.
+        """
+        ...
+
+
 # --- the agent's voice ------------------------------------------------------------------
 
 

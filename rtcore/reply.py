@@ -87,7 +87,12 @@ async def _next(
 ) -> SpeechAudio | None:
     """The next piece of sound, None at the end; a voice that owes one must not be silent."""
     while True:
-        owed = reply.spoken_segments < reply.wanted_segments
+        try:
+            return sound.receive_nowait()  # the usual case: the voice is ahead
+        except trio.WouldBlock:
+            owed = reply.spoken_segments < reply.wanted_segments
+        except trio.EndOfChannel:
+            return None
         with trio.move_on_after(config.first_audio_limit_s):
             try:
                 return await sound.receive()
