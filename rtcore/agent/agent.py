@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from rtcore.agent.builtins import hang_up
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
+from rtcore.agent.template import filled
 from rtcore.agent.tools import HANG_UP, Tool
 from rtcore.errors import ConfigError
 from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
@@ -38,6 +42,18 @@ class Agent:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError("functions", f"two are called {name}: rename one")
+
+    def for_call(self, variables: Mapping[str, str]) -> Agent:
+        """This agent with the variables of one call in its prompt and its welcome.
+
+        It shares all else with the other calls: providers, functions, cached lines.
+        """
+        definition = msgspec.structs.replace(
+            self.definition,
+            prompt=filled(self.definition.prompt, variables),
+            welcome_message=filled(self.definition.welcome_message, variables),
+        )
+        return replace(self, definition=definition)
 
     @property
     def offered(self) -> tuple[Tool, ...]:

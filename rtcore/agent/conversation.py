@@ -19,7 +19,9 @@ class Conversation:
     """The log of one call or chat. ``system`` is what the agent is told about itself."""
 
     def __init__(self, system: str = "") -> None:
-        self.system = system
+        self.system = system  # may change in mid-call: the next request has the new one
+        self.summary = ""  # of the first ``summarised`` entries
+        self.summarised = 0
         self._log: list[Message] = []
 
     @property
@@ -49,6 +51,22 @@ class Conversation:
         self._log[entry] = msgspec.structs.replace(self._log[entry], text=result)
 
     def messages(self, *then: Message) -> tuple[Message, ...]:
-        """What a model is given: the system text, the log, and ``then``."""
+        """What a model is given: the system text, the log or its summary, and ``then``."""
         head = (Message(role="system", text=self.system),) if self.system else ()
-        return (*head, *self._log, *then)
+        return (*head, *self.messages_until(len(self._log)), *then)
+
+    def messages_until(self, entry: int) -> tuple[Message, ...]:
+        """The summary, if there is one, and the log from there up to ``entry``."""
+        head: tuple[Message, ...] = ()
+        if self.summary:
+            head = (Message(role="system", text=f"Until now:\n{self.summary}"),)
+        return (*head, *self._log[self.summarised : entry])
+
+    def turn_start(self, turns: int) -> int:
+        """The entry with which the caller's last ``turns`` turns begin; 0 if there are less."""
+        starts = [at for at, message in enumerate(self._log) if message.role == "user"]
+        return starts[-turns] if len(starts) >= turns else 0
+
+    def summarise(self, until: int, text: str) -> None:
+        """Give models ``text`` in place of the first ``until`` entries; the log stays whole."""
+        self.summary, self.summarised = text, until

@@ -37,3 +37,5 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     farewell_line: Line = "I am sorry, I cannot go on with this call. Goodbye."
     filler_line: Line = "One moment, please."
     idle: IdlePolicy = IdlePolicy()
+    context_max_tokens: Annotated[int, Meta(ge=500, le=1_000_000)] = 16_000  # what a request
+    # may hold: models read 16,000 tokens in some 300 ms, and a call of 30 minutes has half

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
+from rtcore.agent.context import fit
 from rtcore.agent.knowledge import told
 from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
@@ -142,9 +143,8 @@ class Thought:
     async def _ask(
         self, step: Step, then: tuple[Message, ...], out: trio.MemorySendChannel[Segment]
     ) -> None:
-        request = ResponderRequest(
-            context=self._context, messages=self._messages + then, tools=self.specs
-        )
+        messages = fit(self._messages + then, self._agent.definition.context_max_tokens)
+        request = ResponderRequest(context=self._context, messages=messages, tools=self.specs)
         splitter = SentenceSplitter()
         tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
         async with trio.open_nursery() as nursery:
