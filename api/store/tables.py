@@ -24,12 +24,15 @@ __all__ = [
     "agents",
     "api_keys",
     "audit",
+    "call_streams",
+    "calls",
     "chats",
     "documents",
     "functions",
     "idempotency",
     "knowledge_bases",
     "metadata",
+    "numbers",
     "passages",
     "secrets",
     "uses",
@@ -43,6 +46,7 @@ metadata = MetaData(
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
     }
 )
 
@@ -193,4 +197,47 @@ chats = Table(
     Column("has_ended", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False, index=True),
+)
+
+calls = Table(  # what only the carrier and this call's own life decide; no agent holds on to it
+    "calls",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("direction", String(10), nullable=False),
+    Column("agent_id", String(ID_CHARS), nullable=False, index=True),
+    Column("agent_version", Integer, nullable=False),  # a call keeps the version it began with
+    Column("from_number", Text, nullable=False),
+    Column("to_number", Text, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("carrier_id", String(64), unique=True),  # null until a callback names it
+    Column("request_id", String(64)),  # what the carrier answered to our request
+    Column("plan", Text, nullable=False),  # JSON: variables, what to do about a machine
+    Column("is_machine", Integer, nullable=False),
+    Column("transfer", Text),  # JSON: the last one that was asked for
+    Column("media_nonce", String(64)),  # of the one token that may open the next stream
+    Column("streams", Integer, nullable=False),  # opened so far
+    Column("hangup", Text),  # JSON: what the carrier said of the end
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+    Column("answered_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+)
+
+call_streams = Table(  # what we know of a call: a record for each of its media streams
+    "call_streams",
+    metadata,
+    Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("record", Text, nullable=False),  # JSON
+    Column("is_final", Integer, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+numbers = Table(
+    "numbers",
+    metadata,
+    Column("number", String(ID_CHARS), primary_key=True),  # E.164, digits alone
+    Column("agent_id", String(ID_CHARS), nullable=False, index=True),
+    Column("app_id", String(64), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
 )

@@ -1,0 +1,326 @@
+"""What is kept of calls: plain functions of a transaction.
+
+The carrier may tell anything twice, late, or not at all: each function finds the call by what
+it was told and changes it at most once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from api.store.agents import get_published
+from api.store.database import Actor, Tx
+from api.store.errors import InvalidReference, NotFound
+from api.store.records import Page, new_id, note, page_of
+from api.store.tables import call_streams, calls
+from rtcore.call import CallRecord
+
+__all__ = [
+    "CallPlan",
+    "CallState",
+    "Direction",
+    "Ended",
+    "StoredCall",
+    "Transfer",
+    "begin_inbound",
+    "begin_outbound",
+    "find_calls",
+    "get_call",
+    "get_streams",
+    "mark_answered",
+    "mark_ended",
+    "mark_machine",
+    "mark_requested",
+    "mark_ringing",
+    "open_stream",
+    "set_transfer",
+    "stored_call",
+    "write_streams",
+]
+
+Direction = Literal["inbound", "outbound"]
+CallState = Literal[
+    "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "cancelled"
+]
+CALLS = calls.c
+
+
+class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What was wished of a call when it was made."""
+
+    variables: dict[str, str] = {}
+    on_machine: Literal["", "hang_up", "continue", "leave_message"] = ""
+    machine_message: str = ""
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller is handed to ``to``; ``outcome`` is empty until that is decided."""
+
+    to: str
+    ring_timeout_s: int
+    caller_id: str
+    take_back_line: str  # said when nobody took the call, and the agent has it back
+    outcome: str = ""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What the carrier says of the end."""
+
+    state: CallState
+    cause: str = ""
+    code: int | None = None
+    source: str = ""
+    billed_s: int | None = None
+    cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """A call as it is kept."""
+
+    id: str
+    direction: Direction
+    agent_id: str
+    agent_version: int
+    from_number: str
+    to_number: str
+    state: CallState
+    carrier_id: str | None
+    request_id: str | None
+    plan: CallPlan
+    is_machine: bool
+    transfer: Transfer | None
+    media_nonce: str | None
+    streams: int
+    ended: Ended | None
+    created_at_ms: int
+    answered_at_ms: int | None
+    ended_at_ms: int | None
+
+
+# --- reading ----------------------------------------------------------------------------
+
+
+def get_call(tx: Tx, id: str, *, lock: bool = False) -> StoredCall:
+    """
+    Raises:
+        NotFound: there is none.
+    """
+    found = stored_call(tx, id=id, lock=lock)
+    if found is None:
+        raise NotFound("call", id)
+    return found
+
+
+def stored_call(
+    tx: Tx, *, id: str = "", carrier_id: str = "", lock: bool = False
+) -> StoredCall | None:
+    """The call of that id of ours, or else of the carrier's."""
+    query = sa.select(calls).where(CALLS.id == id if id else CALLS.carrier_id == carrier_id)
+    row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _call(row)
+
+
+def find_calls(
+    tx: Tx, limit: int, offset: int, filters: Mapping[str, str | None]
+) -> Page[StoredCall]:
+    """A page of calls, the newest first; ``filters`` by column."""
+    query = sa.select(calls).order_by(CALLS.created_at_ms.desc(), CALLS.id)
+    for name, value in filters.items():
+        if value is not None:
+            query = query.where(CALLS[name] == value)
+    return page_of(tx, query, limit, offset, _call)
+
+
+def get_streams(tx: Tx, id: str) -> tuple[CallRecord, ...]:
+    """The records of a call's streams, in order; of one that goes on, as of a second ago.
+
+    Raises:
+        NotFound: there is no such call.
+    """
+    get_call(tx, id)
+    query = sa.select(call_streams.c.record).where(call_streams.c.call_id == id)
+    rows = tx.conn.scalars(query.order_by(call_streams.c.number))
+    return tuple(msgspec.json.decode(row, type=CallRecord) for row in rows)
+
+
+# --- how a call begins ------------------------------------------------------------------
+
+
+def begin_outbound(
+    tx: Tx, actor: Actor, agent_id: str, from_number: str, to_number: str, plan: CallPlan
+) -> StoredCall:
+    """
+    Raises:
+        InvalidReference: there is no such agent.
+    """
+    try:
+        version = get_published(tx, agent_id).version
+    except NotFound as exc:
+        raise InvalidReference("agent_id", f"{exc}: create it first") from exc
+    call = _insert(tx, "outbound", "queued", agent_id, version, from_number, to_number, plan)
+    note(tx, actor, "call.created", call.id)
+    return call
+
+
+def mark_requested(tx: Tx, id: str, request_id: str) -> StoredCall:
+    """The carrier has taken the call."""
+    return _change(tx, id, request_id=request_id)
+
+
+def begin_inbound(
+    tx: Tx, agent_id: str, carrier_id: str, from_number: str, to_number: str
+) -> StoredCall:
+    """The call that the carrier announces; the same one however often it does.
+
+    Raises:
+        NotFound: there is no such agent.
+    """
+    found = stored_call(tx, carrier_id=carrier_id, lock=True)
+    if found is not None:
+        return found
+    version = get_published(tx, agent_id).version
+    plan = CallPlan()
+    return _insert(
+        tx, "inbound", "ringing", agent_id, version, from_number, to_number, plan, carrier_id
+    )
+
+
+def _insert(
+    tx: Tx,
+    direction: Direction,
+    state: CallState,
+    agent_id: str,
+    version: int,
+    from_number: str,
+    to_number: str,
+    plan: CallPlan,
+    carrier_id: str | None = None,
+) -> StoredCall:
+    id = new_id("call")
+    tx.conn.execute(
+        sa.insert(calls).values(
+            id=id,
+            direction=direction,
+            agent_id=agent_id,
+            agent_version=version,
+            from_number=from_number,
+            to_number=to_number,
+            state=state,
+            carrier_id=carrier_id,
+            plan=_json(plan),
+            is_machine=0,
+            streams=0,
+            created_at_ms=tx.now_ms,
+        )
+    )
+    return get_call(tx, id)
+
+
+# --- what happens to it -----------------------------------------------------------------
+
+
+def mark_ringing(tx: Tx, id: str) -> StoredCall:
+    """It rings at the far end."""
+    call = get_call(tx, id, lock=True)
+    return _change(tx, id, state="ringing") if call.state == "queued" else call
+
+
+def mark_answered(tx: Tx, id: str, carrier_id: str) -> StoredCall:
+    """The carrier asks what to do: give it a nonce for one stream, the old one if unspent."""
+    call = get_call(tx, id, lock=True)
+    if call.ended_at_ms is not None:
+        return call
+    return _change(
+        tx,
+        id,
+        state="in_progress",
+        carrier_id=carrier_id or call.carrier_id,
+        answered_at_ms=call.answered_at_ms or tx.now_ms,
+        media_nonce=call.media_nonce or secrets.token_hex(12),
+    )
+
+
+def open_stream(tx: Tx, carrier_id: str, nonce: str) -> StoredCall | None:
+    """Spend the nonce; ``streams`` is the number of the stream. None: it was spent, or never was.
+
+    The store decides, so that a token opens one stream however many nodes are asked.
+    """
+    call = stored_call(tx, carrier_id=carrier_id, lock=True)
+    if call is None or call.media_nonce != nonce or call.ended_at_ms is not None:
+        return None
+    return _change(tx, call.id, media_nonce=None, streams=call.streams + 1)
+
+
+def mark_machine(tx: Tx, id: str) -> StoredCall:
+    """No human has answered."""
+    return _change(tx, id, is_machine=1)
+
+
+def set_transfer(tx: Tx, id: str, transfer: Transfer | None, actor: Actor | None) -> StoredCall:
+    """Keep what was asked, or what became of it."""
+    if actor is not None:
+        note(tx, actor, "call.transferred", id)
+    return _change(tx, id, transfer=None if transfer is None else _json(transfer))
+
+
+def mark_ended(tx: Tx, id: str, ended: Ended) -> StoredCall:
+    """The call is over; the first word of it stands."""
+    call = get_call(tx, id, lock=True)
+    if call.ended_at_ms is not None:
+        return call
+    return _change(
+        tx, id, state=ended.state, hangup=_json(ended), ended_at_ms=tx.now_ms, media_nonce=None
+    )
+
+
+def write_streams(tx: Tx, records: Mapping[tuple[str, int], tuple[CallRecord, bool]]) -> None:
+    """Keep the newest record of each stream, by call and number; a final one is not replaced."""
+    for (id, number), (record, is_final) in records.items():
+        row = {"record": _json(record), "is_final": int(is_final), "updated_at_ms": tx.now_ms}
+        where = (call_streams.c.call_id == id, call_streams.c.number == number)
+        changed = tx.conn.execute(
+            sa.update(call_streams).where(*where, call_streams.c.is_final == 0).values(**row)
+        )
+        if changed.rowcount == 0 and not tx.conn.scalar(
+            sa.select(sa.func.count()).select_from(call_streams).where(*where)
+        ):
+            tx.conn.execute(sa.insert(call_streams).values(call_id=id, number=number, **row))
+
+
+def _change(tx: Tx, id: str, **values: Any) -> StoredCall:
+    tx.conn.execute(sa.update(calls).where(CALLS.id == id).values(**values))
+    return get_call(tx, id)
+
+
+def _json(struct: msgspec.Struct) -> str:
+    return msgspec.json.encode(struct).decode()
+
+
+def _call(row: sa.Row[Any]) -> StoredCall:
+    return StoredCall(
+        id=row.id,
+        direction=row.direction,
+        agent_id=row.agent_id,
+        agent_version=row.agent_version,
+        from_number=row.from_number,
+        to_number=row.to_number,
+        state=row.state,
+        carrier_id=row.carrier_id,
+        request_id=row.request_id,
+        plan=msgspec.json.decode(row.plan, type=CallPlan),
+        is_machine=bool(row.is_machine),
+        transfer=msgspec.json.decode(row.transfer, type=Transfer) if row.transfer else None,
+        media_nonce=row.media_nonce,
+        streams=row.streams,
+        ended=msgspec.json.decode(row.hangup, type=Ended) if row.hangup else None,
+        created_at_ms=row.created_at_ms,
+        answered_at_ms=row.answered_at_ms,
+        ended_at_ms=row.ended_at_ms,
+    )
