@@ -1,0 +1,103 @@
+"""The bar of capacity, from made-up steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.capacity import Measured, Split, budgets_of, is_disturbed, report, slope
+from bench.load import Heard, Step
+from bench.load.ours import NodeOptions
+from bench.load.results import Counts
+from bench.peers.command import OURS, Outcome, ceiling
+from bench.peers.command import budgets_of as peer_budgets
+from bench.probe import Stages
+
+
+def measured(calls: int, *, gap: float = 0.0, own: float = 3.0, is_valid: bool = True) -> Measured:
+    heard = Heard(worst_gap_ms=[gap], gap_ms=[gap], response_ms=[870 + own], lateness_ms=[0.1])
+    return Measured(
+        step=Step(calls=calls, seconds=10, heard=heard, counts=Counts()),
+        own_ms=[own],
+        cpu_ms=1.5,
+        core_share=calls * 0.0015,
+        starved_share=0.0,
+        pss_kib=50_000 + calls * 200,
+        lag_ms=[1.0],
+        is_valid=is_valid,
+    )
+
+
+def test_a_good_ramp_meets_the_bar() -> None:
+    lines = budgets_of([measured(calls) for calls in (1, 50, 400)], [0.2] * 10)
+    assert all(line.is_met for line in lines)
+    assert lines[0].measured == "400"
+    assert lines[-1].measured == "200 KiB"
+
+
+def test_a_step_with_a_gap_is_past_the_knee() -> None:
+    lines = budgets_of([measured(50), measured(200), measured(400, gap=11)], [0.2])
+    assert lines[0].measured == "200"
+    assert lines[0].is_met is False
+
+
+def test_a_void_step_proves_nothing_while_there_are_others() -> None:
+    lines = budgets_of([measured(200), measured(400, is_valid=False)], [0.2])
+    assert lines[0].measured == "200"
+
+
+def test_lateness_and_starvation_void_a_step() -> None:
+    good = measured(1).step
+    late = Step(calls=1, seconds=1, heard=Heard(lateness_ms=[3.0]), counts=Counts())
+    assert not is_disturbed(good, 0.0)
+    assert is_disturbed(late, 0.0)
+    assert is_disturbed(good, 0.1)
+
+
+def test_the_report_marks_void_steps_and_splits_the_cpu() -> None:
+    split = Split(stages={"scheduler": 20.0}, functions={"scheduler: run": 5.0})
+    steps = [measured(50), measured(400, is_valid=False)]
+    run = report(NodeOptions(), steps, [0.2], split, {"when": "now"}, 10, 1)
+    assert [row[0] for row in run.tables[0].rows] == ["50", "400*"]
+    assert "1 of 2 windows are void" in run.notes[0]
+    assert run.tables[1].rows == [["scheduler", "20.00", "100.0%"]]
+
+
+def test_a_slope_needs_two_places() -> None:
+    assert slope([(1, 1)]) is None
+    assert slope([(50, 100), (100, 200), (400, 800)]) == pytest.approx(2)
+
+
+def test_code_belongs_to_the_innermost_stage_that_knows_it() -> None:
+    stages = Stages()
+    assert stages.stage_of(slope.__code__) == "scripted providers"  # all of bench
+    assert stages.stage_of(pytest.approx.__code__) is None
+
+
+def outcome(name: str, calls: int, response: float, cpu: float) -> Outcome:
+    heard = Heard(response_ms=[response], silence_ms=[response])
+    counts = Counts(paused_turns=10, cut_offs=1)
+    return Outcome(
+        name=name,
+        step=Step(calls=calls, seconds=10, heard=heard, counts=counts),
+        cpu_ms=cpu,
+        memory_mib=1.0,
+        starved_share=0.0,
+        services_ms=620,
+    )
+
+
+def test_the_ceiling_is_where_answers_begin_to_take_longer() -> None:
+    found = [outcome("a", 1, 900, 1), outcome("a", 10, 990, 1), outcome("a", 25, 1100, 1)]
+    assert ceiling(found, "a") == 10
+    assert ceiling(found, "b") is None
+
+
+def test_peers_are_judged_at_the_loads_both_were_under() -> None:
+    found = [
+        outcome(OURS, 10, 733, 2),
+        outcome("pipecat", 10, 930, 42),
+        outcome("pipecat", 25, 0, 1),
+    ]
+    lines = peer_budgets(found)
+    assert [line.is_met for line in lines] == [True, True, True, True]
+    assert lines[0].measured == "21.0"
