@@ -27,7 +27,7 @@ def split(text: str, step: int = 1) -> list[str]:
         ('She said "Stop!" Then she left.', ['She said "Stop!"', "Then she left."]),
         ("We open at 9 a.m. on Monday.", ["We open at 9 a.m. on Monday."]),
         ("See example.com for more. Bye.", ["See example.com for more.", "Bye."]),
-        ("Well, we open at nine, and close at five.", ["Well, we open at nine,", "and close at five."]),
+        ("Well, we open at nine, and no later.", ["Well, we open at nine,", "and no later."]),
         ("One\nTwo\nThree", ["One", "Two", "Three"]),
         ("Wait... what?", ["Wait...", "what?"]),
         ("  \n ", []),
