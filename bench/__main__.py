@@ -1,6 +1,6 @@
 """``python -m bench NAME …``: each bench is a module with ``main(argv) -> exit status``.
 
-Without a name, or with ``all``: the whole suite, in less than 15 minutes.
+Without a name, or with ``all``: the whole suite, in less than 15 minutes; options go to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SUITE = "suite"  # the module of `all`: that name is Python's own
 
 
 def main(argv: list[str]) -> int:
-    name, *rest = argv or ["all"]
+    name, *rest = argv if argv and not argv[0].startswith("-") else ["all", *argv]
     if name not in BENCHES:
         sys.stderr.write(f"usage: python -m bench {'|'.join(BENCHES)} [options]\n")
         return 2
