@@ -7,15 +7,23 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from rtcore.agent.builtins import hang_up
+from rtcore.agent.builtins import hand_over, hang_up
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
 from rtcore.agent.template import filled
-from rtcore.agent.tools import HANG_UP, Tool
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool
 from rtcore.errors import ConfigError
 from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "Colleague"]
+
+
+@dataclass(frozen=True, slots=True)
+class Colleague:
+    """An agent that may go on with a call; its welcome is the first it says."""
+
+    agent: Agent
+    what_for: str  # tells the model when to hand over
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class Agent:
     ``hang_up`` is offered to the model as a function unless ``may_hang_up`` is false.
 
     Raises:
-        ConfigError: two functions have the same name.
+        ConfigError: two functions have the same name, or a colleague has no welcome.
     """
 
     definition: AgentDefinition
@@ -34,6 +42,7 @@ class Agent:
     synthesizer: Synthesizer
     tools: tuple[Tool, ...] = ()
     may_hang_up: bool = True
+    colleagues: Mapping[str, Colleague] = field(default_factory=dict)  # may take calls over
     knowledge: KnowledgeIndex | None = None  # looked up for each turn, before the model is asked
     lines: LineCache = field(default_factory=LineCache)
 
@@ -42,6 +51,11 @@ class Agent:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError("functions", f"two are called {name}: rename one")
+
+        for name, colleague in self.colleagues.items():
+            if not colleague.agent.definition.welcome_message:
+                where = f"colleagues.{name}.welcome_message"
+                raise ConfigError(where, "is missing: it is what a caller hears at a hand-over")
 
     def for_call(self, variables: Mapping[str, str]) -> Agent:
         """This agent with the variables of one call in its prompt and its welcome.
@@ -58,5 +72,10 @@ class Agent:
     @property
     def offered(self) -> tuple[Tool, ...]:
         """The functions the model may call."""
-        has_own = any(tool.name == HANG_UP.name for tool in self.tools)
-        return (*self.tools, hang_up()) if self.may_hang_up and not has_own else self.tools
+        tools = self.tools
+        own = {tool.name for tool in tools}
+        if self.colleagues and HAND_OVER not in own:
+            tools += (hand_over({name: c.what_for for name, c in self.colleagues.items()}),)
+        if self.may_hang_up and HANG_UP.name not in own:
+            tools += (hang_up(),)
+        return tools

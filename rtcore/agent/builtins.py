@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from rtcore.agent.tools import HANG_UP, Tool, ToolError, ToolUse
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
 from rtcore.ports import CallControl, ToolSpec
 
-__all__ = ["hang_up", "leave_message", "send_dtmf", "transfer", "wait_for_caller"]
+__all__ = ["hand_over", "hang_up", "leave_message", "send_dtmf", "transfer", "wait_for_caller"]
 
 DTMF_MAX_KEYS = 32  # 8 s of tones
 WAIT_MAX_S = 300
@@ -17,6 +17,21 @@ MESSAGE_MAX_CHARS = 2000
 def hang_up() -> Tool:
     """Ends the call once the goodbye has been heard; the call sees to the end itself."""
     return HANG_UP_TOOL
+
+
+def hand_over(colleagues: Mapping[str, str]) -> Tool:
+    """Has another agent go on with the call: its name -> what it is for.
+
+    The call sees to it once what was said before has been heard.
+    """
+
+    async def run(use: ToolUse) -> str:
+        return f"{use.arguments['to']} goes on with the call"
+
+    who = "; ".join(f"{name}: {what}" for name, what in colleagues.items())
+    to = {"type": "string", "enum": list(colleagues)}
+    told = f"Have a colleague go on with this call, after telling the caller so. {who}"
+    return Tool(spec=_spec(HAND_OVER, told, {"to": to}), effect="terminal", run=run)
 
 
 def transfer(targets: Mapping[str, str], *, description: str = "") -> Tool:

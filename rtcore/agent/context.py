@@ -95,8 +95,9 @@ class Summariser:
     @property
     def is_due(self) -> bool:
         """Whether :meth:`run` has something to do, and nobody does it."""
-        size = tokens_of(self._conversation.messages())
-        return not self._is_running and size > SUMMARISE_AT * self._max_tokens
+        if self._is_running or self._conversation.turns_left < 2 * KEPT_TURNS:
+            return False
+        return tokens_of(self._conversation.messages()) > SUMMARISE_AT * self._max_tokens
 
     async def run(self) -> None:
         """Sum up all but the newest turns. A model that fails leaves all as it was.
@@ -104,8 +105,6 @@ class Summariser:
         Cancelled: nothing has changed.
         """
         until = self._conversation.turn_start(KEPT_TURNS)
-        if until <= self._conversation.summarised:
-            return
         old = fit(self._conversation.messages_until(until), self._max_tokens)
         instruction = Message(role="system", text=INSTRUCTION)
         ask = Message(role="user", text="Write the summary now.")

@@ -62,6 +62,11 @@ class Conversation:
             head = (Message(role="system", text=f"Until now:\n{self.summary}"),)
         return (*head, *self._log[self.summarised : entry])
 
+    @property
+    def turns_left(self) -> int:
+        """The caller's turns that are not summed up."""
+        return sum(message.role == "user" for message in self._log[self.summarised :])
+
     def turn_start(self, turns: int) -> int:
         """The entry with which the caller's last ``turns`` turns begin; 0 if there are less."""
         starts = [at for at, message in enumerate(self._log) if message.role == "user"]

@@ -21,6 +21,7 @@ from rtcore.errors import ToolError
 from rtcore.ports import ToolCall, ToolSpec, ToolUse
 
 __all__ = [
+    "HAND_OVER",
     "HANG_UP",
     "RESULT_MAX_CHARS",
     "Effect",
@@ -80,3 +81,4 @@ HANG_UP = ToolSpec(
     description="End the call, after the goodbye has been heard. Say the goodbye in your answer.",
     parameters={"type": "object", "properties": {}},
 )
+HAND_OVER = "hand_over"  # the name of the function that has another agent go on with the call
