@@ -21,10 +21,13 @@ import trio
 
 from rtcore.agent.agent import Agent
 from rtcore.agent.caller_words import CallerWords
+from rtcore.agent.context import Summariser
 from rtcore.agent.conversation import Conversation
+from rtcore.agent.knowledge import Lookup
 from rtcore.agent.performing import Outcome, Performer
+from rtcore.agent.steering import Steering
 from rtcore.agent.thinking import Step, Thought
-from rtcore.agent.tools import HANG_UP, Tool, ToolUse
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolUse
 from rtcore.audio import RATE_HZ
 from rtcore.config import CallConfig
 from rtcore.ears import Ears
@@ -150,6 +153,9 @@ class Call:
         self._detector = TurnDetector(config.turn)
         self._ears = Ears(agent.transcriber, config, self.stats)
         self._performer = Performer(self.conversation, config.tool_limit_s, self._start)
+        self.steering = Steering(self._detector, config.turn, self._on_turn, self._line.send_dtmf)
+        self._lookup = Lookup(agent.knowledge) if agent.knowledge is not None else None
+        self._summariser: Summariser | None = None
         providers = (agent.transcriber, agent.responder, agent.synthesizer)
         self._warmable = [each for each in providers if isinstance(each, Warmable)]
         self._early: list[Event] = []
@@ -215,6 +221,8 @@ class Call:
                 self._pacer.watch(self)
                 nursery.start_soon(self._warm)
                 nursery.start_soon(self._recognise)
+                if self._lookup is not None:
+                    nursery.start_soon(self._lookup.run)
                 nursery.start_soon(self._mend)
                 if self.agent.definition.welcome_message:
                     interruptible = self.agent.definition.is_welcome_interruptible
@@ -246,6 +254,9 @@ class Call:
         stats.inserted_frames, stats.heard_frames = clock.inserted_frames, clock.frames
         stats.underruns = playout.underruns
         stats.dropped_messages = self._socket.dropped_messages
+        stats.tool_calls = self._performer.calls
+        if self._lookup is not None:
+            stats.lookups, stats.skipped_lookups = self._lookup.searches, self._lookup.skipped
         return CallRecord(
             call_id=self.context.call_id,
             stream_id=self.stream_id,
@@ -350,6 +361,8 @@ class Call:
             self._note("late_words")  # their turn is over and answered
             return
         self._note("words", chars=len(fresh.text), is_final=fresh.is_final)
+        if self._lookup is not None:
+            self._lookup.hear(self._words.text)
         self._on_turn(self._detector.transcript(fresh))
         if self._wants_words:
             if self._words.text:
@@ -464,6 +477,7 @@ class Call:
             self._start(self._commit_when_words_come)
             return
         self.stats.turns += 1
+        self.steering.caller_spoke()
         self._words.close()
         self._wants_words = False
         reply = self._reply
@@ -521,6 +535,11 @@ class Call:
             if tool.name == HANG_UP.name:
                 self._settle(reply, is_whole=True)
                 self.end("agent_hung_up")
+            elif tool.name == HAND_OVER:
+                self._settle(reply, is_whole=True)
+                reply.scope.cancel(reason="handed over")
+                self.become(self.agent.colleagues[use.arguments["to"]].agent)
+                self.say(self.agent.definition.welcome_message)
 
         reply.thought = Thought(
             self.agent,
@@ -530,11 +549,20 @@ class Call:
             perform,
             reached,
             key=f"{self.context.call_id}-{self._replies}",
+            control=self.steering,
+            lookup=self._lookup.find if self._lookup is not None else None,
         )
         self._reply = reply
         self._note("reply_begun", reply=reply.number)
         self._start(self._speak, reply)
         return reply
+
+    def become(self, agent: Agent) -> None:
+        """``agent`` goes on with the call from its next reply on; who listens stays."""
+        self.agent = agent
+        self.conversation.system = agent.definition.prompt
+        self._summariser = None
+        self._note("agent_changed", agent=agent.definition.name)
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
         """Say a fixed line as soon as the agent has the floor; False if too many wait."""
@@ -633,11 +661,20 @@ class Call:
         self._write_down(reply)
         self._note("reply_settled", reply=reply.number, is_whole=is_whole)
         self._on_turn(self._detector.agent(events.AgentState.LISTENING))
+        if self._summariser is None:
+            limit = self.agent.definition.context_max_tokens
+            self._summariser = Summariser(
+                self.conversation, self.agent.responder, self.context, limit
+            )
+        if self._summariser.is_due:
+            self._start(self._summariser.run)
         self._next_line()
 
     def _write_down(self, reply: Reply) -> None:
         """Write what was heard of ``reply``, and what it called, into the conversation."""
         steps = reply.thought.steps if reply.thought is not None else [Step()]
+        if reply.thought is not None and reply.thought.sources:
+            self._note("answered_from", sources=list(reply.thought.sources))
         for index, step in enumerate(steps):
             begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
             self.conversation.assistant(
