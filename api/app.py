@@ -22,6 +22,7 @@ from api.web import docs
 from api.web.limits import RateLimiter
 from api.web.paths import add_converters
 from api.web.problems import handle_problems
+from api.web.requests import drain
 from api.web.services import EXTENSION, Services
 from api.web.spec import Specification
 from api.webhooks import Webhooks
@@ -115,6 +116,8 @@ def _observe(app: QuartTrio, registry: CollectorRegistry) -> None:
 
     @app.after_request
     async def end(response: Response) -> Response:
+        if not await drain(request) and request.http_version.startswith("1"):
+            response.headers["Connection"] = "close"
         response.headers["X-Request-ID"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")

@@ -7,7 +7,6 @@ from http import HTTPStatus
 
 import trio
 from quart import request
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
 from api.web.problems import ApiError, invalid
@@ -37,7 +36,7 @@ async def read_upload(field: str, limit_bytes: int) -> Upload:
     body = await read_body(request, limit_bytes + FRAMING_BYTES)
     try:
         found = await trio.to_thread.run_sync(_parse, field, body, boundary)
-    except (ValueError, RequestEntityTooLarge) as exc:
+    except ValueError as exc:
         detail = f"the multipart body is malformed: {exc}"
         raise ApiError(HTTPStatus.BAD_REQUEST, detail) from exc
     if found is None:
@@ -57,7 +56,8 @@ def _parse(field: str, body: bytes, boundary: str) -> Upload | None:
     """The one file of ``field``; None if it is missing, no file, or sent twice.
 
     Raises:
-        ValueError, RequestEntityTooLarge: not multipart, or of too many parts.
+        ValueError: not multipart.
+        RequestEntityTooLarge: too many parts.
     """
     if not boundary or not boundary.isascii():
         raise ValueError("it has no boundary")
