@@ -21,7 +21,7 @@ from rich.console import Console
 from bench.load import Heard, Load, LoadError, Network, Plan
 from bench.load.ours import NodeOptions, Record, our_node
 from bench.load.server import ServerError, cores, go_first, pin
-from bench.load.voice import question
+from bench.load.voice import Speech, question, recorded, speech_of
 from bench.report import (
     Budget,
     Plot,
@@ -39,6 +39,7 @@ from rtcore.metrics import TurnTiming
 
 __all__ = ["Turn", "main", "match"]
 
+LIVE = {"--stt": "transcriber", "--llm": "responder", "--tts": "synthesizer"}
 PARTS = (
     "endpointing_ms",
     "stt_final_ms",
@@ -99,14 +100,14 @@ def own_ms(timing: TurnTiming, options: NodeOptions) -> float:
 
 
 def converse(
-    url: str, network: Network, turns: int, calls: int, seed: int, err: Console
+    url: str, speech: Speech, network: Network, turns: int, calls: int, seed: int, err: Console
 ) -> tuple[Load, list[Heard]]:
     """Hold conversations until ``turns`` answers were heard.
 
     Raises:
         LoadError: nobody answers.
     """
-    plan = Plan(speech=question(), interrupt_every=INTERRUPT_EVERY)
+    plan = Plan(speech=speech, interrupt_every=INTERRUPT_EVERY)
     load = Load(url, plan, network, seed=seed, spread_s=min(8.0, calls * 0.2))
     heard: list[Heard] = []
     try:
@@ -122,6 +123,43 @@ def converse(
     finally:
         load.close()
     return load, heard
+
+
+def at_ours(
+    options: NodeOptions,
+    specs: dict[str, object] | None,
+    speech: Speech,
+    network: Network,
+    turns: int,
+    calls: int,
+    seed: int,
+    err: Console,
+) -> tuple[list[Turn], list[Heard]]:
+    """Conversations with our own node, and its record of each turn; ``specs``: real providers.
+
+    Raises:
+        ServerError: the node did not come up.
+        LoadError: it did not answer.
+    """
+    node_core, load_core = cores()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if specs is not None:
+            path = folder / "live.json"
+            path.write_bytes(msgspec.json.encode(specs))
+            options = msgspec.structs.replace(options, live=path)
+        with our_node(options, node_core, folder) as node:
+            pin(load_core)
+            load, heard = converse(node.url, speech, network, turns, calls, seed, err)
+            time.sleep(1)  # records are written as calls end
+            return match(heard, node.records(), load.opened_s), heard
+
+
+def _spec(given: str | None) -> object:
+    """A provider by its name, or as JSON with its options."""
+    if given is not None and given.startswith("{"):
+        return msgspec.json.decode(given)
+    return {"provider": given}
 
 
 def report(
@@ -160,7 +198,7 @@ def report(
         expected = 2 * network.delay_ms + network.jitter_ms
         apart = [turn.apart_ms for turn in turns]
         own = []
-        if options.drawn_seed is None:  # how long a drawn provider took is not known here
+        if options.is_scripted:
             own = [own_ms(turn.timing, options) for turn in turns]
         tables.append(_parts_table(turns, parts, apart, own, expected))
         budgets = [*_stage_budgets(parts, apart, own), *budgets]
@@ -248,7 +286,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--url", help="another server: measured by ear alone")
     parser.add_argument("--turns", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=40, help="at once")
-    parser.add_argument("--providers", choices=["scripted", "drawn"], default="scripted")
+    parser.add_argument("--providers", choices=["scripted", "drawn", "live"], default="scripted")
+    for option in LIVE:
+        parser.add_argument(option, help="with --providers live: a name, or a spec as JSON")
+    parser.add_argument("--speech", type=Path, help="WAV at 8000 Hz: what the callers say")
     parser.add_argument("--stt-ms", type=float, default=150)
     parser.add_argument("--llm-ms", type=float, default=350)
     parser.add_argument("--tts-ms", type=float, default=120)
@@ -261,6 +302,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
+    is_live = given.providers == "live"
+    if is_live and (given.speech is None or None in (given.stt, given.llm, given.tts)):
+        parser.error("--providers live needs --stt, --llm, --tts, and words to hear: --speech")
+    try:
+        speech = question() if given.speech is None else speech_of(recorded(given.speech))
+    except (OSError, ValueError) as exc:
+        parser.error(str(exc))
     options = NodeOptions(
         stt_ms=given.stt_ms,
         llm_ms=given.llm_ms,
@@ -275,18 +323,23 @@ def main(argv: list[str] | None = None) -> int:
     err, out = consoles()
     if given.first and not go_first():
         err.print("--first: not allowed; going on without", style="yellow")
-    node_core, load_core = cores()
     turns: list[Turn] = []
     try:
         if given.url is None:
-            with TemporaryDirectory() as name, our_node(options, node_core, Path(name)) as node:
-                pin(load_core)
-                load, heard = converse(node.url, network, given.turns, calls, given.seed, err)
-                time.sleep(1)  # records are written as calls end
-                turns = match(heard, node.records(), load.opened_s)
+            specs = {kind: _spec(getattr(given, name[2:])) for name, kind in LIVE.items()}
+            turns, heard = at_ours(
+                options,
+                specs if is_live else None,
+                speech,
+                network,
+                given.turns,
+                calls,
+                given.seed,
+                err,
+            )
         else:
-            load, heard = converse(given.url, network, given.turns, calls, given.seed, err)
-    except (ServerError, LoadError, ValueError) as exc:
+            _, heard = converse(given.url, speech, network, given.turns, calls, given.seed, err)
+    except (ServerError, LoadError, ValueError, msgspec.DecodeError) as exc:
         err.print(f"bench latency: {exc}", style="red", highlight=False)
         return 3
     settings = {name: str(value) for name, value in vars(given).items() if value is not None}

@@ -7,8 +7,9 @@ TTS first byte), so what a measured response holds beyond them is turn-taking an
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import structlog
@@ -23,6 +24,13 @@ from rtcore.config import CallConfig
 from rtcore.heap import keep_heap
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.node import Admission, Node, NodeConfig, open_listeners
+from rtcore.providers._registry import (
+    build_responder,
+    build_synthesizer,
+    build_transcriber,
+    serve_providers,
+    warm_providers,
+)
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from rtcore.turn import TurnConfig
 
@@ -53,6 +61,21 @@ def drawn_agent(seed: int, reply_ms: float) -> Agent:
     )
 
 
+def live_agent(specs: Path) -> Agent:
+    """An agent of real services: ``specs`` is JSON, one provider's spec for each of three kinds.
+
+    Raises:
+        ConfigError: an unknown provider or option, or a key that the environment has not.
+    """
+    chosen = msgspec.json.decode(specs.read_bytes(), type=dict[str, dict[str, Any]])
+    return Agent(
+        AgentDefinition(name="bench"),
+        transcriber=build_transcriber([chosen["transcriber"]], os.environ),
+        responder=build_responder([chosen["responder"]], os.environ),
+        synthesizer=build_synthesizer([chosen["synthesizer"]], os.environ),
+    )
+
+
 def call_config(commit_ms: int | None) -> CallConfig:
     """Turn-taking at its defaults; or every turn ended after ``commit_ms``, none speculated."""
     if commit_ms is None:
@@ -73,7 +96,10 @@ async def serve(agent: Agent, config: NodeConfig, port: int, probe: Probe) -> No
 
     node = Node(admit, config, on_record=probe.on_record)
     with trio.open_signal_receiver(2, 15) as signals:
+        providers = (agent.transcriber, agent.responder, agent.synthesizer)
         async with trio.open_nursery() as nursery:
+            await nursery.start(serve_providers, providers)
+            await warm_providers(providers)
             await nursery.start(node.serve, open_listeners("127.0.0.1", port))
             nursery.start_soon(probe.run, node)
             nursery.start_soon(keep_heap, lambda: not node.calls)
@@ -95,6 +121,7 @@ def main(
     drawn_seed: Annotated[
         int | None, typer.Option(help="draw provider times from published percentiles")
     ] = None,
+    live: Annotated[Path | None, typer.Option(help="JSON: real providers, keys from env")] = None,
     records: Annotated[Path | None, typer.Option(help="JSON lines, one a call")] = None,
     stats: Annotated[Path | None, typer.Option(help="JSON lines, ten a second")] = None,
     stages: Annotated[bool, typer.Option(help="sample CPU by stage into --stats")] = False,
@@ -110,7 +137,9 @@ def main(
         lag_max_ms=10_000,  # the load decides how many, not the door
         one_stream_per_call=False,  # generators send the same call id again and again
     )
-    if drawn_seed is None:
+    if live is not None:
+        agent = live_agent(live)
+    elif drawn_seed is None:
         agent = scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms)
     else:
         agent = drawn_agent(drawn_seed, reply_ms)

@@ -31,7 +31,13 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     commit_ms: int | None = None
     socket: str = "fast"
     drawn_seed: int | None = None
+    live: Path | None = None  # specs of real providers, instead of all times above
     stages: bool = False
+
+    @property
+    def is_scripted(self) -> bool:
+        """Whether how long each provider takes is known beforehand."""
+        return self.drawn_seed is None and self.live is None
 
     def arguments(self) -> Iterator[str]:
         for name in self.__struct_fields__:
