@@ -71,7 +71,7 @@ def make_engine(url: str) -> Engine:
         )
     engine = sa.create_engine(
         parsed,
-        pool_size=THREADS_MAX,
+        pool_size=THREADS_MAX + 1,  # and the writer
         max_overflow=0,
         pool_timeout=CONNECT_LIMIT_S,
         connect_args={"timeout": BUSY_LIMIT_S},
@@ -109,7 +109,10 @@ class Store:
         self.engine = engine
         self.vault = vault or Vault(())
         self.now_s = now_s
-        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+        self._readers = trio.CapacityLimiter(THREADS_MAX)
+        # SQLite has one writer, and those that wait for it poll: let them queue here, in turn
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._writers = trio.CapacityLimiter(1) if is_sqlite else self._readers
 
     @classmethod
     def open(cls, url: str, *, secret_keys: tuple[str, ...] = ()) -> Store:
@@ -129,7 +132,7 @@ class Store:
         Cancelled: waits for the thread, which its own limits end.
         """
         return await trio.to_thread.run_sync(
-            lambda: self.run(work, False, *args, **kw), limiter=self._limiter
+            lambda: self.run(work, False, *args, **kw), limiter=self._readers
         )
 
     async def write(
@@ -140,7 +143,7 @@ class Store:
         Raises and cancelled: as :meth:`read`; what has been written stays written.
         """
         return await trio.to_thread.run_sync(
-            lambda: self.run(work, True, *args, **kw), limiter=self._limiter
+            lambda: self.run(work, True, *args, **kw), limiter=self._writers
         )
 
     def run(
