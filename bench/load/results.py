@@ -19,7 +19,7 @@ class Heard(msgspec.Struct):
     worst_gap_ms: list[float] = []  # one a reply: the longest hole in it
     clear_ms: list[float] = []  # caller's first voiced sample to clearAudio
     silence_ms: list[float] = []  # the same to the agent's last audible sample
-    lateness_ms: list[float] = []  # the generator's own: one each 2 ms
+    lateness_ms: list[float] = []  # the generator's own: one each 0.2 ms
     turns: list[tuple[int, float, float]] = []
     interruptions: list[tuple[int, float, float]] = []
     cleared: list[tuple[int, float]] = []  # (call, when clearAudio came)

@@ -17,6 +17,7 @@ __all__ = ["Server", "ServerError", "Usage", "cores", "free_port", "go_first", "
 
 START_LIMIT_S = 60.0  # peers load models
 STOP_LIMIT_S = 10.0
+LAST_LINES = 3  # of its log, where it did not come up
 ALLOWED = sorted(os.sched_getaffinity(0))  # before anything was pinned
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
@@ -145,16 +146,16 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until_s:
         if process.poll() is not None:
-            raise ServerError(f"ended with {process.returncode}: {_last_line(log)}")
+            raise ServerError(f"ended with {process.returncode}: {_last_words(log)}")
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.1)
-    raise ServerError(f"not listening after {START_LIMIT_S:.0f} s: {_last_line(log)}")
+    raise ServerError(f"not listening after {START_LIMIT_S:.0f} s: {_last_words(log)}")
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
+def _last_words(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " ".join(lines[-LAST_LINES:]) if lines else "it said nothing"
 
 
 def _scheduled_ms(pid: int) -> tuple[float, float]:

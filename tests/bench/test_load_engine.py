@@ -81,10 +81,10 @@ def test_a_call_says_start_and_then_a_frame_every_20_ms(loads: list[Load]) -> No
     assert first["event"] == "start"
     assert {frame["event"] for frame in frames} == {"media"}
     assert [frame["media"]["chunk"] for frame in frames] == [*range(1, len(frames) + 1)]  # type: ignore[index]
-    assert step.counts.frames == pytest.approx(15, abs=1)
+    assert step.counts.frames == pytest.approx(step.seconds * 50, abs=3)
     assert step.calls == 1
     assert step.counts.lost_calls == 0
-    assert len(step.heard.lateness_ms) == pytest.approx(150, abs=2)
+    assert len(step.heard.lateness_ms) == pytest.approx(step.seconds * 5000, rel=0.2)
 
 
 def test_checkpoints_and_clears_are_answered(loads: list[Load]) -> None:
