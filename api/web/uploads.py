@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 import trio
 from quart import request
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
 from api.web.problems import ApiError, invalid
@@ -38,6 +39,9 @@ async def read_upload(field: str, limit_bytes: int) -> Upload:
         found = await trio.to_thread.run_sync(_parse, field, body, boundary)
     except ValueError as exc:
         detail = f"the multipart body is malformed: {exc}"
+        raise ApiError(HTTPStatus.BAD_REQUEST, detail) from exc
+    except RequestEntityTooLarge as exc:
+        detail = f"the multipart body has more than {PARTS_MAX} parts: send the file alone"
         raise ApiError(HTTPStatus.BAD_REQUEST, detail) from exc
     if found is None:
         raise invalid(field, "missing: send exactly one file in this field")

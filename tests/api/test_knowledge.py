@@ -124,6 +124,11 @@ async def test_an_upload_must_be_a_file_in_its_field(api: Api) -> None:
     form = {"Content-Type": "multipart/form-data; boundary=b"}
     for body in (b"", b"--b\r\n", b"--b\r\nContent-Disposition: form-data; name=file\r\n\r\nx\r\n"):
         assert (await api.ask("POST", path, data=body, headers=form)).status in (400, 422)
+    many = b"".join(
+        b"--b\r\nContent-Disposition: form-data; name=x%d\r\n\r\nx\r\n" % n for n in range(9)
+    )
+    answer = await api.ask("POST", path, data=many + b"--b--\r\n", headers=form)
+    assert (answer.status, "more than 4 parts" in answer.problem.detail) == (400, True)
     ghost = "kb_" + "0" * 24
     assert (await upload(api, ghost, "a.txt", b"text")).status == 404
     name = await upload(api, base, "..\\..\\etc/passwd.txt", b"text")
