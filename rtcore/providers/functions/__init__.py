@@ -1,5 +1,6 @@
 """Functions that live elsewhere: behind a webhook, on an MCP server."""
 
+from rtcore.providers.functions.mcp import McpHttpSettings, McpServer, McpStdioSettings
 from rtcore.providers.functions.webhook import Webhook, WebhookSettings
 
-__all__ = ["Webhook", "WebhookSettings"]
+__all__ = ["McpHttpSettings", "McpServer", "McpStdioSettings", "Webhook", "WebhookSettings"]

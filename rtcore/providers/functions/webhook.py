@@ -16,11 +16,11 @@ import trio
 
 from rtcore.errors import ProviderError, ToolError
 from rtcore.ports import ToolUse
-from rtcore.providers._http import Answer, HttpClient
+from rtcore.providers._http import Answer
 from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Seconds, Secret, Settings
+from rtcore.providers._settings import Seconds, Secret, Settings
 from rtcore.providers._wire import encode
-from rtcore.providers.functions._addresses import addresses, checked_url
+from rtcore.providers.functions._endpoint import Endpoint
 from rtcore.providers.functions.signing import check_secret, signed
 
 __all__ = ["Webhook", "WebhookSettings"]
@@ -57,20 +57,16 @@ class Webhook(Service):
             ConfigError: the URL or the secret cannot be used.
         """
         super().__init__(name)
-        self._url = checked_url(
-            settings.url, f"functions.{name}.url", allow_private=settings.allow_private
-        )
         if secret is not None:
             check_secret(secret.reveal(), secret.name)
         self._settings = settings
         self._secret = secret
         self._now = now
-        limit_s = settings.limit_s
-        self._client = HttpClient(
+        self._endpoint = Endpoint(
             name,
-            "",
-            headers={},
-            deadlines=Deadlines(connect_s=min(3.0, limit_s), first_byte_s=limit_s, stall_s=limit_s),
+            settings.url,
+            settings.limit_s,
+            allow_private=settings.allow_private,
             secret=secret,
         )
 
@@ -97,20 +93,13 @@ class Webhook(Service):
         raise ToolError(f"the function gave no answer within {self._settings.limit_s:g} s")
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        await self._endpoint.aclose()
 
     async def _ask(self, key: str, body: bytes, attempt: int) -> str:
-        host, port = self._url.host, self._url.port or (443 if self._url.scheme == "https" else 80)
-        found = await addresses(host, port, allow_private=self._settings.allow_private)
-        headers = {"host": self._url.netloc.decode("ascii"), "idempotency-key": key}
+        headers = {"idempotency-key": key}
         if self._secret is not None:
             headers |= signed(key, body, self._secret.reveal(), int(self._now()))
-        answer = await self._client.post(
-            str(self._url.copy_with(host=found[attempt % len(found)])),
-            body,
-            headers=headers,
-            extensions={"sni_hostname": host},  # what the certificate must be for
-        )
+        answer = await self._endpoint.post(body, headers, attempt)
         async with answer:
             return await _text(answer)
 
