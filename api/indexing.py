@@ -9,10 +9,11 @@ from __future__ import annotations
 import structlog
 import trio
 
+from api.extracting import extract
 from api.store import Store
 from api.store.errors import StoreUnavailable
 from api.store.knowledge import Work, add_passages, claim_document, fail_document
-from api.text import Unreadable, passages
+from api.text import Unreadable
 
 __all__ = ["Indexer"]
 
@@ -28,7 +29,6 @@ class Indexer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._limiter = trio.CapacityLimiter(1)  # parsing is slow and can wait its turn
         self._work = trio.Event()
 
     def wake(self) -> None:
@@ -54,9 +54,7 @@ class Indexer:
 
     async def _index(self, work: Work) -> None:
         try:
-            found = await trio.to_thread.run_sync(
-                passages, work.media_type, work.content, limiter=self._limiter
-            )
+            found = await extract(work.media_type, work.content)
         except Unreadable as exc:
             await self._store.write(fail_document, work.id, str(exc))
             return

@@ -1,4 +1,4 @@
-"""What uploads are, and the passages of text in them. Plain functions; run in a thread.
+"""What uploads are, and the passages of text in them. Plain functions.
 
 A type is believed only if the content agrees with it.
 """

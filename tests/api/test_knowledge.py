@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quart.datastructures import FileStorage
 
+from api import extracting
 from api.store import Actor, Store
 from api.store.knowledge import add_document
-from api.text import PASSAGE_CHARS, Unreadable, check_upload, passages
+from api.text import PASSAGE_CHARS, Passage, Unreadable, check_upload, passages
 from tests.api.client import Answer, Api
 
 MENU = b"""# Menu
@@ -139,6 +140,17 @@ async def test_an_empty_question_is_refused(api: Api) -> None:
     base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
     answer = await api.ask("POST", f"/v1/knowledgebases/{base}/search", {"query": ""})
     assert answer.fields == ["query"]
+
+
+async def test_a_worker_that_takes_too_long_or_dies_fails_its_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await extracting.extract("text/plain", b"text") == (Passage("", "text"),)
+    with pytest.raises(Unreadable, match="could not be read"):
+        await extracting.extract("text/unknown", b"text")  # type: ignore[arg-type]
+    monkeypatch.setattr(extracting, "LIMIT_S", 0.001)
+    with pytest.raises(Unreadable, match="split it"):
+        await extracting.extract("text/plain", b"text")
 
 
 # --- text, by itself --------------------------------------------------------------------
