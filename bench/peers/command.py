@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bench.load import Load, LoadError, Plan, Step
 from bench.load.ours import NodeOptions, our_node
-from bench.load.server import Server, ServerError, cores, free_port, go_first, pin, serving
+from bench.load.server import Server, ServerError, cores, free_port, pin, serving
 from bench.load.voice import paused, recorded, speech_of, voiced
 from bench.peers.environments import HERE, PEERS, Peer, Unavailable, python_of
 from bench.report import (
@@ -376,7 +376,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tts-ms", type=float, default=120)
     parser.add_argument("--reply-ms", type=float, default=3000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
     options = NodeOptions(
@@ -398,8 +397,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(exc))
     plan = Plan(speech=speech_of(pcm), paused=paused(pcm))
     wanted, missing = _had(wanted, err)
-    if given.first and not go_first():
-        err.print("--first: not allowed; going on without", style="yellow")
     calls = sorted({int(number) for number in given.calls.split(",")})
     outcomes, fallen = compare_all(wanted, options, plan, calls, given.seconds, given.seed, err)
     if not outcomes:
