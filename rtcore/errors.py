@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 __all__ = [
     "AtCapacity",
     "ConfigError",
@@ -11,7 +13,10 @@ __all__ = [
     "RtcoreError",
     "SocketClosed",
     "ToolError",
+    "first_error",
 ]
+
+E = TypeVar("E", bound=Exception)
 
 
 class RtcoreError(Exception):
@@ -78,3 +83,9 @@ class ToolError(RtcoreError):
 
 class AtCapacity(RtcoreError):
     """The node refuses one more call, so that those it holds stay good."""
+
+
+def first_error(group: BaseExceptionGroup[E]) -> E:
+    """The first error of a tree of them, for who can tell only one."""
+    first = group.exceptions[0]
+    return first_error(first) if isinstance(first, BaseExceptionGroup) else first

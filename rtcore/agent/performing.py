@@ -16,6 +16,7 @@ import trio
 
 from rtcore.agent.conversation import Conversation
 from rtcore.agent.tools import RESULT_MAX_CHARS, Tool, ToolError, ToolUse
+from rtcore.errors import first_error
 
 __all__ = ["CUT_OFF", "Outcome", "Performer"]
 
@@ -87,12 +88,12 @@ class Performer:
             with trio.fail_after(limit_s):
                 result = _capped(await tool.run(use))
         except* ToolError as group:
-            result = _capped(f"error: {_first(group)}")
+            result = _capped(f"error: {first_error(group)}")
         except* trio.TooSlowError:
             result = f"error: {tool.name} gave no answer within {limit_s:g} s"
         except* Exception as group:
             result = BROKEN
-            _report(tool, use, _first(group))
+            _report(tool, use, first_error(group))
         finally:
             outcome.result = result
             outcome.done.set()
@@ -105,12 +106,6 @@ def _capped(text: str) -> str:
     if len(text) <= RESULT_MAX_CHARS:
         return text
     return f"{text[:RESULT_MAX_CHARS]}\n[cut: {len(text)} characters in all]"
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The first error of a tree of them."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _report(tool: Tool, use: ToolUse, error: Exception) -> None:

@@ -18,7 +18,7 @@ import structlog
 import trio
 from msgspec import Meta
 
-from rtcore.errors import ProviderError, ToolError
+from rtcore.errors import ProviderError, ToolError, first_error
 from rtcore.ports import ToolSpec, ToolUse
 from rtcore.providers._http import Answer
 from rtcore.providers._settings import Seconds, Settings, find_secret
@@ -297,7 +297,7 @@ class McpServer:
             try:
                 await self._keep_process(task_status)
             except* ProviderError as group:
-                lost = _first(group)
+                lost = first_error(group)
             if not self.specs:
                 raise lost or ProviderError(self.name, "has no functions", retryable=False)
             log.warning("mcp_server_lost", server=self.name)
@@ -400,8 +400,3 @@ def _text(result: bytes) -> str:
     if called.isError:
         raise ToolError(text or "the function failed")
     return text or "done"
-
-
-def _first(group: BaseExceptionGroup[ProviderError]) -> ProviderError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
