@@ -50,6 +50,13 @@ def test_a_schema_that_cannot_be_used_is_refused_by_name(
     assert caught.value.field == "functions.book.parameters"
 
 
+def test_a_schema_of_an_older_draft_is_taken() -> None:
+    draft = "http://json-schema.org/draft-07/schema#"
+    look = tool("look", parameters={**NUMBER, "$schema": draft})
+    assert look.parameters.faults({"n": 1}) == ""
+    assert look.parameters.faults({}) == '"n" is a required property'
+
+
 def test_two_functions_of_one_name_are_refused() -> None:
     ports = ScriptedTranscriber([""]), Model(""), ScriptedSynthesizer()
     with pytest.raises(ConfigError, match="two are called book"):

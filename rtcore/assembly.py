@@ -1,0 +1,197 @@
+"""Joins what an agent's file names: providers, functions and documents become an agent."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from rtcore.agent.agent import Agent
+from rtcore.agent.builtins import send_dtmf, transfer, wait_for_caller
+from rtcore.agent.collecting import collect
+from rtcore.agent.files import (
+    AgentFile,
+    CollectFunction,
+    McpFunctions,
+    PlainFunction,
+    PythonFunction,
+    TransferFunction,
+    WebhookFunction,
+    read_agent_file,
+    read_documents,
+)
+from rtcore.agent.functions import function
+from rtcore.agent.tools import Tool
+from rtcore.errors import ConfigError, ProviderError, first_error
+from rtcore.ports import ToolSpec
+from rtcore.providers import (
+    build_responder,
+    build_synthesizer,
+    build_transcriber,
+    serve_providers,
+)
+from rtcore.providers._settings import find_secret
+from rtcore.providers.functions import (
+    McpHttpSettings,
+    McpServer,
+    McpStdioSettings,
+    Webhook,
+    WebhookSettings,
+)
+from rtcore.providers.knowledge_sqlite import SqliteKnowledge
+
+__all__ = ["serve_agent"]
+
+CLOSE_LIMIT_S = 2.0
+PLAIN = {"send_dtmf": send_dtmf, "wait_for_caller": wait_for_caller}
+
+
+async def serve_agent(
+    path: Path,
+    secrets: Mapping[str, str],
+    *,
+    task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Keep the agent of a file, with all it needs, until cancelled; started with the agent.
+
+    ``agent = await nursery.start(serve_agent, path, os.environ)``
+
+    Raises:
+        ConfigError: the file cannot be used; the field and the fix are named.
+        ProviderError: an MCP server of it cannot be started.
+
+    Cancelled: connections, processes and indexes are closed.
+    """
+    try:
+        await _serve_agent(Path(path), secrets, task_status)
+    except* (ConfigError, ProviderError) as group:
+        raise first_error(group) from None
+
+
+async def _serve_agent(
+    path: Path, secrets: Mapping[str, str], task_status: trio.TaskStatus[Agent]
+) -> None:
+    try:
+        file = read_agent_file(await trio.Path(path).read_bytes())
+    except OSError as exc:
+        raise ConfigError("agent", f"{path} cannot be read: {exc.strerror}") from exc
+    providers = (
+        build_transcriber(file.transcriber, secrets),
+        build_responder(file.responder, secrets, hedge_after_s=file.hedge_after_s),
+        build_synthesizer(file.synthesizer, secrets),
+    )
+    async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+        tools: list[Tool] = []
+        for each in file.functions:
+            if isinstance(each, WebhookFunction):
+                webhook = _webhook(each, file, secrets)
+                closing.push_async_callback(_close, webhook)
+                tools.append(_tool(each, webhook))
+            elif isinstance(each, McpFunctions):
+                server = _mcp_server(each, file, secrets)
+                await nursery.start(server.run)
+                tools += _mcp_tools(each, server)
+            else:
+                tools.append(_own(each))
+        knowledge = None
+        if file.documents:
+            read = partial(read_documents, file.documents, path.parent)
+            knowledge = SqliteKnowledge(await trio.to_thread.run_sync(read))
+            closing.callback(knowledge.close)
+        agent = Agent(
+            file.definition,
+            *providers,
+            tools=tuple(tools),
+            may_hang_up=file.may_hang_up,
+            knowledge=knowledge,
+        )
+        await nursery.start(serve_providers, providers)
+        task_status.started(agent)
+
+
+def _own(
+    each: PythonFunction | TransferFunction | CollectFunction | PlainFunction,
+) -> Tool:
+    """A function that needs nothing outside this process."""
+    match each:
+        case PythonFunction():
+            return _python_function(each)
+        case TransferFunction():
+            return transfer(each.targets, description=each.description)
+        case CollectFunction():
+            return collect(each.name, each.what, each.kind, count=each.count)
+    return PLAIN[each.name]()
+
+
+async def _close(webhook: Webhook) -> None:
+    with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
+        await webhook.aclose()
+
+
+def _webhook(each: WebhookFunction, file: AgentFile, secrets: Mapping[str, str]) -> Webhook:
+    settings = WebhookSettings(
+        url=each.url, limit_s=each.limit_s, allow_private=file.allow_private_urls
+    )
+    secret = find_secret(secrets, each.secret) if each.secret else None
+    return Webhook(each.name, settings, secret)
+
+
+def _tool(each: WebhookFunction, webhook: Webhook) -> Tool:
+    spec = ToolSpec(name=each.name, description=each.description, parameters=each.parameters)
+    return Tool(
+        spec=spec, effect=each.effect, run=webhook.run, fixed=each.fixed, limit_s=each.limit_s
+    )
+
+
+def _mcp_server(each: McpFunctions, file: AgentFile, secrets: Mapping[str, str]) -> McpServer:
+    if bool(each.command) == bool(each.url):
+        raise ConfigError(f"functions.{each.name}", "needs either a command or a url")
+    if each.command:
+        on_pipes = McpStdioSettings(
+            command=each.command, environment=each.environment, limit_s=each.limit_s
+        )
+        return McpServer(each.name, on_pipes)
+    over_http = McpHttpSettings(
+        url=each.url,
+        key_name=each.secret,
+        limit_s=each.limit_s,
+        allow_private=file.allow_private_urls,
+    )
+    return McpServer(each.name, over_http, secrets)
+
+
+def _mcp_tools(each: McpFunctions, server: McpServer) -> list[Tool]:
+    names = {spec.name for spec in server.specs}
+    for name in each.effects:
+        if name not in names:
+            known = ", ".join(sorted(names))
+            raise ConfigError(f"functions.{each.name}.effects.{name}", f"is none of {known}")
+    return [
+        Tool(
+            spec=spec,
+            effect=each.effects.get(spec.name, "write"),
+            run=partial(server.call, spec.name),
+            limit_s=each.limit_s,
+        )
+        for spec in server.specs
+    ]
+
+
+def _python_function(each: PythonFunction) -> Tool:
+    module_name, _, name = each.function.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigError(f"functions.{each.function}", f"cannot be imported: {exc}") from exc
+    return function(
+        found,
+        each.effect,
+        name=each.name or "",
+        description=each.description,
+        fixed=each.fixed,
+        limit_s=each.limit_s,
+    )
