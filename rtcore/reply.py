@@ -109,8 +109,14 @@ async def _voice(
     segments: trio.MemoryReceiveChannel[Segment],
     sound: trio.MemorySendChannel[SpeechAudio],
 ) -> None:
-    with sound, segments:  # not `async with`: its checkpoint could hide an error
-        await agent.synthesizer.synthesize(context, segments, sound)
+    """Have ``segments`` spoken; a voice that ends before them has failed, whatever it says."""
+    with sound:  # not `async with`: its checkpoint could hide an error
+        # a clone: closing it, the voice does not break what the thought is sending
+        await agent.synthesizer.synthesize(context, segments.clone(), sound)
+        left = segments.statistics()
+        if left.current_buffer_used or left.open_send_channels:
+            message = "ended before it had said everything"
+            raise ProviderError(agent.synthesizer.name, message, retryable=True)
 
 
 async def _fixed_line(

@@ -290,6 +290,13 @@ def test_a_stalled_voice_does_not_leave_silence() -> None:
     assert agent.definition.apology_line in said(made.record, "assistant")
 
 
+def test_a_voice_that_ends_early_has_failed() -> None:
+    agent = scripted(welcome="", tts_faults={0: ProviderFault(kind="end", after_items=2)})
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(2500)])
+    assert made.record.stats.provider_errors == 1
+    assert agent.definition.apology_line in said(made.record, "assistant")
+
+
 def test_a_socket_that_never_starts_is_let_go() -> None:
     async def silent() -> CallRecord:
         here, there = memory_sockets()
