@@ -131,7 +131,12 @@ def _operation(
         }
     if what.upload:
         file = {"type": "string", "contentMediaType": "application/octet-stream"}
-        schema = {"type": "object", "properties": {what.upload: file}, "required": [what.upload]}
+        schema = {
+            "type": "object",
+            "properties": {what.upload: file},
+            "required": [what.upload],
+            "additionalProperties": False,
+        }
         document["requestBody"] = {
             "required": True,
             "content": {"multipart/form-data": {"schema": schema}},

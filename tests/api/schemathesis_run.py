@@ -34,6 +34,9 @@ async def main() -> int:
                     "-H",
                     f"Authorization: Bearer {token}",
                     "--checks=all",
+                    # an Idempotency-Key that is sent again gets the first answer, also when
+                    # what was created then has been deleted since
+                    "--exclude-checks=ensure_resource_availability",
                     "--workers=1",  # with more, CPython 3.11 trips over its own AST recursion count
                     "--seed=1",
                     "--warnings=off",
