@@ -155,14 +155,16 @@ class Node:
     async def take(self, stream: trio.SocketStream) -> None:
         """Serve a connection that was accepted elsewhere, as one of the node's own.
 
-        Returns at once; while the node drains, once the connection has been refused.
-        :meth:`serve` must be running.
+        Returns at once, with ``stream`` left without its socket; while the node drains, once
+        the connection has been refused. :meth:`serve` must be running.
         """
         if self.is_draining:
             await self._serve_stream(stream)
-        else:
-            assert self._held is not None, "serve() is not running"
-            self._held.start_soon(self._serve_stream, stream)
+            return
+        assert self._held is not None, "serve() is not running"
+        sock = stdlib_socket.socket(fileno=stream.socket.detach())
+        own = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        self._held.start_soon(self._serve_stream, own)
 
     async def _hurry(self, calls: trio.Nursery) -> None:
         """See to it that a drain ends."""
