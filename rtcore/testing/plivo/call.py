@@ -124,12 +124,12 @@ class PlacedCall:
         """Go on with the document at ``target`` once what runs now has yielded."""
         self._transfer = target
         assert self._nursery is not None
-        self._nursery.start_soon(self._yield_to_transfer)
+        self._nursery.start_soon(self._yield_to_transfer, self._document_scope)
 
-    async def _yield_to_transfer(self) -> None:
+    async def _yield_to_transfer(self, document: trio.CancelScope) -> None:
         if self._is_streaming:
             await trio.sleep(TRANSFER_WAIT_S)
-        self._document_scope.cancel(reason="transfer")
+        document.cancel(reason="transfer")  # it may be over: then nothing happens
 
     # --- its life -----------------------------------------------------------------------
 
