@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
@@ -186,10 +187,16 @@ def begin_inbound(
     if found is not None:
         return found
     version = get_published(tx, agent_id).version
-    plan = CallPlan()
-    return _insert(
-        tx, "inbound", "ringing", agent_id, version, from_number, to_number, plan, carrier_id
-    )
+    numbers = from_number, to_number
+    try:
+        with tx.conn.begin_nested():
+            return _insert(
+                tx, "inbound", "ringing", agent_id, version, *numbers, CallPlan(), carrier_id
+            )
+    except IntegrityError:  # told twice in the same moment: the other one was first
+        found = stored_call(tx, carrier_id=carrier_id, lock=True)
+        assert found is not None
+        return found
 
 
 def _insert(

@@ -1,0 +1,88 @@
+"""The agent of one call: the stored one, with the call's variables filled in.
+
+A stream that is not the call's first goes on where the last one ended: the agent is told what
+was said before, and begins with a line that fits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from api.binding import AgentFactory, bind_agent
+from api.calls.records import StoredCall, get_streams
+from api.store import Store
+from api.webhooks import Webhooks
+from rtcore.agent.agent import Agent
+from rtcore.agent.definition import AgentDefinition
+from rtcore.call import CallRecord
+
+__all__ = ["agent_of_call", "filled", "resumed", "variables_of"]
+
+VARIABLE = re.compile(r"\{([a-z][a-z0-9_]{0,62})\}")
+RESUMED_MAX_CHARS = 20_000  # of what was said before: some twenty minutes of talk
+RESUMED_LINE = "Sorry, we were cut off for a moment. Please go on."
+SPEAKERS = {"user": "Caller", "assistant": "You"}
+
+
+def variables_of(call: StoredCall) -> dict[str, str]:
+    """What prompts and greetings may name: what came with the call, and what it is."""
+    is_inbound = call.direction == "inbound"
+    return {
+        **call.plan.variables,
+        "caller": call.from_number if is_inbound else call.to_number,
+        "called": call.to_number if is_inbound else call.from_number,
+        "call_id": call.id,
+        "direction": call.direction,
+    }
+
+
+def filled(definition: AgentDefinition, variables: Mapping[str, str]) -> AgentDefinition:
+    """``definition`` with the variables in its prompt and greeting; unknown ones stay."""
+
+    def fill(text: str) -> str:
+        return VARIABLE.sub(lambda found: variables.get(found[1], found[0]), text)
+
+    return msgspec.structs.replace(
+        definition,
+        prompt=fill(definition.prompt),
+        welcome_message=fill(definition.welcome_message),
+    )
+
+
+def resumed(
+    definition: AgentDefinition, records: Sequence[CallRecord], line: str
+) -> AgentDefinition:
+    """``definition`` for a call that had begun: ``line`` is said first."""
+    said = "\n".join(
+        f"{SPEAKERS[message.role]}: {message.text}"
+        for record in records
+        for message in record.transcript
+        if message.role in SPEAKERS and message.text
+    )
+    prompt = definition.prompt
+    if said:
+        prompt += f"\n\nThis call goes on. What was said so far:\n{said[-RESUMED_MAX_CHARS:]}"
+    return msgspec.structs.replace(
+        definition, prompt=prompt.strip(), welcome_message=line, is_welcome_interruptible=True
+    )
+
+
+async def agent_of_call(
+    store: Store, webhooks: Webhooks, agent_for: AgentFactory, call: StoredCall
+) -> Agent:
+    """The agent that serves the next stream of ``call``, at the version the call began with.
+
+    Raises:
+        NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+    """
+    bound = await bind_agent(store, webhooks, agent_for, call.agent_id, call.agent_version)
+    definition = filled(bound.agent.definition, variables_of(call))
+    if call.streams > 1:
+        transfer = call.transfer
+        line = transfer.take_back_line if transfer is not None else RESUMED_LINE
+        definition = resumed(definition, await store.read(get_streams, call.id), line)
+    return dataclasses.replace(bound.agent, definition=definition)

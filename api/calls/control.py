@@ -1,0 +1,174 @@
+"""What is done to calls through the carrier: begin, transfer, end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from api.calls.records import (
+    CallPlan,
+    Ended,
+    StoredCall,
+    Transfer,
+    begin_outbound,
+    get_call,
+    mark_ended,
+    mark_requested,
+    set_transfer,
+)
+from api.calls.telephony import Telephony
+from api.calls.views import CallRequest, TransferRequest
+from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
+from api.plivo.documents import Links
+from api.store.database import Actor, Tx
+from api.store.errors import Conflict
+from api.store.records import note
+from api.web.problems import ApiError, invalid
+
+__all__ = ["as_api_error", "carrying", "hang_up_call", "make_call", "transfer_call"]
+
+TURN_LIMIT_S = 10.0  # a burst of calls waits so long for its turn; then the caller waits itself
+
+
+def as_api_error(exc: PlivoError) -> ApiError:
+    """The answer to what the carrier did not do."""
+    if isinstance(exc, PlivoUnreachable):
+        return ApiError(HTTPStatus.GATEWAY_TIMEOUT, f"{exc}: try again")
+    return ApiError(HTTPStatus.BAD_GATEWAY, str(exc))
+
+
+async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredCall:
+    """Begin a call, when it is its turn.
+
+    Raises:
+        ApiError: 422 a field cannot be used, 429 too many wait, 502 or 504 the carrier failed,
+            503 there is none.
+    """
+    carrier = line.carrier
+    from_number, to_number = body.from_.removeprefix("+"), body.to.removeprefix("+")
+    if from_number == to_number:
+        raise invalid("to", "is the number it is called from")
+    if body.machine_detection == "leave_message" and not body.machine_message:
+        raise invalid("machine_message", "say what leave_message should say")
+    wait_s = await line.pace.turn(TURN_LIMIT_S)
+    if wait_s > 0:
+        raise ApiError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"calls begin at {carrier.account.calls_per_s:g} a second: ask again in {wait_s:.0f} s",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
+    policy = body.machine_detection
+    plan = CallPlan(
+        variables=body.variables,
+        on_machine="" if policy == "off" else policy,
+        machine_message=body.machine_message,
+    )
+    call = await line.store.write(
+        begin_outbound, actor, body.agent_id, from_number, to_number, plan
+    )
+    links = Links(base=line.public_url)
+    wanted = OutboundCall(
+        to=to_number,
+        from_=from_number,
+        answer_url=links.answer(call.agent_id, call.id),
+        hangup_url=links.hangup(call.agent_id, call.id),
+        fallback_url=links.fallback(call.agent_id),
+        ring_url=links.of_call("ring", call.id),
+        caller_name=body.caller_name or None,
+        ring_timeout=body.ring_timeout_s,
+        time_limit=body.time_limit_s,
+        machine_detection={"off": None, "hang_up": "hangup"}.get(policy, "true"),
+        machine_detection_url=None
+        if policy in ("off", "hang_up")
+        else links.of_call("machine", call.id),
+    )
+    try:
+        request_id = await carrier.make_call(wanted)
+    except PlivoError as exc:
+        if not (isinstance(exc, PlivoUnreachable) and exc.may_have_happened):
+            failed = Ended(state="failed", cause="the carrier did not take the call")
+            line.tell_state(await line.store.write(mark_ended, call.id, failed))
+        if isinstance(exc, PlivoRefused) and exc.status == HTTPStatus.BAD_REQUEST:
+            raise invalid("to", f"the carrier says: {exc.message}") from exc
+        raise as_api_error(exc) from exc
+    return await line.store.write(mark_requested, call.id, request_id)
+
+
+@asynccontextmanager
+async def carrying(line: Telephony, call_id: str) -> AsyncIterator[str]:
+    """The carrier's id of a call that goes on; its refusals inside become ours.
+
+    Raises:
+        NotFound, Conflict: there is no such call, or it does not go on.
+        ApiError: 502 or 504, the carrier failed.
+    """
+    call = await line.store.read(get_call, call_id)
+    if call.ended_at_ms is not None or call.carrier_id is None or call.answered_at_ms is None:
+        raise Conflict("the call is over, or has not been answered yet")
+    try:
+        yield call.carrier_id
+    except PlivoError as exc:
+        if isinstance(exc, PlivoRefused) and exc.status == HTTPStatus.NOT_FOUND:
+            raise Conflict("the call is over") from exc
+        raise as_api_error(exc) from exc
+
+
+async def transfer_call(
+    line: Telephony, actor: Actor, call_id: str, body: TransferRequest
+) -> StoredCall:
+    """Send the caller to a human. The carrier is asked first, then our stream yields.
+
+    Raises:
+        NotFound, Conflict, ApiError: as :func:`carrying`; the call goes on with the agent.
+    """
+    links = Links(base=line.public_url)
+    async with carrying(line, call_id) as carrier_id:
+        call = await line.store.read(get_call, call_id)
+        ours = call.to_number if call.direction == "inbound" else call.from_number
+        transfer = Transfer(
+            to=body.to.removeprefix("+"),
+            ring_timeout_s=body.ring_timeout_s,
+            caller_id=(body.caller_id or ours).removeprefix("+"),
+            take_back_line=body.take_back_line,
+        )
+        call = await line.store.write(set_transfer, call_id, transfer, actor)
+        try:
+            await line.carrier.transfer(carrier_id, links.of_call("after", call_id))
+        except PlivoRefused:  # what may have happened is not taken back
+            await line.store.write(set_transfer, call_id, None, None)
+            raise
+    held = line.live.get(call_id)
+    if held is not None:
+        held.call.end("transferred")
+    return call
+
+
+async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCall:
+    """End a call, whatever its state.
+
+    Raises:
+        NotFound: there is no such call.
+        ApiError: 502 or 504, the carrier failed.
+    """
+    call = await line.store.write(_noted, actor, call_id)
+    if call.ended_at_ms is not None:
+        return call
+    try:
+        if call.carrier_id is not None:
+            await line.carrier.hang_up(call.carrier_id)
+        elif call.request_id is not None:
+            await line.carrier.cancel(call.request_id)
+    except PlivoError as exc:
+        raise as_api_error(exc) from exc
+    held = line.live.get(call_id)
+    if held is not None:
+        held.call.end("api")
+    return call
+
+
+def _noted(tx: Tx, actor: Actor, call_id: str) -> StoredCall:
+    call = get_call(tx, call_id)
+    note(tx, actor, "call.hung_up", call_id)
+    return call

@@ -1,0 +1,45 @@
+"""Gives an app its telephone."""
+
+from __future__ import annotations
+
+from quart_trio import QuartTrio
+
+from api.calls import routes
+from api.calls.telephony import EXTENSION, Telephony
+from api.plivo import numbers, webhooks
+from api.plivo.client import PlivoAccount
+from api.web.services import EXTENSION as SERVICES
+from api.web.services import Services
+from rtcore.node import NodeConfig
+
+__all__ = ["add_telephony"]
+
+
+def add_telephony(
+    app: QuartTrio,
+    *,
+    account: PlivoAccount | None,
+    secret: bytes,
+    node_config: NodeConfig | None = None,
+) -> Telephony:
+    """Let ``app`` make and take calls: its routes, its callbacks, its node.
+
+    Args:
+        account: at the carrier; None: calls come in unsigned and none can be steered.
+        secret: signs media tokens: at least 16 octets, the same on all nodes.
+
+    The node is not running yet: :func:`api.serve.serve_node` runs both.
+    """
+    own = app.extensions[SERVICES]
+    assert isinstance(own, Services)
+    line = Telephony(own, account=account, secret=secret, node_config=node_config)
+    app.extensions[EXTENSION] = line
+    app.url_map.converters["e164"] = numbers.E164Converter
+    for module in (routes, numbers, webhooks):
+        app.register_blueprint(module.blueprint)
+
+    @app.before_serving
+    async def begin() -> None:
+        app.nursery.start_soon(line.run)  # which writes what is left when it is cancelled
+
+    return line

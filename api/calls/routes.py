@@ -1,0 +1,263 @@
+"""``/v1/calls``: make them, look at them, steer them while they last."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from quart import Blueprint, Response, request
+
+from api.calls.control import carrying, hang_up_call, make_call, transfer_call
+from api.calls.live import CallEvent
+from api.calls.records import find_calls, get_call, get_streams
+from api.calls.telephony import telephony
+from api.calls.views import (
+    CallEvents,
+    CallFilter,
+    CallMetrics,
+    CallRequest,
+    CallTranscript,
+    CallView,
+    DtmfRequest,
+    SayRequest,
+    StreamMetrics,
+    TranscriptLine,
+    TransferRequest,
+    TurnMetrics,
+    call_view,
+    event_data,
+)
+from api.store.errors import Conflict
+from api.web.operations import Answer, Operation, actor, operation
+from api.web.problems import ApiError
+from api.web.requests import PageView, page_view
+from api.web.streams import Send, event_stream
+from rtcore.metrics import TurnTiming
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("calls", __name__, url_prefix="/v1/calls")
+
+CARRIER_PROBLEMS = (409, 502, 504)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "",
+    Operation(
+        summary="Call somebody; the agent talks once they answer",
+        scope="calls",
+        body=CallRequest,
+        returns={201: CallView},
+        problems=(502, 504),
+        once=True,
+    ),
+)
+async def create(body: CallRequest) -> Answer:
+    call = await make_call(telephony(), actor(), body)
+    return Answer(call_view(call), 201, {"Location": f"/v1/calls/{call.id}"})
+
+
+@operation(
+    blueprint,
+    "GET",
+    "",
+    Operation(
+        summary="List calls", scope="read", query=CallFilter, returns={200: PageView[CallView]}
+    ),
+)
+async def find(query: CallFilter) -> Answer:
+    filters = {
+        "direction": query.direction,
+        "state": query.state,
+        "agent_id": query.agent_id,
+        "from_number": _bare(query.from_number),
+        "to_number": _bare(query.to_number),
+    }
+    page = await telephony().store.read(find_calls, query.limit, query.offset, filters)
+    return Answer(page_view(page, map(call_view, page.items), query))
+
+
+def _bare(number: str | None) -> str | None:
+    return None if number is None else number.removeprefix("+")
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/<id:call_id>",
+    Operation(summary="Read a call", scope="read", returns={200: CallView}),
+)
+async def get(call_id: str) -> Answer:
+    return Answer(call_view(await telephony().store.read(get_call, call_id)))
+
+
+# --- live control -----------------------------------------------------------------------
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/hangup",
+    Operation(
+        summary="End a call; one that is over already is no error",
+        scope="calls",
+        returns={202: CallView},
+        problems=CARRIER_PROBLEMS,
+    ),
+)
+async def hangup(call_id: str) -> Answer:
+    call = await hang_up_call(telephony(), actor(), call_id)
+    return Answer(call_view(call), 202, {"Location": f"/v1/calls/{call.id}"})
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/transfer",
+    Operation(
+        summary="Hand the caller to a human, and take them back if nobody answers",
+        scope="calls",
+        body=TransferRequest,
+        returns={202: CallView},
+        problems=CARRIER_PROBLEMS,
+    ),
+)
+async def transfer(call_id: str, body: TransferRequest) -> Answer:
+    call = await transfer_call(telephony(), actor(), call_id, body)
+    return Answer(call_view(call), 202, {"Location": f"/v1/calls/{call.id}"})
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/dtmf",
+    Operation(
+        summary="Press keys",
+        scope="calls",
+        body=DtmfRequest,
+        returns={204: None},
+        problems=CARRIER_PROBLEMS,
+    ),
+)
+async def dtmf(call_id: str, body: DtmfRequest) -> Answer:
+    line = telephony()
+    async with carrying(line, call_id) as carrier_id:
+        await line.carrier.send_digits(carrier_id, body.digits)
+    return Answer(status=204)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/say",
+    Operation(
+        summary="Let the agent say something, on the node that holds the call",
+        scope="calls",
+        body=SayRequest,
+        returns={204: None},
+        problems=(409,),
+    ),
+)
+async def say(call_id: str, body: SayRequest) -> Answer:
+    line = telephony()
+    await line.store.read(get_call, call_id)
+    held = line.live.get(call_id)
+    if held is None:
+        raise Conflict("the agent is not talking with anybody in this call, not on this node")
+    if not held.call.say(
+        body.text, is_interruptible=body.is_interruptible, ends_call=body.ends_call
+    ):
+        raise Conflict("too many lines wait to be said already: try again in a moment")
+    return Answer(status=204)
+
+
+# --- what is known ----------------------------------------------------------------------
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/<id:call_id>/transcript",
+    Operation(summary="Read what was said", scope="read", returns={200: CallTranscript}),
+)
+async def transcript(call_id: str) -> Answer:
+    records = await telephony().store.read(get_streams, call_id)
+    items = [
+        TranscriptLine(stream=number, role=message.role, text=message.text)
+        for number, record in enumerate(records, 1)
+        for message in record.transcript
+    ]
+    return Answer(CallTranscript(items=items))
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/<id:call_id>/metrics",
+    Operation(summary="Read what a call took", scope="read", returns={200: CallMetrics}),
+)
+async def metrics(call_id: str) -> Answer:
+    records = await telephony().store.read(get_streams, call_id)
+    streams = [
+        StreamMetrics(
+            ended_by=record.ended_by,
+            duration_s=round(record.duration_s, 3),
+            turns=[_turn(timing) for timing in record.turns],
+            barge_ins=list(record.barge_ins),
+            stats=record.stats,
+        )
+        for record in records
+    ]
+    return Answer(CallMetrics(streams=streams))
+
+
+def _turn(timing: TurnTiming) -> TurnMetrics:
+    parts = msgspec.structs.asdict(timing)
+    return TurnMetrics(response_ms=timing.response_ms, **parts)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/<id:call_id>/events",
+    Operation(
+        summary="What happened; asked for text/event-stream, what happens, until the call is over",
+        scope="read",
+        returns={200: CallEvents},
+        streams=True,
+    ),
+)
+async def events(call_id: str) -> Answer | Response:
+    line = telephony()
+    call = await line.store.read(get_call, call_id)
+    if request.accept_mimetypes.best != "text/event-stream":
+        records = await line.store.read(get_streams, call_id)
+        items = [
+            CallEvent(event=each.kind, data=event_data(each.at_ms, number, each.fields))
+            for number, record in enumerate(records, 1)
+            for each in record.notes
+        ]
+        return Answer(CallEvents(items=items))
+
+    async def work(send: Send) -> None:
+        with line.listeners.listen(call_id) as heard:
+            if heard is None:
+                detail = "too many listen to this call already"
+                await send("problem", {"status": 429, "detail": detail})
+                return
+            # asked again, now that nothing can be missed
+            now = await line.store.read(get_call, call_id)
+            await send("state", {"state": now.state})
+            if now.ended_at_ms is not None:
+                return
+            held = line.live.get(call_id)
+            for message in held.call.conversation.log if held is not None else ():
+                await send("transcript", {"role": message.role, "text": message.text})
+            async for event in heard:
+                await send(event.event, event.data)
+
+    if call.ended_at_ms is not None:
+        raise ApiError(HTTPStatus.CONFLICT, "the call is over: ask without text/event-stream")
+    return event_stream(work)

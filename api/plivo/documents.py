@@ -1,0 +1,97 @@
+"""The answer documents we give, drawn from a call and where we are reached."""
+
+from __future__ import annotations
+
+import msgspec
+
+from api.calls.records import StoredCall, Transfer
+from rtcore.admission import MEDIA_PATH
+from rtcore.protocol.plivo_xml import Dial, Hangup, Number, Redirect, Speak, Stream, User, render
+from rtcore.tokens import MediaToken, issue
+
+__all__ = ["TOKEN_LIFE_S", "Links", "busy", "dial", "goodbye", "rejected", "sorry", "stream"]
+
+TOKEN_LIFE_S = 120.0  # the document is run as soon as it is read; a slow network has retries
+SORRY = "We are sorry, an application error has occurred. Please call again later."
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the carrier reaches us: ``base`` is the public URL, without a slash at the end."""
+
+    base: str
+
+    def answer(self, agent_id: str, call_id: str | None = None) -> str:
+        return self._of("answer", agent_id, call_id)
+
+    def hangup(self, agent_id: str, call_id: str | None = None) -> str:
+        return self._of("hangup", agent_id, call_id)
+
+    def fallback(self, agent_id: str) -> str:
+        return f"{self.base}/plivo/fallback/{agent_id}"
+
+    def of_call(self, what: str, call_id: str) -> str:
+        """``after``, ``ring``, ``machine`` or ``dial-result`` of one call."""
+        return f"{self.base}/plivo/{what}/{call_id}"
+
+    def media(self, token: str) -> str:
+        return f"ws{self.base.removeprefix('http')}{MEDIA_PATH}{token}"
+
+    def _of(self, what: str, agent_id: str, call_id: str | None) -> str:
+        call = f"?call={call_id}" if call_id is not None else ""  # under the signature
+        return f"{self.base}/plivo/{what}/{agent_id}{call}"
+
+
+def stream(links: Links, secret: bytes, call: StoredCall, now_s: float) -> bytes:
+    """Open the audio; when it is over, ask what next."""
+    assert call.carrier_id is not None
+    assert call.media_nonce is not None
+    token = MediaToken(
+        call_id=call.carrier_id,
+        agent_id=call.agent_id,
+        expires_s=now_s + TOKEN_LIFE_S,
+        nonce=call.media_nonce,
+    )
+    return render(
+        Stream(
+            url=links.media(issue(secret, token)),
+            status_callback_url=f"{links.base}/plivo/stream-status",
+            status_callback_method="POST",
+        ),
+        Redirect(url=links.of_call("after", call.id), method="POST"),
+    )
+
+
+def dial(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
+    """Ring a human; the result is asked for, so that the agent can take the caller back."""
+    to = transfer.to
+    target = User(sip_uri=to) if to.startswith("sip") else Number(number=to)
+    return render(
+        Dial(
+            children=(target,),
+            action=links.of_call("dial-result", call.id),
+            method="POST",
+            redirect=True,
+            timeout=transfer.ring_timeout_s,
+            caller_id=transfer.caller_id,
+        )
+    )
+
+
+def busy() -> bytes:
+    """No room: the caller hears a busy tone and pays nothing."""
+    return render(Hangup(reason="busy"))
+
+
+def rejected() -> bytes:
+    """Nobody here answers this number."""
+    return render(Hangup(reason="rejected"))
+
+
+def goodbye() -> bytes:
+    """End the call."""
+    return render(Hangup())
+
+
+def sorry() -> bytes:
+    """The last resort, when we could not be reached a moment ago."""
+    return render(Speak(text=SORRY), Hangup())

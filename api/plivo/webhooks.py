@@ -1,0 +1,216 @@
+"""``/plivo/...``: what the carrier asks and tells. Each may come twice, late, or not at all."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import msgspec
+import structlog
+from quart import Blueprint
+
+from api.calls.deciding import call_ended, is_machine, what_next
+from api.calls.live import CallEvent
+from api.calls.records import (
+    StoredCall,
+    begin_inbound,
+    get_call,
+    mark_answered,
+    mark_ended,
+    mark_machine,
+    mark_ringing,
+    set_transfer,
+    stored_call,
+)
+from api.calls.telephony import Telephony, telephony
+from api.plivo import documents
+from api.plivo.callbacks import Told, callback
+from api.plivo.documents import Links
+from api.store.database import Tx
+from api.store.errors import NotFound
+from api.web.problems import ApiError
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("plivo", __name__, url_prefix="/plivo")
+
+CALL_ID = re.compile("call_[0-9a-f]{24}")
+
+log = structlog.get_logger()
+
+
+# --- how a call begins ------------------------------------------------------------------
+
+
+@callback(blueprint, "/answer/<id:agent_id>")
+async def answer(agent_id: str, told: Told) -> bytes | None:
+    """A call has come in, or one of ours was answered: what to do with it."""
+    line = telephony()
+    if told.event == "Hangup":  # where no hangup URL is set, this one is told of the end
+        await _end(line, told)
+        return documents.goodbye()
+    if not told.carrier_id:
+        raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "CallUUID: missing")
+    if not line.node.has_room:
+        log.warning("call_refused", reason="no room")
+        return documents.busy()
+    try:
+        call = await line.store.write(_answered, agent_id, told)
+    except NotFound:
+        log.warning("call_refused", reason="no such agent", agent_id=agent_id)
+        return documents.rejected()
+    line.tell_state(call)
+    return _stream(line, call)
+
+
+def _answered(tx: Tx, agent_id: str, told: Told) -> StoredCall:
+    call_id = _call_id(told)
+    if call_id is None:
+        fields = told.fields
+        call = begin_inbound(
+            tx, agent_id, told.carrier_id, fields.get("From", ""), fields.get("To", "")
+        )
+        call_id = call.id
+    return mark_answered(tx, call_id, told.carrier_id)
+
+
+def _stream(line: Telephony, call: StoredCall) -> bytes:
+    """Let the agent talk, if the call is not over."""
+    if call.ended_at_ms is not None or call.carrier_id is None:
+        return documents.goodbye()
+    return documents.stream(_links(line), line.secret, call, line.now_s())
+
+
+@callback(blueprint, "/fallback/<id:agent_id>")
+async def fallback(agent_id: str, told: Told) -> bytes | None:
+    """The answer URL failed: this one needs no database."""
+    log.error("answer_failed_before", agent_id=agent_id)
+    return documents.sorry()
+
+
+@callback(blueprint, "/ring/<id:call_id>")
+async def ring(call_id: str, told: Told) -> bytes | None:
+    """One of our calls rings at the far end."""
+    line = telephony()
+    line.tell_state(await line.store.write(mark_ringing, call_id))
+    return None
+
+
+@callback(blueprint, "/machine/<id:call_id>")
+async def machine(call_id: str, told: Told) -> bytes | None:
+    """A machine has answered one of our calls."""
+    line = telephony()
+    if not is_machine(told.fields):
+        return None
+    call = await line.store.write(mark_machine, call_id)
+    line.listeners.tell(call_id, CallEvent(event="machine_detected"))
+    held = line.live.get(call_id)
+    if held is not None and call.plan.on_machine == "leave_message":
+        held.call.say(call.plan.machine_message, is_interruptible=False, ends_call=True)
+    return None
+
+
+# --- what comes next --------------------------------------------------------------------
+
+
+@callback(blueprint, "/after/<id:call_id>")
+async def after(call_id: str, told: Told) -> bytes | None:
+    """The stream is over and the call is not; also where a transfer sends the call."""
+    line = telephony()
+    call = await line.store.read(get_call, call_id)
+    following = what_next(call, line.ending_of(call))
+    log.info("after_stream", following=following)
+    if following == "dial":
+        assert call.transfer is not None
+        return documents.dial(_links(line), call, call.transfer)
+    if following == "hang_up":
+        return documents.goodbye()
+    return _stream(line, await line.store.write(mark_answered, call_id, told.carrier_id))
+
+
+@callback(blueprint, "/dial-result/<id:call_id>")
+async def dial_result(call_id: str, told: Told) -> bytes | None:
+    """The human has talked with the caller, or could not be reached: then we have them back."""
+    line = telephony()
+    outcome = told.fields.get("DialStatus", "failed") or "failed"
+    call = await line.store.write(_dialled, call_id, outcome[:20])
+    transfer = {"outcome": outcome}
+    line.listeners.tell(call_id, CallEvent(event="transfer_ended", data=transfer))
+    if outcome == "completed":
+        return documents.goodbye()
+    return _stream(line, await line.store.write(mark_answered, call.id, told.carrier_id))
+
+
+def _dialled(tx: Tx, call_id: str, outcome: str) -> StoredCall:
+    call = get_call(tx, call_id, lock=True)
+    if call.transfer is None:
+        return call
+    decided = msgspec.structs.replace(call.transfer, outcome=outcome)
+    return set_transfer(tx, call_id, decided, None)
+
+
+# --- how it ends ------------------------------------------------------------------------
+
+
+@callback(blueprint, "/hangup/<id:agent_id>")
+async def hangup(agent_id: str, told: Told) -> bytes | None:
+    """The call is over."""
+    await _end(telephony(), told)
+    return None
+
+
+async def _end(line: Telephony, told: Told) -> None:
+    call = await line.store.write(_ended, told)
+    if call is None:
+        return
+    held = line.live.get(call.id)
+    if held is not None:
+        held.call.end("hung_up")
+    line.tell_state(call)
+
+
+def _ended(tx: Tx, told: Told) -> StoredCall | None:
+    """Mark the call as over, if it is one of ours; a call we refused never was."""
+    call_id = _call_id(told)
+    call = stored_call(tx, id=call_id or "", carrier_id=told.carrier_id)
+    if call is None:
+        return None
+    if is_machine(told.fields):
+        mark_machine(tx, call.id)
+    return mark_ended(tx, call.id, call_ended(told.fields))
+
+
+# --- what is only told ------------------------------------------------------------------
+
+
+@callback(blueprint, "/stream-status")
+async def stream_status(told: Told) -> bytes | None:
+    """Whether the audio flows, as the carrier sees it. Its words differ from page to page."""
+    line = telephony()
+    event = told.event.lower()
+    if event in ("droppedstream", "failed", "degradedstream"):
+        log.warning("stream_trouble", about=event[:32])
+    held = next((h for h in line.live.values() if h.call.context.call_id == told.carrier_id), None)
+    if held is not None:
+        data = {"event": told.event[:32]}
+        line.listeners.tell(held.call_id, CallEvent(event="stream_status", data=data))
+    return None
+
+
+@callback(blueprint, "/recording/<id:call_id>")
+async def recording(call_id: str, told: Told) -> bytes | None:
+    """The carrier has finished a recording that its console or an operator asked for."""
+    seconds = told.fields.get("RecordingDuration", told.fields.get("recording_duration", ""))
+    data = {"recording_id": told.fields.get("RecordingID", "")[:64], "duration_s": seconds[:16]}
+    telephony().listeners.tell(call_id, CallEvent(event="recording_ready", data=data))
+    return None
+
+
+def _links(line: Telephony) -> Links:
+    return Links(base=line.public_url)
+
+
+def _call_id(told: Told) -> str | None:
+    """Our own id, which we wrote into the URL of an outbound call."""
+    given = told.fields.get("call", "")
+    return given if CALL_ID.fullmatch(given) else None
