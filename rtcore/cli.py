@@ -16,7 +16,7 @@ import structlog
 import trio
 import typer
 
-from rtcore.errors import ConfigError
+from rtcore.errors import ConfigError, RtcoreError
 
 if TYPE_CHECKING:
     from rtcore.node import NodeConfig
@@ -140,6 +140,46 @@ def replay(
     raise typer.Exit(run(wav, preset, against, json=as_json))
 
 
+keys = typer.Typer(help="API keys, and the key of the secrets.", no_args_is_help=True)
+db = typer.Typer(help="The management API's database.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(db, name="db")
+Database = Annotated[
+    str, typer.Option(envvar="RTCORE_DATABASE", help="sqlite:///… or postgresql+psycopg://…")
+]
+DEFAULT_DATABASE = "sqlite:///rtcore.db"
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="read, write, calls or admin; repeat it.")],
+    name: Annotated[str, typer.Option(help="Whose it is.")] = "cli",
+    expires_in_s: Annotated[float | None, typer.Option(min=1)] = None,
+    database: Database = DEFAULT_DATABASE,
+) -> None:
+    """Make an API key and print it: it is shown this once, and kept only as a hash."""
+    from api.admin import create_api_key, upgrade_database
+
+    upgrade_database(database)  # the first key comes before the first start
+    typer.echo(create_api_key(database, name, scope, expires_in_s=expires_in_s))
+
+
+@keys.command("secret")
+def keys_secret() -> None:
+    """Print a new key for RTCORE_SECRET_KEYS, which encrypts the providers' keys at rest."""
+    from api.admin import create_secret_key
+
+    typer.echo(create_secret_key())
+
+
+@db.command("upgrade")
+def db_upgrade(database: Database = DEFAULT_DATABASE) -> None:
+    """Bring the database to the newest shape; harmless to repeat."""
+    from api.admin import upgrade_database
+
+    upgrade_database(database)
+
+
 def main() -> None:
     """The console script: exit status 0 well, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
@@ -147,8 +187,11 @@ def main() -> None:
     except ConfigError as exc:
         typer.echo(f"rtcore: {exc}", err=True)
         sys.exit(BAD_USAGE)
-    except OSError as exc:
+    except (RtcoreError, OSError) as exc:
         typer.echo(f"rtcore: {exc}", err=True)
+        sys.exit(FAILED)
+    except ModuleNotFoundError as exc:
+        typer.echo(f"rtcore: {exc.name} is not installed; see `rtcore doctor`", err=True)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(130)

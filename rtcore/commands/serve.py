@@ -15,7 +15,8 @@ import trio
 from rtcore.admission import MEDIA_PATH, MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
-from rtcore.errors import ConfigError
+from rtcore.assembly import serve_agent
+from rtcore.errors import ConfigError, ProviderError, first_error
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
 from rtcore.protocol.plivo_signature import Tokens
@@ -25,7 +26,6 @@ from rtcore.providers.embedded import (
     EmbeddedRecogniser,
     EmbeddedVoice,
     RecogniserSettings,
-    load_agent,
     load_demo_agent,
 )
 from rtcore.records import RecordLog
@@ -40,7 +40,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 8080
-    agent: Path | None = None  # an agent for the embedded providers; the demo's if None
+    agent: Path | None = None  # a file for rtcore.assembly; the demo's agent if None
     public_url: str = ""  # as the carrier dials it: what it signs
     is_insecure: bool = False
     records: Path | None = None  # where each call's record goes, as a line of JSON
@@ -100,37 +100,57 @@ async def serve(options: ServeOptions) -> None:
 
     Raises:
         ConfigError: an option, the environment or the agent's file cannot be used.
+        ProviderError: something the agent needs cannot be started.
         OSError: the address cannot be listened on.
     """
+    try:
+        await _serve(options)
+    except* (ConfigError, ProviderError) as group:
+        raise first_error(group) from None
+
+
+async def _serve(options: ServeOptions) -> None:
     secret = os.environ.get("RTCORE_SECRET", "").encode() or None
     auth_token = os.environ.get("RTCORE_PLIVO_AUTH_TOKEN") or None
     check_exposure(options, is_guarded=secret is not None and auth_token is not None)
-    data = load_demo_agent() if options.agent is None else load_agent(options.agent.read_bytes())
-    embedded = embedded_agent(data)
-    gate = MediaGate(
-        {},
-        default=embedded.agent,
-        secret=secret,
-        plivo=Tokens(account=(auth_token,)) if auth_token else None,
-        public_url=options.public_url,
-    )
     records = RecordLog(options.records) if options.records is not None else None
-    node = Node(gate.admit, options.node, on_record=records.put if records else None)
     listeners = open_listeners(options.host, options.port)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            await nursery.start(embedded.run)
+            agent = await _start_agent(options.agent, nursery)
+            gate = MediaGate(
+                {},
+                default=agent,
+                secret=secret,
+                plivo=Tokens(account=(auth_token,)) if auth_token else None,
+                public_url=options.public_url,
+            )
+            node = Node(gate.admit, options.node, on_record=records.put if records else None)
             nursery.start_soon(keep_heap, lambda: not node.calls)
             if records is not None:
                 nursery.start_soon(records.run)
             nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
             host, port = listeners[0].socket.getsockname()[:2]
-            log.info("listening", url=f"ws://{host}:{port}{MEDIA_PATH}{{token}}", agent=data.name)
+            log.info(
+                "listening",
+                url=f"ws://{host}:{port}{MEDIA_PATH}{{token}}",
+                agent=agent.definition.name,
+            )
             await node.serve(listeners)
             if records is not None:
                 await records.flush()
             nursery.cancel_scope.cancel(reason="drained")
     log.info("stopped", calls=node.stats.calls, failed=node.stats.failed)
+
+
+async def _start_agent(path: Path | None, nursery: trio.Nursery) -> Agent:
+    """The agent of a file, or the demo's, with what serves it running in ``nursery``."""
+    if path is not None:
+        agent: Agent = await nursery.start(serve_agent, path, os.environ)
+        return agent
+    embedded = embedded_agent(load_demo_agent())
+    await nursery.start(embedded.run)
+    return embedded.agent
 
 
 async def _obey(signals: AsyncIterator[int], node: Node, everything: trio.CancelScope) -> None:
