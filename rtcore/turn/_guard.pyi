@@ -7,6 +7,8 @@ FAR: Final = 2
 PERIODIC: Final = 4
 TONE: Final = 8
 LIVELY: Final = 16
+STEADY: Final = 32
+LOUD: Final = 64
 
 class Guard:
     noise_margin_db: float

@@ -2,9 +2,10 @@
 
 The far-end guard compares levels, never waveforms: a frame is audible when it stands above
 the line's noise, above what we played in the last ``far_window_frames`` less the return loss
-the line has shown, and not far under the caller's own voice. Beside it two cheap properties of
-an audible frame: whether it is periodic (voiced speech is, a click or a cough is not) and
-whether it is a DTMF tone. The twin is ``_guard_py``.
+the line has shown, and not far under the caller's own voice. Beside it cheap properties of an
+audible frame: whether it is periodic (voiced speech is, a click or a cough is not), whether its
+pitch moves (LIVELY) or is held (STEADY), whether it is a DTMF tone, and whether it stands so far
+above all that may be echo that it is surely somebody (LOUD). The twin is ``_guard_py``.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -27,6 +28,7 @@ cdef double FLOOR_LOWEST_DBFS = -70.0  # a line that sends zeros still has a flo
 cdef double FLOOR_HIGHEST_DBFS = -30.0
 cdef double FLOOR_FIRST_DBFS = -60.0
 cdef double FAR_AUDIBLE_DBFS = -50.0
+cdef double LOUD_DB = 6.0  # echo does not stand so far above the loudest of it
 cdef double LOSS_FIRST_DB = 10.0  # a loud handset; quieter ones are learnt within a second
 cdef double LOSS_LOWEST_DB = 8.0
 cdef double LOSS_HIGHEST_DB = 40.0
@@ -40,6 +42,8 @@ FAR = 2
 PERIODIC = 4
 TONE = 8
 LIVELY = 16
+STEADY = 32
+LOUD = 64
 
 # ITU-T Q.23: four low and four high frequencies
 cdef double[8] DTMF_HZ = [697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0]
@@ -164,14 +168,14 @@ cdef class Guard:
         self._far_window = frames
 
     def push(self, pcm, far=None):
-        """Judge one frame; return AUDIBLE, FAR, PERIODIC and TONE, or-ed.
+        """Judge one frame; return AUDIBLE, FAR, PERIODIC, TONE, LIVELY, STEADY and LOUD, or-ed.
 
         Raises:
             ValueError: ``pcm`` or ``far`` is not 320 octets.
         """
         cdef short[FRAME] near
         cdef short[FRAME] played
-        cdef double level, threshold, far_peak = SILENCE_DBFS
+        cdef double level, threshold, echo, far_peak = SILENCE_DBFS
         cdef int i, at, active = 0, flags = 0
         _read(pcm, near)
         level = self.level_dbfs = _level_dbfs(near)
@@ -195,7 +199,11 @@ cdef class Guard:
         threshold = self.floor_dbfs + self.noise_margin_db
         threshold = max(threshold, self.voice_dbfs - self.voice_range_db)
         if active:
-            threshold = max(threshold, far_peak - self.return_loss_db + self.echo_margin_db)
+            echo = far_peak - self.return_loss_db + self.echo_margin_db
+            if echo > threshold:
+                threshold = echo
+                if level > echo + LOUD_DB:
+                    flags |= LOUD
             if 2 * active >= self._far_window:
                 self._learn_loss(far_peak - level, level > threshold)
         threshold -= self.relief_db
@@ -210,8 +218,8 @@ cdef class Guard:
                 flags |= TONE
             else:
                 self._find_pitch()
-                if self.periodicity > LIVELY_PERIODICITY and self.steady_frames < STEADY_FRAMES:
-                    flags |= LIVELY
+                if self.periodicity > LIVELY_PERIODICITY:
+                    flags |= LIVELY if self.steady_frames < STEADY_FRAMES else STEADY
                 if self.periodicity > PERIODIC_ONSET:
                     flags |= PERIODIC
                     if active == 0 and level > self.voice_dbfs:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["AUDIBLE", "FAR", "LIVELY", "PERIODIC", "TONE", "Guard"]
+__all__ = ["AUDIBLE", "FAR", "LIVELY", "LOUD", "PERIODIC", "STEADY", "TONE", "Guard"]
 
-AUDIBLE, FAR, PERIODIC, TONE, LIVELY = 1, 2, 4, 8, 16
+AUDIBLE, FAR, PERIODIC, TONE, LIVELY, STEADY, LOUD = 1, 2, 4, 8, 16, 32, 64
 
 FRAME, HALF, SPAN = 160, 80, 160
 LAG_MIN, LAG_MAX = 10, 57
@@ -21,6 +21,7 @@ FLOOR_BLOCK = FLOOR_BLOCKS = 10
 SILENCE_DBFS = -100.0
 FLOOR_LOWEST_DBFS, FLOOR_HIGHEST_DBFS, FLOOR_FIRST_DBFS = -70.0, -30.0, -60.0
 FAR_AUDIBLE_DBFS = -50.0
+LOUD_DB = 6.0
 LOSS_FIRST_DB, LOSS_LOWEST_DB, LOSS_HIGHEST_DB = 10.0, 8.0, 40.0
 PERIODIC_ONSET, LIVELY_PERIODICITY, STEADY_SHARE = 0.5, 0.65, 0.92
 PEAK_FALL_DB = 0.02
@@ -113,7 +114,11 @@ class Guard:
             self.floor_dbfs + self.noise_margin_db, self.voice_dbfs - self.voice_range_db
         )
         if loud:
-            threshold = max(threshold, max(loud) - self.return_loss_db + self.echo_margin_db)
+            echo = max(loud) - self.return_loss_db + self.echo_margin_db
+            if echo > threshold:
+                threshold = echo
+                if level > echo + LOUD_DB:
+                    flags |= LOUD
             if 2 * len(loud) >= self.far_window_frames:
                 self._learn_loss(max(loud) - level, level > threshold)
         threshold -= self.relief_db
@@ -127,8 +132,8 @@ class Guard:
                 flags |= TONE
             else:
                 self._follow_pitch()
-                if self.periodicity > LIVELY_PERIODICITY and self.steady_frames < STEADY_FRAMES:
-                    flags |= LIVELY
+                if self.periodicity > LIVELY_PERIODICITY:
+                    flags |= LIVELY if self.steady_frames < STEADY_FRAMES else STEADY
                 if self.periodicity > PERIODIC_ONSET:
                     flags |= PERIODIC
                     if not loud:

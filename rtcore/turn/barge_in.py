@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from rtcore.turn._guard import LIVELY, LOUD, PERIODIC, STEADY
 from rtcore.turn.config import TurnConfig
 from rtcore.turn.vad import VoiceSpell
 
@@ -11,10 +12,19 @@ __all__ = ["BargeIn", "Verdict"]
 
 SAMPLES_PER_MS = 8
 FRAME_SAMPLES = 160
-VOICED_SHARE = 0.6  # of the frames since the onset: speech has short gaps, clicks long ones
-LIVELY_SHARE = 0.35  # of the voiced frames: coughs have no pitch, tunes hold it
-TUNE_SHARE = 0.15  # less, and it need not be waited for any longer
 RECENT_SAMPLES = 16_000  # words may come up to 2 s after the voice they belong to
+
+# Shares of the frames, over the first 300 to 400 ms of 96 interruptions and 240 noises; the
+# 5th to 95th percentile of what each has to show:           voice      knocks  coughs  music
+VOICED_SHARE = 0.45  # of all since the onset                .58-1.0    .1-.4   .2-.8   1.0
+LIVELY_SHARE = 0.25  # of the voiced: the pitch moves        .41-.9     .3-1.0  0-.3    .1-.2
+STEADY_SHARE = 0.6  # of the voiced: the pitch is a note's   0-.48      0-.5    0       .7-.9
+TUNE_SHARE = 0.2  # of the voiced, lively, where most are steady: a voice holding a vowel has more
+NOISE_SHARE = 0.1  # of the voiced, lively: less need not be waited for
+ROUGH_SHARE = 0.15  # of the voiced, periodic: what a hoarse voice still has and hiss has not
+JUDGED_FRAMES = 15  # 300 ms: the first look at what a suspicion rests on
+CARRIED_FRAMES = 6  # 120 ms of it: blows and clicks are over sooner
+CARRIED_SAMPLES = 8_000  # within 1 s of a dismissal it is the same caller who tries again
 
 
 class Verdict(enum.Enum):
@@ -25,30 +35,72 @@ class Verdict(enum.Enum):
     BACKCHANNEL = "backchannel"
 
 
+class Evidence:
+    """The frames of a stretch of voice, by what they show."""
+
+    __slots__ = ("frames", "lively", "periodic", "steady", "voiced")
+
+    def __init__(self) -> None:
+        self.restart(0)
+
+    def restart(self, voiced: int) -> None:
+        """Begin with ``voiced`` frames of an onset, of which only that is known."""
+        self.frames = self.voiced = voiced
+        self.lively = self.periodic = self.steady = 0
+
+    def add(self, voiced: bool, flags: int) -> None:
+        self.frames += 1
+        if voiced:
+            self.voiced += 1
+            self.lively += flags & LIVELY != 0
+            self.steady += flags & STEADY != 0
+            self.periodic += flags & PERIODIC != 0
+
+    @property
+    def is_dense(self) -> bool:
+        return self.voiced >= VOICED_SHARE * self.frames
+
+    @property
+    def is_lively(self) -> bool:
+        return self.lively >= LIVELY_SHARE * self.voiced
+
+    @property
+    def is_noise(self) -> bool:
+        return self.lively < NOISE_SHARE * self.voiced
+
+    @property
+    def is_tune(self) -> bool:
+        return self.steady >= STEADY_SHARE * self.voiced and self.lively < TUNE_SHARE * self.voiced
+
+    @property
+    def is_rough(self) -> bool:
+        """No clear voice, but neither hiss nor a note: what lasts like that is somebody."""
+        return self.periodic >= ROUGH_SHARE * self.voiced and not self.is_tune
+
+
 class BargeIn:
-    """Weighs the evidence of one spell of voice at a time, frame by frame and word by word."""
+    """Weighs the evidence of the caller's voice over ours, frame by frame and word by word."""
 
     __slots__ = (
         "_config",
+        "_dismissed_at",
         "_doubled_until",
-        "_from",
+        "_evidence",
         "_heard",
-        "_lively",
         "_muted",
         "_since",
-        "_voiced",
         "pending",
     )
 
     def __init__(self, config: TurnConfig) -> None:
         self._config = config
         self.pending = False
-        self._muted = False  # this spell was dismissed: only words can revive it
+        self._evidence = Evidence()
+        self._muted = False  # this spell was dismissed: it takes more to revive it
         self._heard = False  # there was voice since the agent began to speak
-        self._from = 0  # where the evidence begins
-        self._since = 0  # when it was suspected
+        self._since = 0  # when it was suspected, or dismissed
+        self._dismissed_at = -CARRIED_SAMPLES  # what was speech all the same
         self._doubled_until = 0
-        self._voiced = self._lively = 0
 
     def configure(self, config: TurnConfig) -> None:
         self._config = config
@@ -58,8 +110,7 @@ class BargeIn:
         self.clear()
         self.sound_began(now)
         self._heard = spell.active
-        self._from = now
-        self._voiced = self._lively = 0
+        self._evidence.restart(0)
 
     def sound_began(self, now: int) -> None:
         """Our speech has just become audible: its echo is not yet known."""
@@ -68,48 +119,75 @@ class BargeIn:
     def spell_started(self, spell: VoiceSpell) -> None:
         self._muted = False
         self._heard = True
-        if not self.pending:
-            self._from = spell.onset_sample
-            self._voiced = self._lively = spell.voiced_frames - 1  # the frame itself follows
+        if self.pending:
+            return
+        onset = spell.voiced_frames - 1  # the frame itself follows
+        if spell.onset_sample - self._dismissed_at > CARRIED_SAMPLES:
+            self._evidence.restart(onset)
+        else:
+            for _ in range(onset):
+                self._evidence.add(True, 0)
 
     def clear(self) -> None:
         self.pending = self._muted = False
+        self._dismissed_at = -CARRIED_SAMPLES
 
     def weigh(
-        self, now: int, spell: VoiceSpell, voiced: bool, lively: bool, *, streaming: bool
+        self, now: int, spell: VoiceSpell, voiced: bool, flags: int, *, streaming: bool
     ) -> Verdict | None:
         """One frame of evidence while we speak.
 
         ``streaming``: a recogniser gives words while the caller talks, so one will confirm.
         """
-        config = self._config
-        self._voiced += voiced
-        self._lively += voiced and lively
-        doubled = 2 if spell.onset_sample < self._doubled_until else 1
-        if not self.pending:
-            if self._muted or not spell.active or config.barge_in in ("words", "off"):
-                return None
-            if self._voiced * 20 >= config.suspect_ms * doubled:
-                return self._suspect(now)
+        config, evidence = self._config, self._evidence
+        if not self.pending and (not spell.active or config.barge_in in ("words", "off")):
             return None
-        if now - spell.end_sample >= config.blip_quiet_ms * SAMPLES_PER_MS:
-            return self._dismiss(Verdict.BLIP)
-        elapsed = now - self._from
+        evidence.add(voiced, flags)
+        doubled = 2 if spell.onset_sample < self._doubled_until else 1
         confirm_ms = config.confirm_ms
         if streaming and config.barge_in == "mixed":
             confirm_ms = config.confirm_streaming_ms
-        if elapsed >= confirm_ms * doubled * SAMPLES_PER_MS and self._is_dense(elapsed):
-            if self._lively >= LIVELY_SHARE * self._voiced:
-                self.clear()
-                return Verdict.CONFIRMED
-            if self._lively < TUNE_SHARE * self._voiced:
-                return self._dismiss(Verdict.NO_WORDS)
+        if self._muted:
+            return self._weigh_again(now, confirm_ms)
+        if not self.pending:
+            is_loud = flags & LOUD != 0  # counts for two, as in VoiceSpell.push
+            if (evidence.voiced + is_loud) * 20 >= config.suspect_ms * doubled:
+                return self._suspect(now)
+            return None
+        quiet = now - spell.end_sample
+        if quiet >= config.blip_quiet_ms * SAMPLES_PER_MS:
+            return self._dismiss(Verdict.BLIP, now, quiet // FRAME_SAMPLES)
+        if (
+            evidence.frames * 20 >= confirm_ms * doubled
+            and evidence.is_dense
+            and evidence.is_lively
+        ):
+            return self._confirm()
+        if evidence.frames >= JUDGED_FRAMES:
+            if not evidence.is_dense:
+                return self._dismiss(Verdict.BLIP, now)
+            if evidence.is_noise or evidence.is_tune:
+                return self._dismiss(Verdict.NO_WORDS, now)
         if now - self._since >= config.no_words_ms * SAMPLES_PER_MS:
-            return self._dismiss(Verdict.NO_WORDS)
+            if evidence.is_rough:
+                return self._confirm()
+            return self._dismiss(Verdict.NO_WORDS, now)
         return None
 
-    def _is_dense(self, elapsed: int) -> bool:
-        return self._voiced * FRAME_SAMPLES >= VOICED_SHARE * elapsed
+    def _weigh_again(self, now: int, confirm_ms: int) -> Verdict | None:
+        """Voice that goes on after its dismissal: who does not stop gets the floor in the end."""
+        evidence, waited_ms = self._evidence, (now - self._since) // SAMPLES_PER_MS
+        if waited_ms < confirm_ms:
+            return None
+        if evidence.is_dense and evidence.is_lively:
+            return self._confirm()
+        if not evidence.is_dense or evidence.is_tune:
+            self._listen_again(now)
+        elif waited_ms >= self._config.no_words_ms:
+            if evidence.is_rough:
+                return self._confirm()
+            self._listen_again(now)
+        return None
 
     def words(
         self, now: int, spell: VoiceSpell, real: int, *, is_backchannel: bool
@@ -122,10 +200,9 @@ class BargeIn:
         if not spell.active and now - spell.end_sample > RECENT_SAMPLES:
             return None
         if real >= self._config.min_words:
-            self.clear()
-            return Verdict.CONFIRMED
+            return self._confirm()
         if self.pending and is_backchannel:
-            return self._dismiss(Verdict.BACKCHANNEL)
+            return self._dismiss(Verdict.BACKCHANNEL, now)
         return None
 
     def _suspect(self, now: int) -> Verdict:
@@ -133,7 +210,20 @@ class BargeIn:
         self._since = now
         return Verdict.SUSPECTED
 
-    def _dismiss(self, verdict: Verdict) -> Verdict:
+    def _confirm(self) -> Verdict:
+        self.clear()
+        return Verdict.CONFIRMED
+
+    def _dismiss(self, verdict: Verdict, now: int, quiet_frames: int = 0) -> Verdict:
         self.pending = False
         self._muted = True
+        if self._evidence.is_lively and self._evidence.voiced >= CARRIED_FRAMES:
+            self._dismissed_at = now
+            self._evidence.frames -= quiet_frames
+        else:
+            self._listen_again(now)
         return verdict
+
+    def _listen_again(self, now: int) -> None:
+        self._since = now
+        self._evidence.restart(0)

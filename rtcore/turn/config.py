@@ -32,7 +32,9 @@ class TurnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     )
     echo_margin_db: Annotated[float, Meta(ge=0, le=20)] = 4.5  # 0 of 72 masked, 0.13 false/min
     voice_range_db: Annotated[float, Meta(ge=15, le=60)] = 30.0  # cross-talk lies 40 dB under
-    far_window_ms: Annotated[int, Meta(ge=100, le=2000)] = 600  # 1000 if only marks tell playout
+    far_window_ms: Annotated[int, Meta(ge=100, le=2000)] = (
+        800  # a reference 600 ms early costs nothing
+    )
     start_ms: Annotated[int, Meta(ge=20, le=160)] = 60  # longer loses soft callers
     stop_ms: Annotated[int, Meta(ge=100, le=1000)] = 200  # what recognisers' finals assume (field)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rtcore.audio import FRAME_SAMPLES
-from rtcore.turn._guard import AUDIBLE, FAR, LIVELY, PERIODIC, TONE, Guard
+from rtcore.turn._guard import AUDIBLE, FAR, LOUD, PERIODIC, TONE, Guard
 from rtcore.turn.barge_in import BargeIn, Verdict
 from rtcore.turn.completeness import FREE, Expectation
 from rtcore.turn.config import TurnConfig
@@ -110,7 +110,7 @@ class TurnDetector:
         flags = self._hear(pcm, far)
         now = self._now = self._now + FRAME_SAMPLES
         voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
-        change = self._spell.push(voiced, flags & PERIODIC != 0, now)
+        change = self._spell.push(voiced, flags & PERIODIC != 0, now, flags & LOUD != 0)
         sounds = flags & FAR and now - self._far_at > FAR_GAP_SAMPLES
         if flags & FAR:
             self._far_at = now
@@ -143,7 +143,7 @@ class TurnDetector:
                     self._now,
                     spell,
                     voiced,
-                    bool(flags & LIVELY),
+                    flags,
                     streaming=self._words.is_streaming,
                 )
                 self._act(verdict, out)

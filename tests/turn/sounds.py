@@ -53,6 +53,16 @@ def dtmf(key: str, level_dbfs: float, at: int = 0) -> array[int]:
     )
 
 
+def hoarse(frames: int, seed: int = 1) -> list[array[int]]:
+    """A voice without a pitch: pulses 7.5 to 8.6 ms apart, by chance, ringing as a vowel does."""
+    rng, values = random.Random(seed), []
+    while len(values) < frames * FRAME:
+        for n in range(rng.randrange(60, 70)):
+            ring = math.exp(-0.03 * n) * math.cos(0.4477 * n)
+            values.append(6000.0 * (ring + math.exp(-0.04 * n) * math.cos(0.8639 * n)))
+    return [_clip(values[at * FRAME : (at + 1) * FRAME]) for at in range(frames)]
+
+
 def _phase(sample: int) -> float:
     """Of the glottis: 130 Hz, gliding by 15 % three times a second."""
     time = sample / RATE_HZ

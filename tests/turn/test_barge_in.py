@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from array import array
 
+import pytest
+
+from rtcore.testing import speak
 from rtcore.turn import TurnConfig
 from rtcore.turn.events import (
     AgentState,
@@ -13,7 +16,7 @@ from rtcore.turn.events import (
     TurnEnded,
 )
 from tests.turn.driving import Line, names, speaking
-from tests.turn.sounds import tone
+from tests.turn.sounds import hoarse, noise, tone
 
 BALANCED = TurnConfig()
 
@@ -22,6 +25,10 @@ def dismissal(line: Line) -> tuple[float, str]:
     ((at, event),) = line.of(BargeInDismissed)
     assert isinstance(event, BargeInDismissed)
     return at, event.reason
+
+
+def dismissal_reasons(line: Line) -> list[str]:
+    return [event.reason for _, event in line.of(BargeInDismissed)]  # type: ignore[attr-defined]
 
 
 def test_speech_is_suspected_at_once_and_confirmed_when_it_lasts() -> None:
@@ -65,6 +72,62 @@ def test_a_tune_is_not_confirmed_and_not_waited_for() -> None:
     assert first.reason == "no_words"
     assert dismissed - suspected <= BALANCED.confirm_ms
     assert "confirmed" not in line.names
+
+
+def test_a_note_that_is_held_never_gets_the_floor() -> None:
+    line = speaking()
+    line.note(4000)
+    assert "confirmed" not in line.names
+
+
+def test_hiss_is_dismissed_and_never_gets_the_floor() -> None:
+    line = speaking()
+    line.voice(60)
+    for index in range(150):
+        line.push(noise(-18.0, index))
+    (suspected, _), *_ = line.of(BargeInSuspected)
+    (dismissed, _), *_ = line.of(BargeInDismissed)
+    assert dismissed - suspected <= 400
+    assert "confirmed" not in line.names
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hoarse_voice_that_goes_on_gets_the_floor(seed: int) -> None:
+    line = speaking()
+    start = line.now_ms
+    for frame in hoarse(80, seed):
+        line.push(frame)
+    ((confirmed, _),) = line.of(BargeInConfirmed)
+    assert confirmed - start <= 1500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stop wait I have a question about that bill", "no no no that is wrong listen to me",
+        "hello there can you hear me now please", "what are your opening hours on the weekend",
+        "never mind I will call again tomorrow morning", "I would rather talk to a person",
+    ],
+)  # fmt: skip
+def test_the_scripted_voice_is_a_voice(text: str) -> None:
+    line = speaking()
+    start = line.now_ms
+    pcm = memoryview(speak(text).pcm).cast("h")
+    for at in range(0, len(pcm) - 159, 160):
+        line.push(array("h", pcm[at : at + 160]))
+    (confirmed, _), *_ = line.of(BargeInConfirmed)
+    assert confirmed - start <= 500
+
+
+def test_who_was_taken_for_a_blip_and_goes_on_is_heard_out() -> None:
+    line = speaking()
+    start = line.now_ms
+    for _ in range(3):  # 200 ms of voice, 220 of quiet: no spell of it lasts to be confirmed
+        line.voice(200)
+        line.hush(220)
+    assert dismissal_reasons(line) == ["blip"]
+    (confirmed, _), *_ = line.of(BargeInConfirmed)
+    assert confirmed - start <= 1000
 
 
 def test_one_real_word_confirms() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtcore.turn import _guard, _guard_py
-from rtcore.turn._guard import AUDIBLE, FAR, LIVELY, PERIODIC, TONE
+from rtcore.turn._guard import AUDIBLE, FAR, LIVELY, LOUD, PERIODIC, STEADY, TONE
 from tests.turn.sounds import dtmf, noise, silence, tone, voice
 
 READ_BACK = (
@@ -65,14 +65,15 @@ def test_a_frame_is_320_octets(module: object) -> None:
 
 def test_echo_is_not_audible_once_the_return_loss_is_known() -> None:
     guard = _guard.Guard(echo_margin_db=4.5)
-    opened = 0
+    opened = loud = 0
     for index in range(500):  # 10 s; the echo comes back 200 ms later and 20 dB down
         far = voice(index, -15.0)
         echo = voice(index - 10, -35.0) if index >= 10 else silence()
         flags = guard.push(echo, far)
         assert flags & FAR
         opened += bool(flags & AUDIBLE) and index > 50
-    assert opened == 0
+        loud += bool(flags & LOUD)
+    assert opened == loud == 0
     assert 17.0 < guard.return_loss_db < 26.0
 
 
@@ -82,6 +83,7 @@ def test_a_caller_is_audible_over_the_echo() -> None:
         guard.push(voice(index - 10, -35.0), voice(index, -15.0))
     heard = [guard.push(voice(index, -20.0), voice(index, -15.0)) for index in range(300, 320)]
     assert sum(bool(flags & AUDIBLE) for flags in heard) >= 15
+    assert any(flags & LOUD for flags in heard)
 
 
 def test_the_floor_follows_the_noise_within_two_seconds() -> None:
@@ -114,9 +116,10 @@ def test_voice_is_lively_a_note_is_not_and_noise_is_neither() -> None:
 
     voiced = flags([voice(index, -20.0) for index in range(40)])
     assert sum(bool(f & LIVELY) for f in voiced) > 0.6 * len(voiced)
-    assert not any(f & LIVELY for f in flags([tone(220.0, -20.0, at=i) for i in range(40)]))
+    note = flags([tone(220.0, -20.0, at=i) for i in range(40)])
+    assert all(f & STEADY and not f & LIVELY for f in note)
     hiss = flags([noise(-20.0, index) for index in range(40)])
-    assert not any(f & (PERIODIC | LIVELY | TONE) for f in hiss)
+    assert not any(f & (PERIODIC | LIVELY | STEADY | TONE) for f in hiss)
 
 
 def test_two_tones_apart_from_dtmf_are_no_key() -> None:
