@@ -73,6 +73,7 @@ class Telephony:
             registry=own.registry,
         )
         self._own = own
+        self._nursery: trio.Nursery | None = None
         self._client: PlivoClient | None = None
         if account is not None:
             main = (account.main_token or account.auth_token,)
@@ -105,7 +106,8 @@ class Telephony:
     async def run(self) -> None:
         """Keep records for ever. Cancelled: connections to the carrier are closed."""
         try:
-            await self.keeper.run(self._held)
+            async with trio.open_nursery() as self._nursery:
+                await self.keeper.run(self._held)
         finally:
             if self._client is not None:
                 with trio.CancelScope(shield=True):  # closing waits for nobody
@@ -121,6 +123,15 @@ class Telephony:
         self.listeners.tell(call.id, CallEvent(event="state", data={"state": call.state}))
         if call.ended_at_ms is not None:
             self.listeners.end(call.id)
+
+    def on_machine(self, call: StoredCall) -> None:
+        """No human has answered ``call``: leave the message, if one was given for that."""
+        self.listeners.tell(call.id, CallEvent(event="machine_detected"))
+        held = self.live.get(call.id)
+        if held is not None:
+            _leave_message(held.call, call)
+        elif call.carrier_id is not None and call.carrier_id in self._opening:
+            self._opening[call.carrier_id] = call  # said once its stream has begun
 
     # --- media --------------------------------------------------------------------------
 
@@ -150,6 +161,8 @@ class Telephony:
         self.live[stored.id] = self._streams[call.stream_id] = held
         self._endings.pop(stored.id, None)
         held.begin()
+        if stored.is_machine and self._nursery is not None:
+            self._nursery.start_soon(_leave_message_soon, call, stored)
 
     def _on_record(self, record: CallRecord) -> None:
         held = self._streams.pop(record.stream_id, None)
@@ -170,6 +183,16 @@ class Telephony:
                 if self.live.get(held.call_id) is held:
                     del self.live[held.call_id]
         return list(self._streams.values())
+
+
+def _leave_message(call: Call, stored: StoredCall) -> None:
+    if stored.plan.on_machine == "leave_message":
+        call.say(stored.plan.machine_message, is_interruptible=False, ends_call=True)
+
+
+async def _leave_message_soon(call: Call, stored: StoredCall) -> None:
+    """In the next tick: a call that is just beginning cannot speak yet."""
+    _leave_message(call, stored)
 
 
 def telephony() -> Telephony:

@@ -102,11 +102,7 @@ async def machine(call_id: str, told: Told) -> bytes | None:
     line = telephony()
     if not is_machine(told.fields):
         return None
-    call = await line.store.write(mark_machine, call_id)
-    line.listeners.tell(call_id, CallEvent(event="machine_detected"))
-    held = line.live.get(call_id)
-    if held is not None and call.plan.on_machine == "leave_message":
-        held.call.say(call.plan.machine_message, is_interruptible=False, ends_call=True)
+    line.on_machine(await line.store.write(mark_machine, call_id))
     return None
 
 

@@ -33,6 +33,7 @@ from rtcore.testing.caller import Action
 
 OURS, CALLER, HUMAN = "14155550199", "14155550100", "14155550111"
 SECRET = b"0123456789abcdef"
+CONFIG = NodeConfig(lag_max_ms=10_000)  # a test machine is shared
 ASKS: list[Action] = [
     wait_for_agent_quiet(300),
     say(speak("do you open on sunday please").pcm),
@@ -90,7 +91,7 @@ class Node:
 
 @asynccontextmanager
 async def serving(
-    store_url: str, *, config: NodeConfig | None = None, plivo: FakePlivo | None = None
+    store_url: str, *, config: NodeConfig = CONFIG, plivo: FakePlivo | None = None
 ) -> AsyncIterator[Node]:
     """A node and its carrier, until the block ends; then the node must drain by itself."""
     store = Store.open(store_url)
