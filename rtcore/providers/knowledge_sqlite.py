@@ -31,7 +31,7 @@ class SqliteKnowledge:
     name = "knowledge.sqlite"
 
     def __init__(self, passages: Iterable[Hit]) -> None:
-        """Index ``passages``; takes some 10 us each."""
+        """Index ``passages``; takes some 50 us each."""
         # used by one thread at a time: the limiter sees to it
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.execute(
