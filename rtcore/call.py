@@ -5,38 +5,30 @@ machine → ``_on_turn``. Everything that decides runs in the tick of the frame 
 an interruption is a cancelled scope and one ``clearAudio``, written before the next frame is
 looked at.
 
-The way of an answer out: ``_think`` opens a reply (at the eager end of turn already) →
-``_speak`` thinks, says it and waits until it is heard → ``_settle`` writes what was heard into
-the conversation. At most one reply exists at a time.
+The way of an answer out is :mod:`rtcore.answering`: thought at the eager end of turn already,
+spoken by :mod:`rtcore.reply`, and written into the conversation as far as it was heard.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.agent.caller_words import CallerWords
-from rtcore.agent.context import Summariser
 from rtcore.agent.conversation import Conversation
-from rtcore.agent.knowledge import Lookup
-from rtcore.agent.performing import Outcome, Performer
 from rtcore.agent.steering import Steering
-from rtcore.agent.thinking import Step, Thought
-from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolUse
+from rtcore.answering import Answering
 from rtcore.audio import RATE_HZ
 from rtcore.config import CallConfig
 from rtcore.ears import Ears
 from rtcore.errors import ProviderError, RemoteProtocolError, SocketClosed
 from rtcore.journal import Journal, Noted
-from rtcore.ledger import Ledger
 from rtcore.media.line import Line
 from rtcore.media.pacer import Pacer
-from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
+from rtcore.metrics import BargeIn, CallStats, TurnTiming
 from rtcore.ports import CallContext, MediaSocket, Message, Warmable
 from rtcore.protocol.events import (
     Cleared,
@@ -50,7 +42,6 @@ from rtcore.protocol.events import (
     Stop,
 )
 from rtcore.protocol.plivo import PlivoStream
-from rtcore.reply import Mouth, Reply, speak
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
 
@@ -147,15 +138,11 @@ class Call:
             chunk_ms=config.chunk_ms,
             unsent_max_ms=config.unsent_max_ms,
         )
-        self._ledger = Ledger()
-        self._mouth = Mouth(self._line, self._ledger, config, self._on_audible)
         self._clock = MediaClock()
         self._detector = TurnDetector(config.turn)
         self._ears = Ears(agent.transcriber, config, self.stats)
-        self._performer = Performer(self.conversation, config.tool_limit_s, self._start)
         self.steering = Steering(self._detector, config.turn, self._on_turn, self._line.send_dtmf)
-        self._lookup = Lookup(agent.knowledge) if agent.knowledge is not None else None
-        self._summariser: Summariser | None = None
+        self._answering = Answering(self, self._line)
         providers = (agent.transcriber, agent.responder, agent.synthesizer)
         self._warmable = [each for each in providers if isinstance(each, Warmable)]
         self._early: list[Event] = []
@@ -163,20 +150,7 @@ class Call:
         self._nursery: trio.Nursery | None = None
         self._started_s = self._ended_s = 0.0
 
-        # the caller's open turn
-        self._words = CallerWords()
-        self._speech_end_s: float | None = None
-        self._decided_s: float | None = None  # eager end of turn, if it stands
-        self._wants_words = False  # the turn is over, its words have not come
-        self._words_came = trio.Event()
-
-        # the agent's side
-        self._reply: Reply | None = None
-        self._replies = 0
-        self._lines: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
-        self._failures = 0
         self._suspected: tuple[float, float] | None = None  # (voice began, playout held), s
-        self.timings: list[TurnTiming] = []
         self.barge_ins: list[BargeIn] = []
 
     # --- life ---------------------------------------------------------------------------
@@ -198,9 +172,8 @@ class Call:
             self._ended_s = trio.current_time()
             self._pacer.unwatch(self)
             self._pacer.rest(self._line)
-            if self._reply is not None and self._reply.committed.is_set():
-                self._write_down(self._reply)
-            self._note("call_ended", ended_by=self.ended_by or "cancelled")
+            self._answering.leave()
+            self.note("call_ended", ended_by=self.ended_by or "cancelled")
 
     async def _await_start(self) -> None:
         while not self.stream_id:
@@ -221,8 +194,8 @@ class Call:
                 self._pacer.watch(self)
                 nursery.start_soon(self._warm)
                 nursery.start_soon(self._recognise)
-                if self._lookup is not None:
-                    nursery.start_soon(self._lookup.run)
+                if self._answering.lookup is not None:
+                    nursery.start_soon(self._answering.lookup.run)
                 nursery.start_soon(self._mend)
                 if self.agent.definition.welcome_message:
                     interruptible = self.agent.definition.is_welcome_interruptible
@@ -239,7 +212,7 @@ class Call:
                 for provider in self._warmable:
                     nursery.start_soon(provider.warm)
         except* ProviderError:
-            self._note("warming_failed")  # the use itself will tell
+            self.note("warming_failed")  # the use itself will tell
 
     def end(self, ended_by: str) -> None:
         """End the call from inside; the first reason stands."""
@@ -254,15 +227,15 @@ class Call:
         stats.inserted_frames, stats.heard_frames = clock.inserted_frames, clock.frames
         stats.underruns = playout.underruns
         stats.dropped_messages = self._socket.dropped_messages
-        stats.tool_calls = self._performer.calls
-        if self._lookup is not None:
-            stats.lookups, stats.skipped_lookups = self._lookup.searches, self._lookup.skipped
+        stats.tool_calls = self._answering.tool_calls
+        if (lookup := self._answering.lookup) is not None:
+            stats.lookups, stats.skipped_lookups = lookup.searches, lookup.skipped
         return CallRecord(
             call_id=self.context.call_id,
             stream_id=self.stream_id,
             ended_by=self.ended_by or "cancelled",
             duration_s=self._ended_s - self._started_s,
-            turns=tuple(self.timings),
+            turns=tuple(self._answering.timings),
             barge_ins=tuple(self.barge_ins),
             stats=stats,
             transcript=self.conversation.log,
@@ -292,7 +265,7 @@ class Call:
 
     def _hear(self, frame: bytes) -> None:
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
-        far = self._mouth.listen()
+        far = self._answering.mouth.listen()
         decided = self._detector.push(frame, far)
         self._ears.push(frame)
         if decided:
@@ -320,16 +293,16 @@ class Call:
     def _on_line(self, event: Event) -> None:
         """All that the carrier says beside audio."""
         if isinstance(event, Played):
-            self._mouth.acknowledge(event.name)
+            self._answering.mouth.acknowledge(event.name)
         elif isinstance(event, Dtmf):
-            self._note("dtmf", keys=len(event.digits))
-            self._words.keys(event.digits)
+            self.note("dtmf", keys=len(event.digits))
+            self._answering.words.keys(event.digits)
             self._on_turn(self._detector.dtmf(event.digits))
         elif isinstance(event, Cleared):
             if self._line.answer_clear():
                 return
-            self._note("cleared_unasked")  # the carrier cut us off: what it held is lost
-            self._interrupt()
+            self.note("cleared_unasked")  # the carrier cut us off: what it held is lost
+            self._answering.interrupt()
         elif isinstance(event, Start):
             self.context = CallContext(
                 call_id=event.call_id,
@@ -337,38 +310,32 @@ class Call:
                 phrases=self.agent.definition.phrases,
             )
             self.stream_id = event.stream_id
-            self._note("call_started", encoding=event.encoding, rate_hz=event.rate_hz)
+            self.note("call_started", encoding=event.encoding, rate_hz=event.rate_hz)
         elif isinstance(event, Stop):
             raise SocketClosed(1000, "stream stopped")
         elif isinstance(event, Ignored):
             self.stats.ignored_messages += 1
-            self._note("line_message_ignored", about=event.kind[:32])
+            self.note("line_message_ignored", about=event.kind[:32])
         elif isinstance(event, LineFault):
-            self._note("line_fault", about=event.reason[:64])
+            self.note("line_fault", about=event.reason[:64])
 
     # --- the caller's words -------------------------------------------------------------
 
     async def _recognise(self) -> None:
         await self._ears.recognise(self.context, self._on_words)
-        self._note("recogniser_lost")
+        self.note("recogniser_lost")
         self.say(self.agent.definition.farewell_line, ends_call=True)
 
     def _on_words(self, transcript: events.Transcript) -> None:
         """New words; called by the recogniser in the tick they came."""
         self.stats.transcripts += 1
-        fresh = self._words.add(transcript)
+        fresh = self._answering.hear(transcript)
         if fresh is None:
-            self._note("late_words")  # their turn is over and answered
+            self.note("late_words")  # their turn is over and answered
             return
-        self._note("words", chars=len(fresh.text), is_final=fresh.is_final)
-        if self._lookup is not None:
-            self._lookup.hear(self._words.text)
+        self.note("words", chars=len(fresh.text), is_final=fresh.is_final)
         self._on_turn(self._detector.transcript(fresh))
-        if self._wants_words:
-            if self._words.text:
-                self._words_came.set()
-        elif self._decided_s is not None:
-            self._think()
+        self._answering.heard()
 
     # --- who has the floor --------------------------------------------------------------
 
@@ -376,34 +343,32 @@ class Call:
         """Act on what the turn machine decided, in this very tick."""
         for event in decided:
             kind = type(event)
-            self._note(_snake(kind.__name__), at_sample=event.at_sample)
+            self.note(_snake(kind.__name__), at_sample=event.at_sample)
             if kind is events.SpeechStarted:
-                self._words.voice()
+                self._answering.words.voice()
                 self._ears.open()
                 if self._warmable:
-                    self._start(self._warm)  # what idled since the last turn
+                    self.start(self._warm)  # what idled since the last turn
             elif kind is events.SpeechStopped:
-                self._speech_end_s = self._time_of(event.at_sample)
+                self._answering.speech_ended(self._time_of(event.at_sample))
                 self._ears.close(event.at_sample)
             elif kind is events.TurnEager:
-                self._decided_s = trio.current_time()
-                self._think()
+                self._answering.turn_may_be_over()
             elif kind is events.TurnResumed:
-                self._decided_s = None
-                self._discard()
+                self._answering.turn_goes_on()
             elif kind is events.TurnEnded:
-                self._commit()
+                self._answering.commit()
             elif kind is events.BargeInSuspected:
                 self._suspected = (self._time_of(event.at_sample), trio.current_time())
-                self._mouth.hold()
+                self._answering.mouth.hold()
             elif kind is events.BargeInConfirmed:
                 self._on_barge_in(event.at_sample)
             elif isinstance(event, events.BargeInDismissed):
                 self.stats.dismissed += 1
                 self._suspected = None
                 if event.reason == "backchannel":
-                    self._words.close()
-                self._mouth.resume()
+                    self._answering.words.close()
+                self._answering.mouth.resume()
             elif isinstance(event, events.CallerIdle):
                 self._on_idle(event)
             elif isinstance(event, events.FloorLost):
@@ -419,8 +384,8 @@ class Call:
         if self._suspected is not None:
             voice_s, held_s = self._suspected
             self._suspected = None
-        heard_ms = self._ledger.heard_of_spans * 1000 / RATE_HZ
-        if self._interrupt():
+        heard_ms = self._answering.heard_samples * 1000 / RATE_HZ
+        if self._answering.interrupt():
             self.stats.barge_ins += 1
             self.barge_ins.append(
                 BargeIn(
@@ -443,267 +408,36 @@ class Call:
         lines = self.agent.definition
         if event.reason == "abandoned":
             self.end("abandoned")
-        elif self._reply is None:
+        elif (reply := self._answering.reply) is None:
             self.say(lines.repeat_line)
         elif event.reason == "mute":
-            self._interrupt()
+            self._answering.interrupt()
             self.say(lines.apology_line)
-        elif self._reply.thought is not None:
-            self._start(self._reply.thought.fill)
+        elif reply.thought is not None:
+            self.start(reply.thought.fill)
 
-    # --- the agent's turn ---------------------------------------------------------------
-
-    def _think(self) -> None:
-        """Begin the answer to the words so far, silently; one that already fits stays."""
-        text = self._words.text
-        if not text or not self.config.speculate:
-            return
-        reply = self._reply
-        if reply is not None:
-            if reply.committed.is_set() or _same_words(reply.answers, text):
-                return
-            self._discard()
-        self.stats.speculations += 1
-        self._begin_turn_reply(text)
-
-    def _commit(self) -> None:
-        """The turn is over: the answer may be heard, or is begun now."""
-        if self._decided_s is None:
-            self._decided_s = trio.current_time()
-        text = self._words.text
-        if not text:
-            self._wants_words = True
-            self._words_came = trio.Event()
-            self._start(self._commit_when_words_come)
-            return
-        self.stats.turns += 1
-        self.steering.caller_spoke()
-        self._words.close()
-        self._wants_words = False
-        reply = self._reply
-        if reply is not None and reply.committed.is_set():
-            self._interrupt()  # the caller took a whole turn over it
-            reply = None
-        if reply is None or not _same_words(reply.answers, text):
-            self._discard()
-            reply = self._begin_turn_reply(text)
-        self.conversation.user(text)
-        self._note("turn_committed", chars=len(text))
-        if reply.clock is not None:
-            reply.clock.committed_s = trio.current_time()
-        self._decided_s = None
-        reply.committed.set()
-        self._on_turn(self._detector.agent(events.AgentState.THINKING))
-
-    async def _commit_when_words_come(self) -> None:
-        with trio.move_on_after(self.config.stt_final_limit_s):
-            await self._words_came.wait()
-        if not self._wants_words:
-            return
-        self._wants_words = False
-        if self._words.text:
-            self._commit()
-        else:  # a voice, and not one word of it understood
-            self._decided_s = None
-            self.stats.wordless_turns += 1
-            self._note("turn_without_words")
-            if self._reply is None:
-                self.say(self.agent.definition.repeat_line)
-
-    def _begin_turn_reply(self, text: str) -> Reply:
-        now_s = trio.current_time()
-        self._replies += 1
-        clock = TurnClock(
-            speech_end_s=self._speech_end_s if self._speech_end_s is not None else now_s,
-            decided_s=self._decided_s,
-            asked_s=now_s,
-        )
-        reply = Reply(number=self._replies, answers=text, clock=clock)
-
-        def reached(milestone: str) -> None:
-            if milestone == "first_token" and clock.first_token_s is None:
-                clock.first_token_s = trio.current_time()
-            elif milestone == "first_sentence" and clock.first_sentence_s is None:
-                clock.first_sentence_s = trio.current_time()
-
-        async def perform(tool: Tool, use: ToolUse, outcome: Outcome) -> None:
-            async def heard() -> None:
-                await self._mouth.heard_for_sure(reply)
-
-            self._note("function_wanted", name=tool.name, effect=tool.effect)
-            await self._performer.perform(tool, use, outcome, reply.committed, heard)
-            if tool.name == HANG_UP.name:
-                self._settle(reply, is_whole=True)
-                self.end("agent_hung_up")
-            elif tool.name == HAND_OVER:
-                self._settle(reply, is_whole=True)
-                reply.scope.cancel(reason="handed over")
-                self.become(self.agent.colleagues[use.arguments["to"]].agent)
-                self.say(self.agent.definition.welcome_message)
-
-        reply.thought = Thought(
-            self.agent,
-            self.context,
-            self.config,
-            self.conversation.messages(Message(role="user", text=text)),
-            perform,
-            reached,
-            key=f"{self.context.call_id}-{self._replies}",
-            control=self.steering,
-            lookup=self._lookup.find if self._lookup is not None else None,
-        )
-        self._reply = reply
-        self._note("reply_begun", reply=reply.number)
-        self._start(self._speak, reply)
-        return reply
-
-    def become(self, agent: Agent) -> None:
-        """``agent`` goes on with the call from its next reply on; who listens stays."""
-        self.agent = agent
-        self.conversation.system = agent.definition.prompt
-        self._summariser = None
-        self._note("agent_changed", agent=agent.definition.name)
+    # --- what the agent's side asks of the call --------------------------------------------
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
         """Say a fixed line as soon as the agent has the floor; False if too many wait."""
-        if len(self._lines) >= LINES_MAX:
-            return False
-        self._lines.append((text, is_interruptible, ends_call))
-        self._next_line()
-        return True
+        return self._answering.say(text, is_interruptible=is_interruptible, ends_call=ends_call)
 
-    def _next_line(self) -> None:
-        if self._reply is not None or not self._lines:
-            return
-        text, is_interruptible, ends_call = self._lines.popleft()
-        self._replies += 1
-        reply = Reply(
-            number=self._replies, text=text, is_interruptible=is_interruptible, ends_call=ends_call
-        )
-        reply.committed.set()
-        self._reply = reply
-        self._note("line_begun", reply=reply.number)
-        self._start(self._speak, reply)
+    def become(self, agent: Agent) -> None:
+        """``agent`` goes on with the call from its next reply on; who listens stays."""
+        self._answering.become(agent)
 
-    async def _speak(self, reply: Reply) -> None:
-        """Say ``reply`` to its end; then it is history. Interrupted: it already is."""
-        self.stats.replies += 1
-        failed = False
-        try:
-            await speak(reply, self._mouth, self.agent, self.context, self.config)
-            if reply.ends_call:
-                await self._mouth.heard_for_sure(reply)
-        except* ProviderError as group:
-            failed = True
-            self.stats.provider_errors += 1
-            self._note("provider_failed", providers=sorted(_providers(group)))
-        if self._reply is not reply:
-            return
-        self._settle(reply, is_whole=not failed)
-        if failed:
-            self._failures += 1
-            farewell = self._failures >= FAILURES_MAX
-            lines = self.agent.definition
-            if reply.ends_call or (farewell and not reply.answers):
-                self.end("providers_failed")
-                return
-            self.say(lines.farewell_line if farewell else lines.apology_line, ends_call=farewell)
-        elif reply.ends_call:
-            self.end("agent_hung_up")
-        else:
-            self._failures = 0
+    def floor(self, state: events.AgentState, *, interruptible: bool = True) -> None:
+        """Tell the turn machine what the agent does, and act on what follows from it."""
+        self._on_turn(self._detector.agent(state, interruptible=interruptible))
 
-    def _start(self, fn: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start(self, fn: Callable[..., Awaitable[None]], *args: object) -> None:
         """Start a task of the call; it ends with the call at the latest."""
         assert self._nursery is not None, "the call has not begun"
         self._nursery.start_soon(fn, *args)
 
-    def _note(self, kind: str, /, **fields: object) -> None:
+    def note(self, kind: str, /, **fields: object) -> None:
         self.journal.note(trio.current_time(), kind, **fields)
-
-    def _on_audible(self, reply: Reply) -> None:
-        """The first frame of ``reply`` was written."""
-        if reply.clock is not None and (timing := reply.clock.timing()) is not None:
-            self.timings.append(timing)
-            self._note("response", response_ms=round(timing.response_ms, 1))
-        state = events.AgentState.SPEAKING
-        self._on_turn(self._detector.agent(state, interruptible=reply.is_interruptible))
-
-    def _interrupt(self) -> bool:
-        """Stop what is being thought or said; False if there was nothing."""
-        reply, self._reply = self._reply, None
-        if reply is None:
-            return self._mouth.cut()
-        reply.scope.cancel(reason="interrupted")
-        self._lines.clear()
-        if self._mouth.cut():
-            self._note("cleared", reply=reply.number)
-        if reply.committed.is_set():
-            self._settle(reply, is_whole=False)
-        else:
-            self.stats.discarded += 1
-            self._ledger.forget(reply.number)
-        return True
-
-    def _discard(self) -> None:
-        """Drop a reply that was only speculated: nothing of it remains."""
-        reply = self._reply
-        if reply is None or reply.committed.is_set():
-            return
-        self._reply = None
-        reply.scope.cancel(reason="caller went on")
-        self.stats.discarded += 1
-        self._note("reply_discarded", reply=reply.number)
-
-    def _settle(self, reply: Reply, *, is_whole: bool) -> None:
-        """``reply`` is over: it becomes history, and the floor is free."""
-        self._reply = None
-        self._write_down(reply)
-        self._note("reply_settled", reply=reply.number, is_whole=is_whole)
-        self._on_turn(self._detector.agent(events.AgentState.LISTENING))
-        if self._summariser is None:
-            limit = self.agent.definition.context_max_tokens
-            self._summariser = Summariser(
-                self.conversation, self.agent.responder, self.context, limit
-            )
-        if self._summariser.is_due:
-            self._start(self._summariser.run)
-        self._next_line()
-
-    def _write_down(self, reply: Reply) -> None:
-        """Write what was heard of ``reply``, and what it called, into the conversation."""
-        steps = reply.thought.steps if reply.thought is not None else [Step()]
-        if reply.thought is not None and reply.thought.sources:
-            self._note("answered_from", sources=list(reply.thought.sources))
-        for index, step in enumerate(steps):
-            begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
-            self.conversation.assistant(
-                self._ledger.heard_text((reply.number, index)),
-                tool_calls=tuple(call for call in step.calls if call.id in begun),
-            )
-            for call_id, outcome in begun.items():
-                entry = self.conversation.tool(call_id, outcome.result)
-                if outcome.result is None:
-                    outcome.entry = entry
-        self._ledger.forget(reply.number)
-
-
-def _same_words(one: str, other: str) -> bool:
-    """Whether two transcripts say the same, whatever their marks and capitals."""
-    return one == other or _bare(one) == _bare(other)
-
-
-def _bare(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _providers(group: BaseExceptionGroup[ProviderError]) -> set[str]:
-    """The names of the providers in a tree of errors."""
-    names: set[str] = set()
-    for exc in group.exceptions:
-        names |= _providers(exc) if isinstance(exc, BaseExceptionGroup) else {exc.provider}
-    return names

@@ -24,8 +24,11 @@ ALLOWED: dict[str, set[str] | None] = {
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
     "agent": {"errors", "ports", "ledger", "config", "agent", "turn"},
     "call": {
-        "audio", "agent", "config", "ears", "errors", "journal", "ledger", "media", "metrics",
-        "ports", "protocol", "reply", "turn",
+        "agent", "answering", "audio", "config", "ears", "errors", "journal", "media", "metrics",
+        "ports", "protocol", "turn",
+    },
+    "answering": {
+        "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
     },
     "ears": {"audio", "config", "errors", "metrics", "ports", "turn"},
     "reply": {"agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports"},
