@@ -47,9 +47,6 @@ from rtcore.turn.media_clock import MediaClock
 
 __all__ = ["Call", "CallRecord", "run_call"]
 
-LINES_MAX = 8  # lines waiting to be said (API, reminders); past it the newest is refused
-FAILURES_MAX = 3  # replies in a row that a provider failed: the agent says farewell
-
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of a call. ``transcript`` holds what was said and heard: never log it."""
