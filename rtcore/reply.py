@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import trio
 
 from rtcore.agent.agent import Agent
+from rtcore.agent.speech_text import speakable
 from rtcore.agent.thinking import Thought
 from rtcore.audio import FRAME_SAMPLES, RATE_HZ, frame_power
 from rtcore.config import CallConfig
@@ -136,7 +137,8 @@ async def _fixed_line(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_voice, agent, context, segments_rx, made_tx)
             with segments_tx, made_rx:
-                await segments_tx.send(Segment(index=0, text=text))
+                spoken = speakable(text, context.language) or text
+                await segments_tx.send(Segment(index=0, text=spoken))
                 segments_tx.close()
                 async for piece in made_rx:
                     pieces.append(piece)
