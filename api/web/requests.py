@@ -43,8 +43,8 @@ OFFSET_MAX = 1_000_000
 DRAIN_LIMIT_S = 1.0  # whoever sends for longer after a refusal is cut off
 BODY_LIMIT_S = 60.0  # 10 MiB over a line of 1.4 Mbit/s
 REVISION = re.compile(r'"([0-9]{1,9})"')
-# msgspec tells the place in its message alone: "… - at `$.a[0].b`"
-PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key in )?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+# msgspec tells the place in its message alone: "… - at `$.a[0].b`", "… - at `key` in `$.a`"
+PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
 NAMED = re.compile(r"(?:missing required|contains unknown) field `(?P<name>[^`]*)`")
 
 
