@@ -175,14 +175,16 @@ class RecordKeeper:
 
     async def _write(self) -> None:
         batch, self._unwritten = self._unwritten, OrderedDict()
-        self._is_writing = True
+        self._is_writing, is_written = True, False
         try:
             await self._store.write(write_streams, batch)
+            is_written = True
         except StoreUnavailable as exc:
             log.warning("records_wait", reason=str(exc), waiting=len(batch))
-            newer = self._unwritten
-            self._unwritten = batch
-            self._unwritten.update(newer)
-            await trio.sleep(KEEP_EVERY_S)
         finally:
             self._is_writing = False
+            if not is_written:  # nothing of it is, whatever went wrong
+                batch.update(self._unwritten)
+                self._unwritten = batch
+        if not is_written:
+            await trio.sleep(KEEP_EVERY_S)

@@ -1,0 +1,270 @@
+"""``/v1/calls`` and ``/v1/numbers``: what is refused, listened to, paced and kept."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from quart_trio import QuartTrio
+
+from api.app import create_app
+from api.calls.joining import add_telephony
+from api.calls.live import EVENTS_MAX, LISTENERS_MAX, CallEvent, Listeners, RecordKeeper
+from api.calls.pacing import Pace
+from api.calls.records import CallPlan, begin_outbound, get_streams, write_streams
+from api.settings import ApiSettings
+from api.specs import AgentSpec
+from api.store import Actor, Store
+from api.store.agents import create_agent
+from api.store.errors import StoreUnavailable
+from rtcore.call import CallRecord
+from rtcore.metrics import CallStats
+from rtcore.ports import Message
+from rtcore.testing import Phone, hang_up, wait
+from tests.api.client import Api
+from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, SECRET, serving
+
+ME = Actor("test")
+CALL = "call_" + "0" * 24
+
+
+# --- numbers ----------------------------------------------------------------------------
+
+
+async def test_a_number_leads_to_an_agent_and_no_longer(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        first, second = await node.agent(), await node.agent()
+        node.plivo.rent(OURS)
+        put = await node.ask("PUT", f"/v1/numbers/+{OURS}", {"agent_id": first})
+        assert (put["number"], put["agent_id"]) == (OURS, first)
+        app = node.plivo.applications[put["app_id"]]
+        assert app.answer_url == f"{node.url}/plivo/answer/{first}"
+        assert app.hangup_url == f"{node.url}/plivo/hangup/{first}"
+        again = await node.ask("PUT", f"/v1/numbers/{OURS}", {"agent_id": first})
+        assert again["app_id"] == put["app_id"]
+        assert len(node.plivo.applications) == 1
+        problem = await node.ask("DELETE", f"/v1/agents/{first}", status=409)
+        assert problem["users"] == [{"kind": "number", "id": OURS, "name": OURS}]
+        moved = await node.ask("PUT", f"/v1/numbers/{OURS}", {"agent_id": second})
+        assert node.plivo.numbers[OURS].app_id == moved["app_id"] != put["app_id"]
+        assert (await node.ask("GET", f"/v1/numbers?agent_id={second}"))["total"] == 1
+        assert (await node.ask("GET", f"/v1/numbers/+{OURS}"))["agent_id"] == second
+        await node.ask("DELETE", f"/v1/numbers/{OURS}", status=204)
+        assert node.plivo.numbers[OURS].app_id == ""
+        assert moved["app_id"] not in node.plivo.applications
+        await node.ask("GET", f"/v1/numbers/{OURS}", status=404)
+        await node.ask("DELETE", f"/v1/agents/{second}", status=204)
+        await node.ask("PUT", f"/v1/numbers/{HUMAN}", {"agent_id": first}, 404)  # not ours
+        await node.ask("PUT", f"/v1/numbers/{OURS}", {"agent_id": second}, 422)
+        await node.ask("PUT", "/v1/numbers/nonsense", {"agent_id": first}, 404)
+
+
+# --- calls ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"to": "nonsense"}, "to"),
+        ({"to": ""}, "to"),
+        ({"to": OURS}, "to"),
+        ({"from": 7}, "from"),
+        ({"agent_id": "agt_" + "0" * 24}, "agent_id"),
+        ({"variables": {"Not A Name": "x"}}, "variables"),
+        ({"ring_timeout_s": 1}, "ring_timeout_s"),
+        ({"machine_detection": "leave_message"}, "machine_message"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_a_call_that_cannot_be_made(
+    sqlite_url: str, change: dict[str, Any], field: str
+) -> None:
+    async with serving(sqlite_url) as node:
+        agent_id = await node.agent()
+        body = {"to": CALLER, "from": OURS, "agent_id": agent_id, **change}
+        problem = await node.ask("POST", "/v1/calls", body, 422)
+        assert problem["errors"][0]["field"].startswith(field)
+        assert node.plivo.calls == {}
+        assert (await node.ask("GET", "/v1/calls"))["total"] == 0
+
+
+async def test_what_is_not_there(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        for method, path, body in (
+            ("GET", "", None),
+            ("GET", "/transcript", None),
+            ("GET", "/metrics", None),
+            ("GET", "/events", None),
+            ("POST", "/hangup", None),
+            ("POST", "/transfer", {"to": HUMAN}),
+            ("POST", "/dtmf", {"digits": "1"}),
+            ("POST", "/say", {"text": "Hello"}),
+        ):
+            await node.ask(method, f"/v1/calls/{CALL}{path}", body, 404)
+
+
+async def test_a_call_is_heard_as_it_happens(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[*ASKS, hang_up()]]))
+        await node.until(lambda: node.line.live)
+        (call_id,) = node.line.live
+        heard: list[tuple[str, dict[str, Any]]] = []
+        headers = {"Accept": "text/event-stream"}
+        async with node.http.stream("GET", f"/v1/calls/{call_id}/events", headers=headers) as sse:
+            name = ""
+            async for text in sse.aiter_lines():
+                if text.startswith("event: "):
+                    name = text.removeprefix("event: ")
+                elif text.startswith("data: "):
+                    heard.append((name, msgspec.json.decode(text.removeprefix("data: "))))
+        await node.until(call.over.is_set)
+        assert heard[0] == ("state", {"state": "in_progress"})
+        assert heard[-1] == ("state", {"state": "completed"})
+        words = [(data["role"], data["text"]) for name, data in heard if name == "transcript"]
+        assert words[-2:] == [("user", "do you open on sunday"), ("assistant", "We open at nine.")]
+        assert "turn_committed" in [name for name, _ in heard]
+        problem = await node.http.get(f"/v1/calls/{call_id}/events", headers=headers)
+        assert problem.status_code == 409
+
+
+async def test_a_crash_loses_at_most_the_last_second(sqlite_url: str) -> None:
+    """What was said is in the database while the call goes on: nothing waits for its end."""
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[*ASKS, wait(20_000)]]))
+        await node.until(lambda: node.line.live)
+        (held,) = node.line.live.values()
+        await node.until(lambda: len(held.call.conversation.log) == 3)
+        await trio.sleep(1.0)
+        path = sqlite_url.removeprefix("sqlite:///")
+        with sqlite3.connect(path) as other:  # as whoever comes after a kill -9
+            (record,) = other.execute("SELECT record FROM call_streams").fetchone()
+        other.close()
+        kept = msgspec.json.decode(record, type=CallRecord)
+        assert [message.text for message in kept.transcript][-1] == "We open at nine."
+        assert kept.ended_by == ""
+        call.hang_up()
+        await node.until(call.over.is_set)
+
+
+# --- without a carrier ------------------------------------------------------------------
+
+
+@pytest.fixture
+def lone_app(sqlite_url: str) -> Any:
+    store = Store.open(sqlite_url)
+    app = create_app(store, ApiSettings(), agent_for=pytest.fail)
+    add_telephony(app, account=None, secret=SECRET)
+    yield app
+    store.close()
+
+
+async def test_a_node_without_an_account_says_so(lone_app: QuartTrio) -> None:
+    from api.store.keys import SCOPES, create_key
+    from api.web.services import EXTENSION
+
+    store = lone_app.extensions[EXTENSION].store
+    _, token = store.run(create_key, True, ME, "test", SCOPES)
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    async with lone_app.test_app() as running:
+        api = Api(running.test_client(), token)
+        body = {"to": CALLER, "from": OURS, "agent_id": agent.id}
+        answer = await api.ask("POST", "/v1/calls", body)
+        assert answer.status == 503
+        assert "RTCORE_PLIVO_AUTH_ID" in answer.problem.detail
+
+
+async def test_the_specification_knows_all_of_it(lone_app: QuartTrio) -> None:
+    spec = (await Api(lone_app.test_client(), "").ask("GET", "/openapi.json")).json
+    assert {"/v1/calls", "/v1/calls/{call_id}/transfer", "/v1/numbers/{number}"} <= set(
+        spec["paths"]
+    )
+    text = msgspec.json.encode(spec).decode()
+    for name in set(part.split('"')[0] for part in text.split("#/components/schemas/")[1:]):
+        assert name in spec["components"]["schemas"]
+    events = spec["paths"]["/v1/calls/{call_id}/events"]["get"]["responses"]["200"]["content"]
+    assert set(events) == {"application/json", "text/event-stream"}
+
+
+# --- parts ------------------------------------------------------------------------------
+
+
+async def test_calls_begin_at_a_pace(autojump_clock: trio.testing.MockClock) -> None:
+    pace = Pace(2.0)
+    began_s = trio.current_time()
+    for number in range(5):
+        assert await pace.turn(10) == 0
+        assert trio.current_time() - began_s == pytest.approx(number / 2)
+    assert await pace.turn(0.2) == pytest.approx(0.5)  # too long a wait, and nobody waited
+    await trio.sleep(10)
+    assert await pace.turn(0) == 0
+
+
+async def test_a_slow_listener_is_let_go(autojump_clock: trio.testing.MockClock) -> None:
+    listeners = Listeners()
+    with listeners.listen(CALL) as slow, listeners.listen(CALL) as quick:
+        assert slow is not None
+        assert quick is not None
+        for _ in range(EVENTS_MAX + 1):
+            listeners.tell(CALL, CallEvent(event="x"))
+            await quick.receive()
+        assert len([event async for event in slow]) == EVENTS_MAX
+        listeners.end(CALL)
+        assert [event async for event in quick] == []
+    opened = [listeners.listen(CALL) for _ in range(LISTENERS_MAX + 1)]
+    assert [each.__enter__() is None for each in opened] == [False] * LISTENERS_MAX + [True]
+    for each in opened:
+        each.__exit__(None, None, None)
+    assert not listeners._of
+
+
+def record(text: str) -> CallRecord:
+    return CallRecord(
+        call_id="c",
+        stream_id="s",
+        ended_by="",
+        duration_s=1.0,
+        turns=(),
+        barge_ins=(),
+        stats=CallStats(),
+        transcript=(Message(role="user", text=text),),
+        notes=(),
+    )
+
+
+def test_a_final_record_stands(store: Store) -> None:
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    call = store.run(begin_outbound, True, ME, agent.id, "1", "2", CallPlan())
+    for text, is_final in (("one", False), ("two", False), ("three", True), ("late", False)):
+        store.run(write_streams, True, {(call.id, 1): (record(text), is_final)})
+    store.run(write_streams, True, {(call.id, 2): (record("again"), True)})
+    texts = [each.transcript[0].text for each in store.run(get_streams, False, call.id)]
+    assert texts == ["three", "again"]
+
+
+async def test_records_wait_for_a_database_that_is_away(store: Store) -> None:
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    call = store.run(begin_outbound, True, ME, agent.id, "1", "2", CallPlan())
+    away = 2
+
+    class Away(Store):
+        async def write(self, work: Any, *args: Any, **kw: Any) -> Any:
+            nonlocal away
+            if away:
+                away -= 1
+                raise StoreUnavailable("away")
+            return await super().write(work, *args, **kw)
+
+    keeper = RecordKeeper(Away(store.engine))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, list)
+        keeper.put(call.id, 1, record("kept"), is_final=True)
+        await keeper.flush()
+        keeper.put(call.id, 2, record("at the end"), is_final=True)
+        nursery.cancel_scope.cancel()  # written all the same
+    texts = [each.transcript[0].text for each in store.run(get_streams, False, call.id)]
+    assert texts == ["kept", "at the end"]
