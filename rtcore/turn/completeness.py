@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from rtcore.turn.language import Language
+from rtcore.turn.questions import question
 
 __all__ = ["FREE", "Expectation", "completeness", "fuse", "is_backchannel", "normal", "real_words"]
 
@@ -22,6 +23,7 @@ Kind = Literal["free", "yes_no", "digits", "date", "name", "spelled"]
 UNSURE = 0.5
 OPEN_NUMBER = 0.35  # groups of a number are parted by pauses of up to 1.2 s
 WHOLE_NUMBER = 0.65  # a phone or a card number ends here, if it is one
+STATEMENT = 0.7  # somebody does something; what for or when may follow
 NUMBER_LENGTHS = (10, 11, 16)
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _DIGITS = re.compile(r"\d")
@@ -154,20 +156,26 @@ def _as_sentence(text: str, words: list[str], table: Language) -> float:
         return 0.1 if len(words) > 1 or last not in table.backchannels else 0.4
     if joined in table.complete or mark == "?":
         return 0.95
-    if last in table.dangling or any(_ends(joined, opener) for opener in table.openers):
-        return 0.08
-    if last in table.digits or last in table.number_words or last[0].isdigit():
-        length = len(spoken_digits(words, table))
-        return WHOLE_NUMBER if length in NUMBER_LENGTHS else OPEN_NUMBER
     if any(" " in phrase and _ends(joined, phrase) for phrase in table.complete):
         return 0.92
     if (mark and mark in "…,-–:") or text.rstrip().endswith("..."):
-        return 0.2
+        return 0.08 if last in table.dangling else 0.2
+    if (asked := question(words, table)) is not None:
+        return asked
+    if last in table.dangling or any(_ends(joined, opener) for opener in table.openers):
+        return 0.08
+    if last in table.digits or last in table.number_words or last[0].isdigit():
+        if len(words) > 1 and words[-2] in table.times_after:
+            return STATEMENT
+        length = len(spoken_digits(words, table))
+        return WHOLE_NUMBER if length in NUMBER_LENGTHS else OPEN_NUMBER
     is_sentence = mark in (".", "!")  # recognisers like to add a full stop
     if last in table.trailing:
         return 0.6 if is_sentence else 0.35
     if is_sentence:
         return 0.88
+    if len(words) >= 5 and any(word in table.subjects for word in words[:3]):
+        return STATEMENT
     return 0.6 if len(words) >= 3 else UNSURE
 
 

@@ -45,6 +45,51 @@ def test_neither(text: str) -> None:
     assert 0.3 <= vote(text) <= 0.7
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what are your opening hours", "where can i park my car", "can i pay by card",
+        "how much does a visit cost", "what time do you close", "do you take insurance",
+        "is there parking nearby", "when are you open", "how do i get there", "how much is it",
+        "can you help me with that", "what is that for", "who is my doctor", "what's the price",
+        "which one is cheaper", "how long does it take", "would that work", "is it open",
+        "so can i bring my dog please", "hello do i need an appointment", "where is it",
+        "could you repeat that", "how old are you", "where are you from", "are you open today",
+    ],
+)  # fmt: skip
+def test_a_whole_question_needs_no_question_mark(text: str) -> None:
+    assert vote(text) >= 0.85
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "what are your", "where can i", "how much does a", "how much does a visit", "can i",
+        "do you have any", "when can i", "can you tell me", "can you tell me if", "is there a",
+        "where can i find", "what time do", "what time do you", "can i get", "do you take",
+        "could you please", "how do i get", "what kind of", "is it possible to", "are you",
+        "what are your opening,",
+    ],
+)  # fmt: skip
+def test_a_question_that_has_only_begun(text: str) -> None:
+    assert vote(text) <= 0.2
+
+
+@pytest.mark.parametrize(
+    "text", ["when i was young", "what we need is", "may first", "no is fine", "can i pay"]
+)
+def test_what_is_no_clear_question_gets_no_such_vote(text: str) -> None:
+    assert vote(text) < 0.85
+
+
+def test_a_plain_statement_is_likelier_whole_than_not() -> None:
+    for text in (
+        "i would like to book a table", "no i do not have the number", "tomorrow at ten",
+        "i need to change my booking",
+    ):  # fmt: skip
+        assert 0.65 <= vote(text) <= 0.8
+
+
 def test_a_question_is_finished_whatever_its_last_word() -> None:
     assert vote("What time is it?") >= 0.9
     assert vote("Who should I talk to?") >= 0.9

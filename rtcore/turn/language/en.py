@@ -32,7 +32,8 @@ LANGUAGE = Language(
         "no thank you, thanks, thank you, bye, goodbye, bye bye, hello, hi, hey, alright,"
         "all right, fine, great, perfect, stop, repeat, help, operator, never mind, nothing,"
         "that's all, that's it, that is all, i don't know, not yet, maybe, both, neither, none,"
-        "what, pardon, sorry, excuse me, go ahead, sounds good, will do, not really, i guess"
+        "what, pardon, sorry, excuse me, go ahead, sounds good, will do, not really, i guess,"
+        "i think so, i hope so, i guess so, me too, i do too"
     ),
     yes_no=_words(
         "yes yeah yep yup no nope nah ok okay sure correct right wrong absolutely definitely"
@@ -109,6 +110,33 @@ LANGUAGE = Language(
         "a few",
         "a lot",
     ),
+    leads=_words(
+        "so and but well okay ok hi hello hey yes yeah no um uh er just actually then sorry"
+        " right oh please also"
+    ),
+    courtesies=_words("please thanks then"),
+    question_words=_words(
+        "what when where who whom whose which why how what's where's who's how's"
+    ),
+    asks_no_object=_words("when where why how"),
+    asked_being=_words("what's where's who's how's"),
+    auxiliaries=_words(
+        "is are am was were do does did can could will would shall should may might must have has"
+        " isn't aren't don't doesn't didn't can't couldn't won't wouldn't shouldn't"
+    ),
+    being=_words("is are am was were isn't aren't"),
+    subjects=_words("i you he she it we they this that these those there anyone anybody someone"),
+    speakers=_words("i you we"),
+    pronouns=_words("you he she it they this that these those them him me us there here"),
+    determiners=_words("a an the my your his her its our their this that these those any some"),
+    stranded=_words("for about with to from at in on like"),
+    wanting=_words(
+        "get find make book change cancel tell give send have buy know take need want put bring"
+        " say use see show reschedule order reserve return confirm check schedule arrange offer"
+        " recommend update switch move add remove renew explain repeat"
+    ),
+    receivers=_words("me us him her them you"),
+    times_after=_words("at by around until till before after"),
     digits={
         "zero": "0",
         "oh": "0",
