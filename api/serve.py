@@ -28,6 +28,7 @@ __all__ = ["serve_node"]
 
 MEDIA_HEAD = b"GET " + MEDIA_PATH.encode()  # shorter than the shortest request there is
 HEAD_LIMIT_S = 10.0  # for the first octets of a connection
+LINGER_S = 3.0  # a hangup callback follows the end of its stream within a second
 GRACE_S = 5.0  # for requests in progress, once the last call is over
 
 
@@ -37,6 +38,7 @@ async def serve_node(
     listeners: Sequence[trio.SocketListener],
     *,
     media_listeners: Sequence[trio.SocketListener] = (),
+    linger_s: float = LINGER_S,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` and the calls of ``node`` on ``listeners`` until :meth:`Node.drain`.
@@ -47,14 +49,15 @@ async def serve_node(
 
     Args:
         media_listeners: for media alone, beside ``listeners``, which take it too.
+        linger_s: how long the carrier may still tell the end of the last calls.
     """
     web = _Web(app)
     async with trio.open_nursery() as nursery:
         await nursery.start(web.run)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
-                hold = functools.partial(_hold, node, media_listeners, accepting.cancel_scope)
-                await accepting.start(hold)
+                hold = functools.partial(_hold, node, media_listeners)
+                await accepting.start(hold, linger_s, accepting.cancel_scope)
                 handle = functools.partial(_handle, node, web)
                 accept = functools.partial(trio.serve_listeners, handler_nursery=connections)
                 accepting.start_soon(accept, handle, list(listeners))
@@ -68,11 +71,14 @@ async def serve_node(
 async def _hold(
     node: Node,
     listeners: Sequence[trio.SocketListener],
+    linger_s: float,
     accepting: trio.CancelScope,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
     await node.serve(listeners, task_status=task_status)
+    if node.stats.calls:
+        await trio.sleep(linger_s)
     accepting.cancel(reason="drained")
 
 

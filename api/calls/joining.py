@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from quart_trio import QuartTrio
 
 from api.calls import routes
+from api.calls.control import transfer_call
 from api.calls.telephony import EXTENSION, Telephony
+from api.calls.views import TransferRequest
 from api.plivo import numbers, webhooks
 from api.plivo.client import PlivoAccount
+from api.store import Actor
+from api.web.problems import STORE_ERRORS, ApiError
 from api.web.services import EXTENSION as SERVICES
 from api.web.services import Services
+from rtcore.errors import ToolError
 from rtcore.node import NodeConfig
 
 __all__ = ["add_telephony"]
+
+
+AGENT = Actor("agent")  # in the audit log: the model asked for it, in a call
 
 
 def add_telephony(
@@ -33,6 +43,7 @@ def add_telephony(
     own = app.extensions[SERVICES]
     assert isinstance(own, Services)
     line = Telephony(own, account=account, secret=secret, node_config=node_config)
+    line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
     app.url_map.converters["e164"] = numbers.E164Converter
     for module in (routes, numbers, webhooks):
@@ -43,3 +54,14 @@ def add_telephony(
         app.nursery.start_soon(line.run)  # which writes what is left when it is cancelled
 
     return line
+
+
+async def _transfer(line: Telephony, call_id: str, to: str) -> None:
+    """
+    Raises:
+        ToolError: the carrier refused, and the agent goes on; the text is for the model.
+    """
+    try:
+        await transfer_call(line, AGENT, call_id, TransferRequest(to=to))
+    except (ApiError, *STORE_ERRORS) as exc:
+        raise ToolError(f"the call could not be transferred: {exc}") from exc

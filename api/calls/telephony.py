@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 
 import trio
@@ -34,6 +35,10 @@ __all__ = ["EXTENSION", "Telephony", "telephony"]
 EXTENSION = "rtcore-telephony"
 ENDINGS_MAX = 10_000  # streams that ended lately: the carrier asks what next within seconds
 OPENING_MAX = 10_000  # streams that were let in and have not said which call they are
+
+
+Transferring = Callable[[str, str], Awaitable[None]]
+"""Send a call (our id) to a number or SIP address; raises ToolError if it stays."""
 
 
 class Telephony:
@@ -72,6 +77,7 @@ class Telephony:
             ["route", "outcome"],
             registry=own.registry,
         )
+        self.transferring: Transferring | None = None  # what an agent's transfer does
         self._own = own
         self._nursery: trio.Nursery | None = None
         self._client: PlivoClient | None = None
@@ -161,6 +167,8 @@ class Telephony:
         self.live[stored.id] = self._streams[call.stream_id] = held
         self._endings.pop(stored.id, None)
         held.begin()
+        if self.transferring is not None:
+            call.steering.transferring = partial(self.transferring, stored.id)
         if stored.is_machine and self._nursery is not None:
             self._nursery.start_soon(_leave_message_soon, call, stored)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -115,7 +116,8 @@ async def serving(
         node = Node(url, token, plivo, line)
         made.append(node)
         async with trio.open_nursery() as served:
-            await served.start(serve_node, line.node, app, listeners)
+            serve = partial(serve_node, linger_s=0.2)
+            await served.start(serve, line.node, app, listeners)
             try:
                 with trio.fail_after(30):
                     yield node

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from rtcore.errors import ToolError
 from rtcore.testing import FakePlivo, Phone, hang_up, wait
+from rtcore.testing.plivo import Fault
 from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, serving
 
 
@@ -101,6 +105,23 @@ async def test_a_human_who_does_not_answer_gives_the_caller_back(sqlite_url: str
         assert "Nobody is there." in [line["text"] for line in said]
         assert len(call.reports) == 2
         assert [report.violations for report in call.reports] == [(), ()]
+
+
+async def test_the_agent_itself_hands_the_caller_over(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        node.plivo.phones[HUMAN] = Phone()
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(30_000)]]))
+        await node.until(lambda: node.line.live)
+        (held,) = node.line.live.values()
+        node.plivo.faults.append(Fault(status=400, body=b'{"error": "not now"}'))
+        with pytest.raises(ToolError, match="not now"):
+            await held.call.steering.transfer(HUMAN)
+        assert not held.call.ended_by
+        await held.call.steering.transfer(HUMAN)
+        await node.until(call.over.is_set)
+        assert call.dialled == [HUMAN]
+        assert held.call.ended_by == "transferred"
 
 
 async def test_a_line_that_is_busy(sqlite_url: str) -> None:
