@@ -126,6 +126,7 @@ class Injection(trio.abc.Instrument):
 
     def __init__(self, at: int, harm: Callable[[], None]) -> None:
         self.steps = 0
+        self.error: Exception | None = None
         self._at = at
         self._harm = harm
 
@@ -133,7 +134,10 @@ class Injection(trio.abc.Instrument):
         if any(name in task.name for name in CARRIERS):
             return
         if self.steps == self._at:
-            self._harm()
+            try:
+                self._harm()
+            except Exception as exc:  # Trio would log it and go on without harm
+                self.error = exc
         self.steps += 1
 
 
@@ -160,12 +164,12 @@ class Scene:
             self.host.cancel()
         elif kind.endswith("fails"):
             getattr(self, kind.split()[0]).fail()
-        elif self.call is not None and self.call._nursery is not None:
+        elif self.call is not None:
             # the call's own reactions, at moments no caller could choose
             if kind == "interruption":
-                self.call._interrupt()
+                self.call._answering.interrupt()
             elif kind == "caller goes on":
-                self.call._discard()
+                self.call._answering.discard()
 
     def tool(self, name: str) -> Tool:
         async def run(use: ToolUse) -> str:
@@ -198,6 +202,8 @@ class Scene:
                 nursery.start_soon(node)
                 await carrier.call(self.carrier_socket)
                 ended_s = trio.current_time()
+        if injection.error is not None:
+            raise injection.error
         assert trio.current_time() - ended_s < 0.1
         return injection.steps
 
