@@ -12,6 +12,7 @@ __all__ = ["BargeIn", "Verdict"]
 
 SAMPLES_PER_MS = 8
 FRAME_SAMPLES = 160
+NOD_QUIET_SAMPLES = 960  # 120 ms: the gaps between words spoken in one breath are shorter
 RECENT_SAMPLES = 16_000  # words may come up to 2 s after the voice they belong to
 
 # Shares of the frames, over the first 300 to 400 ms of 96 interruptions and 240 noises; the
@@ -88,6 +89,7 @@ class BargeIn:
         "_evidence",
         "_heard",
         "_muted",
+        "_nods",
         "_since",
         "pending",
     )
@@ -97,6 +99,7 @@ class BargeIn:
         self.pending = False
         self._evidence = Evidence()
         self._muted = False  # this spell was dismissed: it takes more to revive it
+        self._nods = False  # the words so far only say "go on"
         self._heard = False  # there was voice since the agent began to speak
         self._since = 0  # when it was suspected, or dismissed
         self._dismissed_at = -CARRIED_SAMPLES  # what was speech all the same
@@ -157,6 +160,8 @@ class BargeIn:
         quiet = now - spell.end_sample
         if quiet >= config.blip_quiet_ms * SAMPLES_PER_MS:
             return self._dismiss(Verdict.BLIP, now, quiet // FRAME_SAMPLES)
+        if self._nods and (verdict := self._weigh_nod(now, spell)):
+            return verdict
         if (
             evidence.frames * 20 >= confirm_ms * doubled
             and evidence.is_dense
@@ -201,12 +206,18 @@ class BargeIn:
             return None
         if real >= self._config.min_words:
             return self._confirm()
-        if self.pending and is_backchannel:
+        self._nods = is_backchannel
+        return self._weigh_nod(now, spell)
+
+    def _weigh_nod(self, now: int, spell: VoiceSpell) -> Verdict | None:
+        """A "yes" alone lets us go on; one still being spoken may be "yes, but"."""
+        if self.pending and self._nods and now - spell.end_sample >= NOD_QUIET_SAMPLES:
             return self._dismiss(Verdict.BACKCHANNEL, now)
         return None
 
     def _suspect(self, now: int) -> Verdict:
         self.pending = True
+        self._nods = False
         self._since = now
         return Verdict.SUSPECTED
 
@@ -217,9 +228,11 @@ class BargeIn:
     def _dismiss(self, verdict: Verdict, now: int, quiet_frames: int = 0) -> Verdict:
         self.pending = False
         self._muted = True
-        if self._evidence.is_lively and self._evidence.voiced >= CARRIED_FRAMES:
+        evidence = self._evidence
+        is_speech = evidence.is_lively and evidence.voiced >= CARRIED_FRAMES
+        if is_speech and verdict is not Verdict.BACKCHANNEL:
             self._dismissed_at = now
-            self._evidence.frames -= quiet_frames
+            evidence.frames -= quiet_frames
         else:
             self._listen_again(now)
         return verdict

@@ -140,11 +140,26 @@ def test_one_real_word_confirms() -> None:
 def test_a_backchannel_is_dismissed_as_soon_as_it_is_known() -> None:
     line = speaking()
     line.voice(260)
+    line.hush(120)
     assert names(line.words("mhm", final=False)) == ["dismissed"]
     line.voice(300)
     line.hush(600)
     assert dismissal(line)[1] == "backchannel"
     assert "confirmed" not in line.names
+
+
+def test_a_yes_that_is_still_being_spoken_is_not_dismissed() -> None:
+    line = speaking()
+    line.voice(260)
+    assert line.words("yes", final=False) == []
+    line.voice(100)
+    line.words("yes that", final=False, same=True)
+    assert line.names == ["started", "suspected", "confirmed"]
+    line = speaking()
+    line.voice(260)
+    line.words("yes", final=False)
+    line.hush(200)
+    assert dismissal(line)[1] == "backchannel"
 
 
 def test_a_backchannel_that_goes_on_is_none() -> None:
