@@ -7,8 +7,7 @@ was said before, and begins with a line that fits.
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -20,9 +19,8 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.call import CallRecord
 
-__all__ = ["agent_of_call", "filled", "resumed", "variables_of"]
+__all__ = ["agent_of_call", "resumed", "variables_of"]
 
-VARIABLE = re.compile(r"\{([a-z][a-z0-9_]{0,62})\}")
 RESUMED_MAX_CHARS = 20_000  # of what was said before: some twenty minutes of talk
 RESUMED_LINE = "Sorry, we were cut off for a moment. Please go on."
 SPEAKERS = {"user": "Caller", "assistant": "You"}
@@ -38,19 +36,6 @@ def variables_of(call: StoredCall) -> dict[str, str]:
         "call_id": call.id,
         "direction": call.direction,
     }
-
-
-def filled(definition: AgentDefinition, variables: Mapping[str, str]) -> AgentDefinition:
-    """``definition`` with the variables in its prompt and greeting; unknown ones stay."""
-
-    def fill(text: str) -> str:
-        return VARIABLE.sub(lambda found: variables.get(found[1], found[0]), text)
-
-    return msgspec.structs.replace(
-        definition,
-        prompt=fill(definition.prompt),
-        welcome_message=fill(definition.welcome_message),
-    )
 
 
 def resumed(
@@ -80,9 +65,9 @@ async def agent_of_call(
         NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
     """
     bound = await bind_agent(store, webhooks, agent_for, call.agent_id, call.agent_version)
-    definition = filled(bound.agent.definition, variables_of(call))
-    if call.streams > 1:
-        transfer = call.transfer
-        line = transfer.take_back_line if transfer is not None else RESUMED_LINE
-        definition = resumed(definition, await store.read(get_streams, call.id), line)
-    return dataclasses.replace(bound.agent, definition=definition)
+    agent = bound.agent.for_call(variables_of(call))
+    if call.streams == 1:
+        return agent
+    line = call.transfer.take_back_line if call.transfer is not None else RESUMED_LINE
+    records = await store.read(get_streams, call.id)
+    return dataclasses.replace(agent, definition=resumed(agent.definition, records, line))

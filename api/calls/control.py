@@ -158,8 +158,8 @@ async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCal
     try:
         if call.carrier_id is not None:
             await line.carrier.hang_up(call.carrier_id)
-        elif call.request_id is not None:
-            await line.carrier.cancel(call.request_id)
+        elif call.request_id is not None and not await line.carrier.cancel(call.request_id):
+            await line.carrier.hang_up(call.request_id)  # answered in this very moment
     except PlivoError as exc:
         raise as_api_error(exc) from exc
     held = line.live.get(call_id)

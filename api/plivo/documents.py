@@ -12,6 +12,7 @@ from rtcore.tokens import MediaToken, issue
 __all__ = ["TOKEN_LIFE_S", "Links", "busy", "dial", "goodbye", "rejected", "sorry", "stream"]
 
 TOKEN_LIFE_S = 120.0  # the document is run as soon as it is read; a slow network has retries
+INSISTS = "#rc=5&rp=ct,rt,5xx"  # retries: nothing else tells the end (Plivo's URL fragments)
 SORRY = "We are sorry, an application error has occurred. Please call again later."
 
 
@@ -24,7 +25,7 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
         return self._of("answer", agent_id, call_id)
 
     def hangup(self, agent_id: str, call_id: str | None = None) -> str:
-        return self._of("hangup", agent_id, call_id)
+        return self._of("hangup", agent_id, call_id) + INSISTS
 
     def fallback(self, agent_id: str) -> str:
         return f"{self.base}/plivo/fallback/{agent_id}"

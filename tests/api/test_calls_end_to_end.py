@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from api.store import Store
 from rtcore.errors import ToolError
 from rtcore.testing import FakePlivo, Phone, hang_up, wait
 from rtcore.testing.plivo import Fault
 from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, serving
 
 
-async def test_somebody_calls_and_talks(sqlite_url: str) -> None:
-    async with serving(sqlite_url) as node:
+async def test_somebody_calls_and_talks(store: Store) -> None:
+    async with serving(store.engine.url.render_as_string(hide_password=False)) as node:
         agent_id = await node.bound(prompt="You talk with {caller}.")
         call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[*ASKS, hang_up()]]))
         await node.until(call.over.is_set)

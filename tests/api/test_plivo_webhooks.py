@@ -15,6 +15,7 @@ import trio
 
 from api.calls.deciding import STREAMS_MAX, call_ended, what_next
 from api.calls.records import CallPlan, StoredCall, Transfer
+from api.store import Store
 from rtcore.media import fast
 from rtcore.media.handshake import UpgradeRefused
 from rtcore.media.limits import SocketLimits
@@ -125,8 +126,8 @@ async def test_nobody_else_may_tell_us_anything(sqlite_url: str) -> None:
         assert huge.status_code == 413
 
 
-async def test_what_is_told_twice_happens_once(sqlite_url: str) -> None:
-    async with serving(sqlite_url) as node:
+async def test_what_is_told_twice_happens_once(store: Store) -> None:
+    async with serving(store.engine.url.render_as_string(hide_password=False)) as node:
         agent_id = await node.agent()
         path = f"/plivo/answer/{agent_id}"
         first = await tell(node, path, nonce="same", **started())
