@@ -127,7 +127,10 @@ def _score_barge_ins(track: Track, decisions: Sequence[Decision], tally: Tally) 
             tally.confirm_ms.append(_in_ms(cleared[0] - span.start))
         else:
             tally.unconfirmed += 1
-        tally.barge_ins_dismissed += bool(_within(dismissed, span.start, span.end))
+        # the track is open-loop: what comes after the confirmation is over a reply that, in a
+        # call, is no longer spoken
+        settled = cleared[0] if cleared else span.end
+        tally.barge_ins_dismissed += bool(_within(dismissed, span.start, settled))
     for span, kind in track.events:
         until = span.end + AFTERMATH_SAMPLES
         tally.events += 1

@@ -68,8 +68,9 @@ COLUMNS = {
         ("backchannels", "suspected", ("backchannels",), "backchannels_suspected"),
         ("backchannels", "confirmed", ("backchannels",), "backchannels_confirmed"),
         ("agent", "lost ms p50/p95/max", ("events", "backchannels", *ECHO, *HARD), "agent_lost_ms"),
-        ("barge-ins", "unconfirmed", (*ECHO, *HARD), "barge_ins_unconfirmed"),
-        ("barge-ins", "dismissed", (*ECHO, *HARD), "barge_ins_dismissed"),
+        ("echo", "unconfirmed", ECHO, "barge_ins_unconfirmed"),
+        ("hard", "unconfirmed", HARD, "barge_ins_unconfirmed"),
+        ("barge-ins", "dismissed first", (*ECHO, *HARD), "barge_ins_dismissed"),
     ),
     "end of turn": (
         ("call", "eager ms p50/p95/max", CALL, "eager_ms"),

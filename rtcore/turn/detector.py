@@ -110,7 +110,8 @@ class TurnDetector:
         flags = self._hear(pcm, far)
         now = self._now = self._now + FRAME_SAMPLES
         voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
-        change = self._spell.push(voiced, flags & PERIODIC != 0, now, flags & LOUD != 0)
+        likely = flags & LOUD != 0 or self._turn.is_open
+        change = self._spell.push(voiced, flags & PERIODIC != 0, now, likely)
         sounds = flags & FAR and now - self._far_at > FAR_GAP_SAMPLES
         if flags & FAR:
             self._far_at = now

@@ -31,17 +31,20 @@ class Patience:
     """What the caller's own pauses have earned them, in ms of further waiting.
 
     Who has gone on after a pause will do so again, most of all within the same turn: each
-    pause that was none of ours earns a step, and part is kept from turn to turn.
+    pause that was none of ours earns a step, and part is kept from turn to turn. And they will
+    pause as long again: a turn waits a quarter longer than its own longest pause.
     """
 
-    __slots__ = ("earned_ms",)
+    __slots__ = ("earned_ms", "longest_ms")
 
     STEP_MS = 60.0  # with what is kept: 5 cuts for 6 on the dev call, its median 22 ms later
     KEPT = 0.25  # of it when the agent has had its turn
+    AGAIN = 1.25  # of this turn's longest pause: one cut less on the dev call, same median
     PAUSE_MS = (600, 1500)  # shorter needs no patience, longer was a lapse: another turn
 
     def __init__(self) -> None:
         self.earned_ms = 0.0
+        self.longest_ms = 0.0  # pause of this turn
 
     def add(self, pause_ms: float) -> None:
         """A silence after which the caller went on, whether or not it was cut off."""
@@ -50,9 +53,15 @@ class Patience:
             self.next_turn()
         elif pause_ms >= shortest:
             self.earned_ms += self.STEP_MS
+            self.longest_ms = max(self.longest_ms, pause_ms)
 
     def next_turn(self) -> None:
         self.earned_ms *= self.KEPT
+        self.longest_ms = 0.0
+
+    def beyond_ms(self, unsure_ms: float) -> float:
+        """What to wait beyond ``unsure_ms``, where nothing is known of the words."""
+        return max(self.earned_ms, self.AGAIN * self.longest_ms - unsure_ms)
 
 
 class Endpointer:
@@ -161,7 +170,9 @@ class Endpointer:
             self.commit_due = self._dtmf_due
             return
         config = self._config
-        delay_ms = commit_delay_ms(config, self.completeness, self.patience.earned_ms)
+        delay_ms = commit_delay_ms(
+            config, self.completeness, self.patience.beyond_ms(config.unsure_ms)
+        )
         if self.waits_for_words:
             delay_ms = max(delay_ms, config.unfinished_ms)
         self.commit_due = self.silent_from + round(delay_ms) * SAMPLES_PER_MS

@@ -61,11 +61,11 @@ class VoiceSpell:
         self._start_mask = (1 << (self._start_frames + 1)) - 1  # one frame may miss
         self._pause_samples = stop_ms * 8
 
-    def push(self, voiced: bool, periodic: bool, now: int, loud: bool = False) -> Change | None:
+    def push(self, voiced: bool, periodic: bool, now: int, likely: bool = False) -> Change | None:
         """Take one frame that ended at ``now``; a spell starts only where there is pitch.
 
-        A ``loud`` frame, far above what the line may return of our own voice, counts for two: a
-        softer one before it was hidden by that.
+        Where it is ``likely`` to be voice, one frame less will do: far above what the line may
+        return of our own voice, or in the pause of a turn, which is cut off otherwise.
         """
         self._pitch = (self._pitch << 1 | periodic) & 0xFF
         bits = self._bits = (self._bits << 1 | voiced) & 0xFF
@@ -80,7 +80,7 @@ class VoiceSpell:
             return None
         if voiced:
             recent = bits & self._start_mask
-            if recent.bit_count() + loud >= self._start_frames and recent & self._pitch:
+            if recent.bit_count() + likely >= self._start_frames and recent & self._pitch:
                 self.active = True
                 self.voiced_frames = recent.bit_count()
                 self.onset_sample = now - recent.bit_length() * FRAME_SAMPLES

@@ -207,6 +207,17 @@ def test_patience_is_earned_by_pauses_and_fades() -> None:
     assert patience.earned_ms < 2
 
 
+def test_a_turn_waits_longer_than_its_own_longest_pause() -> None:
+    patience = Patience()
+    patience.add(880)
+    assert patience.beyond_ms(860) == Patience.AGAIN * 880 - 860
+    patience.add(620)
+    patience.add(620)
+    assert patience.beyond_ms(1100) == 3 * Patience.STEP_MS
+    patience.next_turn()
+    assert patience.beyond_ms(860) == patience.earned_ms
+
+
 @pytest.mark.parametrize("commit_ms", [200, 500, 1000])
 def test_a_plain_silence_timer_is_a_configuration(commit_ms: int) -> None:
     line = Line(
