@@ -245,9 +245,12 @@ class Call:
         """Hear the carrier until it hangs up."""
         try:
             self._on_events(self._early)
-            await self._line.deliver(self._on_events)
+            await self._line.deliver(self._on_messages)
         except SocketClosed:
             self.ended_by = self.ended_by or "hung_up"
+
+    def _on_messages(self, messages: list[bytes]) -> None:
+        self._on_events(self._line.events(messages))
 
     def _on_events(self, said: list[Event]) -> None:
         """All that came in one go, in order."""

@@ -151,15 +151,9 @@ class Thought:
             nursery.start_soon(self._respond, request, tx)
             limit_s = self._config.first_token_limit_s
             while True:
-                try:
-                    with trio.fail_after(limit_s):
-                        delta = await rx.receive()
-                except trio.EndOfChannel:
+                delta = await self._next(rx, limit_s)
+                if delta is None:
                     break
-                except trio.TooSlowError as exc:
-                    name = self._agent.responder.name
-                    message = f"nothing for {limit_s:g} s"
-                    raise ProviderError(name, message, retryable=True) from exc
                 limit_s = self._config.stall_limit_s
                 self._note("first_token")
                 if isinstance(delta, TextDelta):
@@ -176,6 +170,23 @@ class Thought:
             nursery.cancel_scope.cancel(reason="answer complete")
         for text in splitter.flush():
             await self._say(text, out)
+
+    async def _next(self, rx: trio.MemoryReceiveChannel[Delta], limit_s: float) -> Delta | None:
+        """The next piece of the answer, None where it ends."""
+        try:
+            return rx.receive_nowait()  # a model that streams fast is ahead of us
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            return None
+        try:
+            with trio.fail_after(limit_s):
+                return await rx.receive()
+        except trio.EndOfChannel:
+            return None
+        except trio.TooSlowError as exc:
+            name, message = self._agent.responder.name, f"nothing for {limit_s:g} s"
+            raise ProviderError(name, message, retryable=True) from exc
 
     async def _respond(self, request: ResponderRequest, tx: trio.MemorySendChannel[Delta]) -> None:
         with tx:  # not `async with`: its checkpoint could turn an error into a cancellation

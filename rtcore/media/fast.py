@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
-import outcome
 import trio
 
 from rtcore.errors import RemoteProtocolError, RtcoreError, SocketClosed
@@ -157,13 +156,14 @@ class FastSocket:
         if self._pump is None:
             while True:
                 handle(await self.receive())
-        fault: outcome.Error | None = None
+        fault: BaseException | None = None
 
         def hand(messages: list[bytes]) -> None:
             nonlocal fault
-            handled = outcome.capture(handle, messages)
-            if isinstance(handled, outcome.Error):  # raised where it belongs: in our task
-                fault = handled
+            try:
+                handle(messages)
+            except BaseException as exc:  # not for the pump: raised in our own task, below
+                fault = exc
                 self._roused.set()
 
         def read() -> None:
@@ -184,7 +184,7 @@ class FastSocket:
             finally:
                 self._leave_pump()
         if fault is not None:
-            fault.unwrap()
+            raise fault
         await trio.lowlevel.checkpoint()
         assert self._ending is not None
         raise self._over(self._ending)

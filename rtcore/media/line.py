@@ -71,16 +71,17 @@ class Line:
 
         Cancelled: nothing is lost.
         """
-        return self._events(await self._socket.receive())
+        return self.events(await self._socket.receive())
 
-    async def deliver(self, handle: Callable[[list[Event]], None]) -> NoReturn:
-        """Give ``handle`` what the carrier says, as it says it, until the stream is over.
+    async def deliver(self, handle: Callable[[list[bytes]], None]) -> NoReturn:
+        """Give ``handle`` what the carrier sends, as it comes, until the stream is over.
 
-        Raises as :meth:`receive`, and whatever ``handle`` raises.
+        It reads them by :meth:`events`. Raises as :meth:`receive`, and what ``handle`` raises.
         """
-        await self._socket.deliver(lambda messages: handle(self._events(messages)))
+        await self._socket.deliver(handle)
 
-    def _events(self, messages: list[bytes]) -> list[Event]:
+    def events(self, messages: list[bytes]) -> list[Event]:
+        """What ``messages`` say, in order; audio in whole frames."""
         events: list[Event] = []
         for message in messages:
             event = self._codec.receive(message)

@@ -41,6 +41,7 @@ class Pacer:
         # dicts as sets that keep their order: ticks are repeatable
         self._speaking: dict[Speaking, None] = {}
         self._watched: dict[Watched, None] = {}
+        self._needed = trio.Event()
         self.ticks = 0
         self.late_ticks = 0  # past their deadline by more than half a frame
         self.worst_lateness_s = 0.0
@@ -49,6 +50,7 @@ class Pacer:
     def watch(self, call: Watched) -> None:
         """Tick ``call`` until :meth:`unwatch`."""
         self._watched[call] = None
+        self._needed.set()
 
     def unwatch(self, call: Watched) -> None:
         self._watched.pop(call, None)
@@ -56,6 +58,7 @@ class Pacer:
     def wake(self, line: Speaking) -> None:
         """``line`` has something to write: pump it until :meth:`rest`."""
         self._speaking[line] = None
+        self._needed.set()
 
     def rest(self, line: Speaking) -> None:
         """``line`` has nothing to write for now."""
@@ -66,6 +69,10 @@ class Pacer:
         period_s = FRAME_MS / 1000
         deadline_s = trio.current_time()
         while True:
+            if not self._watched and not self._speaking:  # nobody on the line: no need to wake
+                self._needed = trio.Event()
+                await self._needed.wait()
+                deadline_s = trio.current_time()
             deadline_s += period_s
             await trio.sleep_until(deadline_s)
             now_s = trio.current_time()
