@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 
 from api.calls import routes
 from api.calls.control import transfer_call
+from api.calls.sweeping import sweep_for_ever
 from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
 from api.plivo import numbers, webhooks
@@ -52,6 +53,8 @@ def add_telephony(
     @app.before_serving
     async def begin() -> None:
         app.nursery.start_soon(line.run)  # which writes what is left when it is cancelled
+        if account is not None:
+            app.nursery.start_soon(sweep_for_ever, line)
 
     return line
 

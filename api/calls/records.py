@@ -32,6 +32,7 @@ __all__ = [
     "begin_inbound",
     "begin_outbound",
     "find_calls",
+    "find_unended",
     "get_call",
     "get_streams",
     "mark_answered",
@@ -137,6 +138,13 @@ def find_calls(
         if value is not None:
             query = query.where(CALLS[name] == value)
     return page_of(tx, query, limit, offset, _call)
+
+
+def find_unended(tx: Tx, before_ms: int, limit: int) -> tuple[StoredCall, ...]:
+    """Some of the calls that began before ``before_ms`` and are not over, by chance."""
+    query = sa.select(calls).where(CALLS.ended_at_ms.is_(None), CALLS.created_at_ms < before_ms)
+    rows = tx.conn.execute(query.order_by(sa.func.random()).limit(limit))
+    return tuple(_call(row) for row in rows)
 
 
 def get_streams(tx: Tx, id: str) -> tuple[CallRecord, ...]:

@@ -148,6 +148,16 @@ class PlivoClient:
         """Give up a call that is queued or rings; False if it is not (any more)."""
         return await self._delete(f"/Request/{_uuid(request_uuid)}/")
 
+    async def is_live(self, call_uuid: str) -> bool:
+        """Whether a call goes on."""
+        try:
+            await self._ask("GET", f"/Call/{_uuid(call_uuid)}/", {"status": "live"})
+        except PlivoRefused as exc:
+            if exc.status != HTTPStatus.NOT_FOUND:
+                raise
+            return False
+        return True
+
     async def transfer(self, call_uuid: str, url: str) -> None:
         """Let the call go on with the document at ``url``."""
         body = {"legs": "aleg", "aleg_url": url, "aleg_method": "POST"}

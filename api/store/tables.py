@@ -219,7 +219,7 @@ calls = Table(  # what only the carrier and this call's own life decide; no agen
     Column("hangup", Text),  # JSON: what the carrier said of the end
     Column("created_at_ms", BigInteger, nullable=False, index=True),
     Column("answered_at_ms", BigInteger),
-    Column("ended_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger, index=True),
 )
 
 call_streams = Table(  # what we know of a call: a record for each of its media streams

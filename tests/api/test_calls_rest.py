@@ -14,10 +14,17 @@ from api.app import create_app
 from api.calls.joining import add_telephony
 from api.calls.live import EVENTS_MAX, LISTENERS_MAX, CallEvent, Listeners, RecordKeeper
 from api.calls.pacing import Pace
-from api.calls.records import CallPlan, begin_outbound, get_streams, write_streams
+from api.calls.records import (
+    CallPlan,
+    begin_inbound,
+    begin_outbound,
+    get_streams,
+    write_streams,
+)
+from api.calls.sweeping import sweep
 from api.settings import ApiSettings
 from api.specs import AgentSpec
-from api.store import Actor, Store
+from api.store import Actor, Store, Tx
 from api.store.agents import create_agent
 from api.store.errors import StoreUnavailable
 from rtcore.call import CallRecord
@@ -147,6 +154,39 @@ async def test_a_crash_loses_at_most_the_last_second(sqlite_url: str) -> None:
         kept = msgspec.json.decode(record, type=CallRecord)
         assert [message.text for message in kept.transcript][-1] == "We open at nine."
         assert kept.ended_by == ""
+        call.hang_up()
+        await node.until(call.over.is_set)
+
+
+async def test_a_call_whose_end_nobody_told_is_ended(store: Store) -> None:
+    async with serving(store.engine.url.render_as_string(hide_password=False)) as node:
+        agent_id = await node.bound()
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(20_000)]]))
+        await node.until(lambda: node.line.live)
+        held = node.line.live.copy()
+        queued = store.run(begin_outbound, True, ME, agent_id, OURS, CALLER, CallPlan())
+
+        def lost(tx: Tx) -> None:
+            begin_inbound(tx, agent_id, "a-call-of-a-node-that-died", CALLER, OURS)
+
+        store.run(lost, True)
+
+        async def states() -> list[str]:
+            items = (await node.ask("GET", "/v1/calls"))["items"]
+            return sorted(item["state"] for item in items)
+
+        await sweep(node.line)  # all are young
+        assert await states() == ["in_progress", "queued", "ringing"]
+        began_s = node.line.now_s()
+        node.line.now_s = lambda: began_s + 100
+        await sweep(node.line)
+        assert await states() == ["completed", "in_progress", "queued"]
+        node.line.now_s = lambda: began_s + 1000
+        node.line.live.clear()  # held by another node, as far as this one knows
+        await sweep(node.line)
+        assert await states() == ["completed", "failed", "in_progress"]
+        assert (await node.ask("GET", f"/v1/calls/{queued.id}"))["state"] == "failed"
+        node.line.live.update(held)
         call.hang_up()
         await node.until(call.over.is_set)
 

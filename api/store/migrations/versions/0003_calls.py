@@ -35,6 +35,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_calls_agent_id", "calls", ["agent_id"])
     op.create_index("ix_calls_created_at_ms", "calls", ["created_at_ms"])
+    op.create_index("ix_calls_ended_at_ms", "calls", ["ended_at_ms"])
     op.create_table(
         "call_streams",
         sa.Column("call_id", sa.String(length=40), nullable=False),
