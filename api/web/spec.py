@@ -20,7 +20,9 @@ from api.web.operations import Operation, operation_of
 from api.web.paths import schema_of
 from api.web.problems import CONTENT_TYPE, Problem
 
-__all__ = ["Specification"]
+__all__ = ["MORE_EXAMPLES", "Specification"]
+
+MORE_EXAMPLES = "rtcore-examples"
 
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
@@ -63,7 +65,8 @@ class Specification(OpenAPIProvider):
         types = {struct: None for _, what in found for struct in _structs(what)}
         refs, schemas = msgspec.json.schema_components([*types, Problem], ref_template=REF)
         ref_of = dict(zip([*types, Problem], refs, strict=True))
-        for name, example in EXAMPLES.items():
+        more = self._app.extensions.get(MORE_EXAMPLES, {})  # of what was joined to the app
+        for name, example in (EXAMPLES | more).items():
             if name in schemas:
                 schemas[name]["examples"] = [example]
         paths: dict[str, dict[str, Any]] = {}
