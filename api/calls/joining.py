@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 
 from api.calls import routes
 from api.calls.control import transfer_call
+from api.calls.examples import EXAMPLES
 from api.calls.sweeping import sweep_for_ever
 from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
@@ -17,6 +18,7 @@ from api.store import Actor
 from api.web.problems import STORE_ERRORS, ApiError
 from api.web.services import EXTENSION as SERVICES
 from api.web.services import Services
+from api.web.spec import MORE_EXAMPLES
 from rtcore.errors import ToolError
 from rtcore.node import NodeConfig
 
@@ -46,6 +48,7 @@ def add_telephony(
     line = Telephony(own, account=account, secret=secret, node_config=node_config)
     line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
+    app.extensions[MORE_EXAMPLES] = EXAMPLES
     app.url_map.converters["e164"] = numbers.E164Converter
     for module in (routes, numbers, webhooks):
         app.register_blueprint(module.blueprint)

@@ -226,6 +226,7 @@ def _turn(timing: TurnTiming) -> TurnMetrics:
         summary="What happened; asked for text/event-stream, what happens, until the call is over",
         scope="read",
         returns={200: CallEvents},
+        problems=(409,),
         streams=True,
     ),
 )

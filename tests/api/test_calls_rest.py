@@ -11,6 +11,7 @@ import trio
 from quart_trio import QuartTrio
 
 from api.app import create_app
+from api.calls.examples import EXAMPLES
 from api.calls.joining import add_telephony
 from api.calls.live import EVENTS_MAX, LISTENERS_MAX, CallEvent, Listeners, RecordKeeper
 from api.calls.pacing import Pace
@@ -27,6 +28,7 @@ from api.specs import AgentSpec
 from api.store import Actor, Store, Tx
 from api.store.agents import create_agent
 from api.store.errors import StoreUnavailable
+from api.web.operations import operation_of
 from rtcore.call import CallRecord
 from rtcore.metrics import CallStats
 from rtcore.ports import Message
@@ -226,6 +228,20 @@ async def test_the_specification_knows_all_of_it(lone_app: QuartTrio) -> None:
     text = msgspec.json.encode(spec).decode()
     for name in set(part.split('"')[0] for part in text.split("#/components/schemas/")[1:]):
         assert name in spec["components"]["schemas"]
+    types = {
+        each
+        for endpoint, view in lone_app.view_functions.items()
+        if endpoint.startswith(("calls.", "numbers."))
+        for what in [operation_of(view)]
+        if what is not None
+        for each in (what.body, *what.returns.values())
+        if each is not None
+    }
+    refs, _ = msgspec.json.schema_components(sorted(types, key=str))
+    for type_, ref in zip(sorted(types, key=str), refs, strict=True):
+        name = ref["$ref"].rpartition("/")[2]
+        assert spec["components"]["schemas"][name]["examples"] == [EXAMPLES[name]]
+        msgspec.convert(EXAMPLES[name], type_)
     events = spec["paths"]["/v1/calls/{call_id}/events"]["get"]["responses"]["200"]["content"]
     assert set(events) == {"application/json", "text/event-stream"}
 
