@@ -141,8 +141,8 @@ def _score_barge_ins(track: Track, decisions: Sequence[Decision], tally: Tally) 
     for span in track.backchannels:
         until = span.end + AFTERMATH_SAMPLES
         tally.backchannels += 1
-        tally.backchannels_suspected += bool(_within(suspected, span.start, until))
-        tally.backchannels_confirmed += bool(_within(confirmed, span.start, until))
+        tally.backchannels_suspected += bool(_within(suspected, span.start - EARLY_SAMPLES, until))
+        tally.backchannels_confirmed += bool(_within(confirmed, span.start - EARLY_SAMPLES, until))
     _score_false(track, decisions, tally)
 
 
