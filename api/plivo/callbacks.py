@@ -21,6 +21,7 @@ from rtcore.protocol.plivo_signature import verify_v3
 __all__ = ["Told", "callback"]
 
 BODY_MAX_BYTES = 64 << 10  # a callback has some forty short fields
+FIELD_MAX_CHARS = 500  # a SIP address with its parameters; numbers have 15
 FORM = "application/x-www-form-urlencoded"
 NONCE_HEADER = "X-Plivo-Signature-V3-Nonce"
 
@@ -66,7 +67,7 @@ def callback(blueprint: Blueprint, rule: str) -> Callable[[Handler], Handler]:
             # a retry may repeat its nonce, and every handler may be told twice: counted, served
             line.callbacks.labels(route, "served" if is_new else "repeated").inc()
             query = dict(parse_qsl(_query(), keep_blank_values=True))
-            told = Told(fields=query | _json(body) | dict(form))
+            told = Told(fields=_storable(query | _json(body) | dict(form)))
             document = await handler(told=told, **values)
             if document is None:
                 return Response(b"", 200)
@@ -76,6 +77,14 @@ def callback(blueprint: Blueprint, rule: str) -> Callable[[Handler], Handler]:
         return handler
 
     return decorate
+
+
+def _storable(fields: dict[str, str]) -> dict[str, str]:
+    """``fields`` as a database takes them: no NUL, no lone surrogate, none of them a book."""
+    return {
+        name: value[:FIELD_MAX_CHARS].replace("\0", "").encode(errors="replace").decode()
+        for name, value in fields.items()
+    }
 
 
 def _query() -> str:

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from itertools import count
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 from xml.etree import ElementTree
 
 import httpx
@@ -220,6 +220,29 @@ async def test_an_agent_that_is_gone_rejects(sqlite_url: str) -> None:
         assert missing.status_code == 422
         last = await tell(node, f"/plivo/fallback/{agent_id}", **started())
         assert verbs(last) == ["Speak", "Hangup"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["\0", "a\0b", "é", "\ud800", "<x>&amp;", "'; DROP TABLE calls;--", "{caller}", "9" * 9000],
+)
+async def test_odd_numbers_are_only_odd(store: Store, odd: str) -> None:
+    async with serving(store.engine.url.render_as_string(hide_password=False)) as node:
+        agent_id = await node.agent()
+        body = urlencode({**started(), "From": odd}, errors="surrogatepass").encode()
+        url = f"{node.url}/plivo/answer/{agent_id}"
+        form = parse_qsl(body.decode(), keep_blank_values=True)
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Plivo-Signature-V3": sign_v3(node.plivo.account.auth_token, "POST", url, "n", form),
+            "X-Plivo-Signature-V3-Nonce": "n",
+        }
+        answer = await node.http.post(url, content=body, headers=headers)
+        assert verbs(answer) == ["Stream", "Redirect"]
+        (call,) = await calls(node)
+        assert len(call["from"]) <= 500
+        raw = await node.http.post(url, content=b"From=\xff\xfe&=&&%%%00", headers=headers)
+        assert raw.status_code == 403
 
 
 @pytest.mark.parametrize("event", ["StartStream", "started", "DroppedStream", "failed", "", "New"])
