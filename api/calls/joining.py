@@ -34,18 +34,22 @@ def add_telephony(
     account: PlivoAccount | None,
     secret: bytes,
     node_config: NodeConfig | None = None,
+    media_url: str = "",
 ) -> Telephony:
     """Let ``app`` make and take calls: its routes, its callbacks, its node.
 
     Args:
         account: at the carrier; None: calls come in unsigned and none can be steered.
         secret: signs media tokens: at least 16 octets, the same on all nodes.
+        media_url: where the carrier reaches the media sockets, if not at the public URL.
 
     The node is not running yet: :func:`api.serve.serve_node` runs both.
     """
     own = app.extensions[SERVICES]
     assert isinstance(own, Services)
-    line = Telephony(own, account=account, secret=secret, node_config=node_config)
+    line = Telephony(
+        own, account=account, secret=secret, node_config=node_config, media_url=media_url
+    )
     line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
     app.extensions[MORE_EXAMPLES] = EXAMPLES

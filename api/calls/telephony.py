@@ -26,6 +26,7 @@ from api.web.services import Services
 from rtcore.admission import MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.call import Call, CallRecord
+from rtcore.errors import RemoteProtocolError
 from rtcore.node import Node, NodeConfig
 from rtcore.protocol.plivo_signature import NonceWindow, Tokens
 from rtcore.tokens import BadToken, MediaToken
@@ -49,6 +50,7 @@ class Telephony:
         account: whose calls they are; None: calls come in unsigned and none can be steered,
             which only a node on loopback should allow.
         secret: signs media tokens, at least 16 octets, the same on all nodes.
+        media_url: where the carrier reaches the media sockets, if not at the public URL.
         now_s: Unix time.
     """
 
@@ -59,10 +61,12 @@ class Telephony:
         account: PlivoAccount | None,
         secret: bytes,
         node_config: NodeConfig | None = None,
+        media_url: str = "",
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.store = own.store
         self.public_url = own.settings.public_url
+        self.media_url = media_url.rstrip("/") or self.public_url
         self.secret = secret
         self.now_s = now_s
         self.tokens: Tokens | None = None
@@ -89,7 +93,7 @@ class Telephony:
         self._opening: OrderedDict[str, StoredCall] = OrderedDict()  # by the carrier's id
         self._endings: OrderedDict[str, str] = OrderedDict()  # why the last stream ended
         gate = MediaGate(
-            {}, find=self._find, secret=secret, plivo=self.tokens, public_url=self.public_url
+            {}, find=self._find, secret=secret, plivo=self.tokens, public_url=self.media_url
         )
         self.node = Node(
             gate.admit, node_config, on_start=self._on_start, on_record=self._on_record
@@ -162,7 +166,9 @@ class Telephony:
         return agent
 
     def _on_start(self, call: Call) -> None:
-        stored = self._opening.pop(call.context.call_id)
+        stored = self._opening.pop(call.context.call_id, None)
+        if stored is None:  # two sockets were let in for it, and the other one was first
+            raise RemoteProtocolError("the stream is not expected any more", close_code=1008)
         held = LiveCall(stored.id, stored.streams, call, self.listeners, trio.current_time())
         self.live[stored.id] = self._streams[call.stream_id] = held
         self._endings.pop(stored.id, None)

@@ -17,9 +17,10 @@ SORRY = "We are sorry, an application error has occurred. Please call again late
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the carrier reaches us: ``base`` is the public URL, without a slash at the end."""
+    """Where the carrier reaches us: public URLs, without a slash at the end."""
 
     base: str
+    media_base: str = ""  # of the media sockets, where they have a port of their own
 
     def answer(self, agent_id: str, call_id: str | None = None) -> str:
         return self._of("answer", agent_id, call_id)
@@ -35,7 +36,8 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.base}/plivo/{what}/{call_id}"
 
     def media(self, token: str) -> str:
-        return f"ws{self.base.removeprefix('http')}{MEDIA_PATH}{token}"
+        base = self.media_base or self.base
+        return f"ws{base.removeprefix('http')}{MEDIA_PATH}{token}"
 
     def _of(self, what: str, agent_id: str, call_id: str | None) -> str:
         call = f"?call={call_id}" if call_id is not None else ""  # under the signature

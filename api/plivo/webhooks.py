@@ -203,7 +203,7 @@ async def recording(call_id: str, told: Told) -> bytes | None:
 
 
 def _links(line: Telephony) -> Links:
-    return Links(base=line.public_url)
+    return Links(base=line.public_url, media_base=line.media_url)
 
 
 def _call_id(told: Told) -> str | None:

@@ -92,7 +92,11 @@ class Node:
 
 @asynccontextmanager
 async def serving(
-    store_url: str, *, config: NodeConfig = CONFIG, plivo: FakePlivo | None = None
+    store_url: str,
+    *,
+    config: NodeConfig = CONFIG,
+    plivo: FakePlivo | None = None,
+    splits: bool = False,
 ) -> AsyncIterator[Node]:
     """A node and its carrier, until the block ends; then the node must drain by itself."""
     store = Store.open(store_url)
@@ -101,6 +105,8 @@ async def serving(
         api_url = await nursery.start(plivo.run)
         listeners = open_listeners("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        media = open_listeners("127.0.0.1", 0) if splits else []
+        media_port = media[0].socket.getsockname()[1] if splits else 0
         account = PlivoAccount(
             auth_id=plivo.account.auth_id,
             auth_token=plivo.account.auth_token,
@@ -111,12 +117,18 @@ async def serving(
         app = create_app(
             store, ApiSettings(public_url=url), agent_for=lambda plan: made[0].agent_for(plan)
         )
-        line = add_telephony(app, account=account, secret=SECRET, node_config=config)
+        line = add_telephony(
+            app,
+            account=account,
+            secret=SECRET,
+            node_config=config,
+            media_url=f"http://127.0.0.1:{media_port}" if splits else "",
+        )
         _, token = await store.write(create_key, Actor("test"), "test", SCOPES)
         node = Node(url, token, plivo, line)
         made.append(node)
         async with trio.open_nursery() as served:
-            serve = partial(serve_node, linger_s=0.2)
+            serve = partial(serve_node, linger_s=0.2, media_listeners=media)
             await served.start(serve, line.node, app, listeners)
             try:
                 with trio.fail_after(30):

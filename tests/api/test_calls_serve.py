@@ -91,3 +91,14 @@ async def test_a_drain_answers_the_carrier_until_the_last_call_is_over(sqlite_ur
         await node.until(held.over.is_set)
         assert held.reports[0].ended_by == "caller"
         assert [made.status for made in plivo.callbacks.made if made.kind == "hangup"] == [200, 200]
+
+
+async def test_media_may_have_a_port_of_its_own(sqlite_url: str) -> None:
+    async with serving(sqlite_url, splits=True) as node:
+        await node.bound()
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(600), hang_up()]]))
+        await node.until(call.over.is_set)
+        assert call.reports[0].is_answered
+        made = [each.url for each in node.plivo.callbacks.made]
+        assert all(url.startswith(node.url) for url in made)
+        assert node.line.media_url not in (node.url, "")
