@@ -17,7 +17,7 @@ from typing import cast
 import msgspec
 import trio
 
-from api.text import MediaType, Passage, Unreadable, passages
+from rtcore.agent.documents import MediaType, Passage, Unreadable, passages
 
 __all__ = ["extract"]
 

@@ -13,7 +13,7 @@ from api.extracting import extract
 from api.store import Store
 from api.store.errors import StoreUnavailable
 from api.store.knowledge import Work, add_passages, claim_document, fail_document
-from api.text import Unreadable
+from rtcore.agent.documents import Unreadable
 
 __all__ = ["Indexer"]
 

@@ -23,7 +23,6 @@ from api.store.knowledge import (
 )
 from api.store.passages import Hit, search
 from api.store.records import Record
-from api.text import Unreadable, check_upload
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError, invalid
 from api.web.requests import (
@@ -39,6 +38,7 @@ from api.web.requests import (
 from api.web.services import services
 from api.web.times import Time, shown_time
 from api.web.uploads import read_upload
+from rtcore.agent.documents import Unreadable, check_upload
 
 __all__ = ["SourceView", "blueprint", "source_view"]
 

@@ -13,7 +13,7 @@ from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
 from api.store.records import Page, Resources, new_id, note, page_of
 from api.store.tables import documents, knowledge_bases, passages
-from api.text import MediaType, Passage
+from rtcore.agent.documents import MediaType, Passage
 
 __all__ = [
     "KNOWLEDGE_BASES",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,3 +52,34 @@ def test_nothing_is_lost_and_no_passage_is_too_long(parts: list[str]) -> None:
     found = read("a.txt", text)
     assert all(len(passage.text) <= PASSAGE_CHARS for passage in found)
     assert " ".join(p.text for p in found).split() == text.split()
+
+
+def test_long_text_is_cut_after_sentences_and_nothing_is_lost() -> None:
+    text = "One sentence that says something. " * 100
+    found = passages("text/plain", text.encode())
+    assert all(len(each.text) <= PASSAGE_CHARS for each in found)
+    assert all(each.text.endswith(".") for each in found)
+    assert " ".join(each.text for each in found).split() == text.split()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3000))
+def test_plain_text_keeps_every_word(text: str) -> None:
+    content = text.encode()
+    try:
+        check_upload("a.txt", content)
+    except Unreadable:
+        return
+    found = passages("text/plain", content)
+    kept = "".join("".join(each.text.split()) for each in found)
+    assert kept == "".join(text.removeprefix("\ufeff").split())
+
+
+@given(
+    st.sampled_from(["a.md", "a.html", "a.csv"]),
+    st.one_of(
+        st.binary(max_size=400), st.text("<>/h1p#,;\"' \n&!-[", max_size=400).map(str.encode)
+    ),
+)
+def test_any_bytes_are_read_or_refused(name: str, content: bytes) -> None:
+    with contextlib.suppress(Unreadable):
+        assert passages(check_upload(name, content), content)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from quart.datastructures import FileStorage
 
 from api import extracting
 from api.store import Actor, Store
 from api.store.knowledge import add_document
-from api.text import PASSAGE_CHARS, Passage, Unreadable, check_upload, passages
+from rtcore.agent.documents import Passage, Unreadable
 from tests.api.client import Answer, Api
 
 MENU = b"""# Menu
@@ -151,37 +148,3 @@ async def test_a_worker_that_takes_too_long_or_dies_fails_its_document(
     monkeypatch.setattr(extracting, "LIMIT_S", 0.001)
     with pytest.raises(Unreadable, match="split it"):
         await extracting.extract("text/plain", b"text")
-
-
-# --- text, by itself --------------------------------------------------------------------
-
-
-def test_long_text_is_cut_after_sentences_and_nothing_is_lost() -> None:
-    text = "One sentence that says something. " * 100
-    found = passages("text/plain", text.encode())
-    assert all(len(each.text) <= PASSAGE_CHARS for each in found)
-    assert all(each.text.endswith(".") for each in found)
-    assert " ".join(each.text for each in found).split() == text.split()
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=3000))
-def test_plain_text_keeps_every_word(text: str) -> None:
-    content = text.encode()
-    try:
-        check_upload("a.txt", content)
-    except Unreadable:
-        return
-    found = passages("text/plain", content)
-    kept = "".join("".join(each.text.split()) for each in found)
-    assert kept == "".join(text.removeprefix("\ufeff").split())
-
-
-@given(
-    st.sampled_from(["a.md", "a.html", "a.csv"]),
-    st.one_of(
-        st.binary(max_size=400), st.text("<>/h1p#,;\"' \n&!-[", max_size=400).map(str.encode)
-    ),
-)
-def test_any_bytes_are_read_or_refused(name: str, content: bytes) -> None:
-    with contextlib.suppress(Unreadable):
-        assert passages(check_upload(name, content), content)

@@ -48,7 +48,7 @@ from api.store.passages import search
 from api.store.secrets import delete_secret, open_secrets, put_secret
 from api.store.tables import metadata, secrets
 from api.store.vault import Vault
-from api.text import Passage
+from rtcore.agent.documents import Passage
 from rtcore.errors import ConfigError
 
 ME = Actor("rtk_test", "req-1")
