@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
 from rtcore.agent.agent import Agent
+from rtcore.errors import ConfigError
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.node import Admission
 from rtcore.protocol.plivo_signature import NonceWindow, Tokens, upgrade_form_v3
 from rtcore.tokens import BadToken, MediaToken, SpentTokens, redeem
 
-__all__ = ["MEDIA_PATH", "MediaGate"]
+__all__ = ["MEDIA_PATH", "MediaGate", "check_exposure"]
 
 MEDIA_PATH = "/plivo/media/"
 NONCE_HEADER = "x-plivo-signature-v3-nonce"
@@ -85,3 +87,23 @@ class MediaGate:
             return False
         log.debug("upgrade_signed", form=form)
         return self._nonces.admit(request.headers.get(NONCE_HEADER, ""), self._clock())
+
+
+def check_exposure(host: str, *, is_guarded: bool, is_insecure: bool) -> None:
+    """A node that anybody may use must not be reachable by everybody.
+
+    Raises:
+        ConfigError: listening on ``host`` it would be.
+    """
+    if is_guarded or is_insecure:
+        return
+    try:
+        is_local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise ConfigError(
+            "host",
+            f"{host} is reachable from outside, and nothing keeps strangers out: set "
+            "RTCORE_SECRET and RTCORE_PLIVO_AUTH_TOKEN, or say --insecure",
+        )

@@ -44,6 +44,7 @@ from rtcore.protocol.events import (
 from rtcore.protocol.plivo import PlivoStream
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
+from rtcore.turn.vad import VoiceDetector
 
 __all__ = ["Call", "CallRecord", "run_call"]
 
@@ -70,6 +71,7 @@ async def run_call(
     pacer: Pacer | None = None,
     journal: Journal | None = None,
     on_start: Callable[[Call], None] | None = None,
+    voice: VoiceDetector | None = None,
 ) -> CallRecord:
     """Serve one call on ``socket`` until either side ends it; close the socket.
 
@@ -81,6 +83,7 @@ async def run_call(
         journal: where events are noted; None: a new one.
         on_start: given the call once the carrier has said which it is; may refuse it by
             raising ``RemoteProtocolError``.
+        voice: what tells voice from noise; webrtcvad if None. The caller's to close.
 
     Raises:
         RemoteProtocolError: the carrier broke the protocol; the socket was closed saying so.
@@ -94,7 +97,7 @@ async def run_call(
             if pacer is None:
                 pacer = Pacer()
                 nursery.start_soon(pacer.run)
-            call = Call(socket, agent, config, pacer, journal or Journal())
+            call = Call(socket, agent, config, pacer, journal or Journal(), voice)
             await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
     except* RemoteProtocolError as group:
@@ -115,7 +118,13 @@ class Call:
     """The state of one call, and all that happens in it."""
 
     def __init__(
-        self, socket: MediaSocket, agent: Agent, config: CallConfig, pacer: Pacer, journal: Journal
+        self,
+        socket: MediaSocket,
+        agent: Agent,
+        config: CallConfig,
+        pacer: Pacer,
+        journal: Journal,
+        voice: VoiceDetector | None = None,
     ) -> None:
         self.agent = agent
         self.config = config
@@ -136,7 +145,7 @@ class Call:
             unsent_max_ms=config.unsent_max_ms,
         )
         self._clock = MediaClock()
-        self._detector = TurnDetector(config.turn)
+        self._detector = TurnDetector(config.turn, voice=voice)
         self._ears = Ears(agent.transcriber, config, self.stats)
         self.steering = Steering(self._detector, config.turn, self._on_turn, self._line.send_dtmf)
         self._answering = Answering(self, self._line)

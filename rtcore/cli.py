@@ -51,15 +51,45 @@ def serve(
     ] = None,
     insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
+    voice: Annotated[str, typer.Option(help="The voice detector: webrtc or silero.")] = "webrtc",
+    database: Annotated[
+        str | None,
+        typer.Option(
+            envvar="RTCORE_DATABASE",
+            help="Serve the management API too, kept here: sqlite:///… or postgresql+psycopg://…",
+        ),
+    ] = None,
+    media_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="With a database: media on its own port.")
+    ] = None,
 ) -> None:
-    """Answer calls: a media node that serves until SIGTERM, then drains.
+    """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
 
-    Set RTCORE_SECRET to require media tokens, RTCORE_PLIVO_AUTH_TOKEN to require signatures.
+    Set RTCORE_SECRET to require media tokens, RTCORE_PLIVO_AUTH_TOKEN to require signatures; with
+    a database, RTCORE_PLIVO_AUTH_ID too, to make calls and number them.
     """
     from rtcore.commands.serve import ServeOptions
     from rtcore.commands.serve import serve as run
 
     _log(as_json=log_json or not sys.stderr.isatty())
+    node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
+    if database is not None:
+        from api.standalone import StandaloneOptions
+        from api.standalone import serve as run_all
+
+        if agent is not None or records is not None:
+            raise ConfigError("database", "agents and records are kept there: leave the other out")
+        all_options = StandaloneOptions(
+            database=database,
+            host=host,
+            port=port,
+            media_port=media_port,
+            public_url=public_url,
+            is_insecure=insecure,
+            node=node,
+        )
+        trio.run(run_all, all_options)
+        return
     options = ServeOptions(
         host=host,
         port=port,
@@ -67,7 +97,7 @@ def serve(
         public_url=public_url,
         is_insecure=insecure,
         records=records,
-        node=_node(socket, calls_max=calls_max, drain_s=drain_s),
+        node=node,
     )
     trio.run(run, options)
 
@@ -203,7 +233,7 @@ def _node(socket: str, **settings: object) -> NodeConfig:
     try:
         return msgspec.convert({"socket": socket, **settings}, NodeConfig)
     except msgspec.ValidationError as exc:
-        raise ConfigError("socket", f"{socket!r} is neither fast nor portable") from exc
+        raise ConfigError("serve", str(exc)) from exc
 
 
 def _log(*, as_json: bool) -> None:

@@ -21,13 +21,14 @@ from structlog.contextvars import bound_contextvars
 from rtcore.agent.agent import Agent
 from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
-from rtcore.errors import RemoteProtocolError
+from rtcore.errors import ConfigError, RemoteProtocolError
 from rtcore.media import fast, portable
 from rtcore.media.handshake import Authorise, Rejection, UpgradeRequest
 from rtcore.media.limits import SocketLimits
 from rtcore.media.pacer import Pacer
 from rtcore.media.pump import Pump
 from rtcore.ports import MediaSocket
+from rtcore.turn.silero import SileroBatch
 
 __all__ = ["Admission", "Node", "NodeConfig", "NodeStats", "open_listeners", "serve_calls"]
 
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
+SILERO_TICK_S = 0.032  # one window of the network
 FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
 
 
@@ -49,6 +51,8 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How a node serves its calls."""
 
     socket: Literal["fast", "portable"] = "fast"
+    voice: Literal["webrtc", "silero"] = "webrtc"  # silero: fewer noises taken for voice, at six
+    # times the cost; the extra of that name
     is_pumped: bool = True  # one task reads all fast sockets; else one task each
     calls_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     calls_per_source_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000  # a carrier's edge is
@@ -94,6 +98,7 @@ class Node:
         self.stats = NodeStats()
         self.pacer = Pacer()
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
+        self._silero = _silero() if self.config.voice == "silero" else None
         self._admit = admit
         self._on_start = on_start
         self._on_record = on_record
@@ -141,6 +146,8 @@ class Node:
             nursery.start_soon(self.pacer.run)
             if self._pump is not None:
                 nursery.start_soon(self._pump.run)
+            if self._silero is not None:
+                nursery.start_soon(_judge_voices, self._silero)
             async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
                 self._held = calls
                 if listeners:
@@ -257,11 +264,19 @@ class Node:
                 self._on_start(call)
 
         self.stats.calls += 1
+        voice = self._silero.voice() if self._silero is not None else None
         try:
             record = await run_call(
-                socket, admission.agent, self.config.call, pacer=self.pacer, on_start=started
+                socket,
+                admission.agent,
+                self.config.call,
+                pacer=self.pacer,
+                on_start=started,
+                voice=voice,
             )
         finally:
+            if voice is not None:
+                voice.close()
             if served is not None and self._calls.get(self._key(served)) is served:
                 del self._calls[self._key(served)]
         with bound_contextvars(call_id=record.call_id):
@@ -337,6 +352,24 @@ def open_listeners(
             raise
         listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
     return listeners
+
+
+def _silero() -> SileroBatch | None:
+    """The batch all calls share; None, with a word on what is missing, for the default."""
+    try:
+        return SileroBatch()
+    except ConfigError as exc:
+        log.warning("silero_not_usable", error=str(exc), instead="webrtc")
+        return None
+
+
+async def _judge_voices(batch: SileroBatch) -> None:
+    """One tick for all calls: what came in its 32 ms is judged together, 3.3 times cheaper."""
+    deadline_s = trio.current_time()
+    while True:
+        deadline_s = max(deadline_s + SILERO_TICK_S, trio.current_time())
+        await trio.sleep_until(deadline_s)
+        batch.run()
 
 
 def _innermost(exc: BaseException) -> BaseException:

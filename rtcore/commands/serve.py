@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -12,7 +11,7 @@ import msgspec
 import structlog
 import trio
 
-from rtcore.admission import MEDIA_PATH, MediaGate
+from rtcore.admission import MEDIA_PATH, MediaGate, check_exposure
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.assembly import serve_agent
@@ -75,26 +74,6 @@ def embedded_agent(data: AgentData) -> EmbeddedAgent:
     return EmbeddedAgent(agent=agent, recogniser=recogniser, voice=voice)
 
 
-def check_exposure(options: ServeOptions, *, is_guarded: bool) -> None:
-    """A node that anybody may use must not be reachable by everybody.
-
-    Raises:
-        ConfigError: it would be.
-    """
-    if is_guarded or options.is_insecure:
-        return
-    try:
-        is_local = options.host == "localhost" or ipaddress.ip_address(options.host).is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
-        raise ConfigError(
-            "host",
-            f"{options.host} is reachable from outside, and nothing keeps strangers out: set "
-            "RTCORE_SECRET and RTCORE_PLIVO_AUTH_TOKEN, or say --insecure",
-        )
-
-
 async def serve(options: ServeOptions) -> None:
     """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
 
@@ -112,7 +91,11 @@ async def serve(options: ServeOptions) -> None:
 async def _serve(options: ServeOptions) -> None:
     secret = os.environ.get("RTCORE_SECRET", "").encode() or None
     auth_token = os.environ.get("RTCORE_PLIVO_AUTH_TOKEN") or None
-    check_exposure(options, is_guarded=secret is not None and auth_token is not None)
+    check_exposure(
+        options.host,
+        is_guarded=secret is not None and auth_token is not None,
+        is_insecure=options.is_insecure,
+    )
     records = RecordLog(options.records) if options.records is not None else None
     listeners = open_listeners(options.host, options.port)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

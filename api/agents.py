@@ -1,0 +1,101 @@
+"""Fills the ports of stored agents: providers by name, shared by all agents that name the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import trio
+
+from api.specs import AgentPlan, ProviderChoice
+from rtcore.agent.agent import Agent
+from rtcore.agent.lines import LineCache
+from rtcore.errors import ConfigError
+from rtcore.providers import (
+    build_responder,
+    build_synthesizer,
+    build_transcriber,
+    serve_providers,
+)
+
+__all__ = ["SharedProviders"]
+
+NEW_MAX = 1000  # providers made and not yet served: more agents than that begin at once nowhere
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "stt": build_transcriber,
+    "llm": build_responder,
+    "tts": build_synthesizer,
+}
+
+
+class SharedProviders:
+    """An :data:`api.binding.AgentFactory`. Keys come from the plan, then the environment.
+
+    :meth:`run` keeps what the providers need beside the calls (worker processes, connections),
+    and closes it.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._made: dict[bytes, Any] = {}
+        self._lines: dict[bytes, LineCache] = {}
+        self._tx, self._rx = trio.open_memory_channel[object](NEW_MAX)
+
+    def __call__(self, plan: AgentPlan) -> Agent:
+        """An agent ready to talk.
+
+        Raises:
+            ConfigError: a provider is unknown, lacks its key or has a wrong option; the field
+                and the fix are named.
+        """
+        ears, mind, voice = (
+            self._provider(kind, choices, plan.secrets)
+            for kind, choices in (("stt", plan.stt), ("llm", plan.llm), ("tts", plan.tts))
+        )
+        lines = self._lines.setdefault(_key("tts", plan.tts, plan.secrets), LineCache())
+        return Agent(plan.definition, ears, mind, voice, lines=lines)
+
+    async def run(self) -> None:
+        """Serve each provider from when it is first asked for, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            async for provider in self._rx:
+                nursery.start_soon(serve_providers, (provider,))
+
+    def _provider(
+        self, kind: str, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]
+    ) -> Any:
+        if not choices:
+            raise ConfigError(kind, "names no provider: give the agent one")
+        key = _key(kind, choices, secrets)
+        if key not in self._made:
+            specs = [_spec(choice) for choice in choices]
+            provider = BUILDERS[kind](specs, {**self._environment, **secrets})
+            try:
+                self._tx.send_nowait(provider)
+            except trio.WouldBlock as exc:
+                raise ConfigError(kind, "too many providers at once: try again") from exc
+            self._made[key] = provider
+        return self._made[key]
+
+
+def _spec(choice: ProviderChoice) -> dict[str, Any]:
+    """A choice as the registry takes it: what was not said is left to the provider's default."""
+    spec: dict[str, Any] = {"provider": choice.provider, **choice.options}
+    for option, value in (
+        ("model", choice.model),
+        ("voice", choice.voice),
+        ("key_name", choice.secret),
+    ):
+        if value:
+            spec.setdefault(option, value)
+    return spec
+
+
+def _key(kind: str, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]) -> bytes:
+    """The same for the same services with the same keys; the keys cannot be read from it."""
+    used = {c.secret: secrets.get(c.secret, "") for c in choices if c.secret}
+    told = msgspec.json.encode((kind, choices, sorted(used.items())))
+    return hashlib.sha256(told).digest()

@@ -1,0 +1,101 @@
+"""The node as a whole: calls, webhooks, management API and store in one process."""
+
+from __future__ import annotations
+
+import os
+import secrets as random_secrets
+import signal
+from collections.abc import AsyncIterator
+
+import msgspec
+import structlog
+import trio
+
+from api.agents import SharedProviders
+from api.app import create_app
+from api.calls.joining import add_telephony
+from api.plivo.client import PlivoAccount
+from api.serve import serve_node
+from api.settings import ApiSettings
+from api.store import Store, upgrade
+from rtcore.admission import check_exposure
+from rtcore.errors import ConfigError
+from rtcore.heap import keep_heap
+from rtcore.node import Node, NodeConfig, open_listeners
+
+__all__ = ["StandaloneOptions", "serve"]
+
+log = structlog.get_logger()
+
+
+class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says."""
+
+    database: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+    media_port: int | None = None  # None: media comes to the same port
+    public_url: str = ""
+    is_insecure: bool = False
+    node: NodeConfig = NodeConfig()
+
+
+async def serve(options: StandaloneOptions) -> None:
+    """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+
+    Raises:
+        ConfigError: an option or the environment cannot be used.
+        StoreUnavailable: the database does not answer.
+        OSError: an address cannot be listened on.
+    """
+    account = _account()
+    check_exposure(options.host, is_guarded=account is not None, is_insecure=options.is_insecure)
+    secret = os.environ.get("RTCORE_SECRET", "").encode() or random_secrets.token_bytes(32)
+    keys = tuple(key for key in os.environ.get("RTCORE_SECRET_KEYS", "").split(",") if key)
+    listeners = open_listeners(options.host, options.port)
+    host, port = listeners[0].socket.getsockname()[:2]
+    media = []
+    if options.media_port is not None:
+        media = open_listeners(options.host, options.media_port)
+    public_url = options.public_url.rstrip("/") or f"http://{host}:{port}"
+    await trio.to_thread.run_sync(upgrade, options.database)
+    store = Store.open(options.database, secret_keys=keys)
+    providers = SharedProviders()
+    try:
+        app = create_app(
+            store,
+            ApiSettings(public_url=public_url),
+            agent_for=providers,
+            call_config=options.node.call,
+            is_ready=lambda: line.node.has_room,
+        )
+        line = add_telephony(app, account=account, secret=secret, node_config=options.node)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(providers.run)
+                nursery.start_soon(keep_heap, lambda: not line.node.calls)
+                nursery.start_soon(_obey, signals, line.node, nursery.cancel_scope)
+                log.info("listening", api=f"http://{host}:{port}", public_url=public_url)
+                await serve_node(line.node, app, listeners, media_listeners=media)
+                nursery.cancel_scope.cancel(reason="drained")
+    finally:
+        store.close()
+    log.info("stopped", calls=line.node.stats.calls, failed=line.node.stats.failed)
+
+
+def _account() -> PlivoAccount | None:
+    """The account at the carrier, as the environment says; None where it says nothing."""
+    auth_id = os.environ.get("RTCORE_PLIVO_AUTH_ID", "")
+    auth_token = os.environ.get("RTCORE_PLIVO_AUTH_TOKEN", "")
+    if bool(auth_id) != bool(auth_token):
+        missing = "RTCORE_PLIVO_AUTH_TOKEN" if auth_id else "RTCORE_PLIVO_AUTH_ID"
+        raise ConfigError(missing, "is not set, but the other half of the account is")
+    return PlivoAccount(auth_id=auth_id, auth_token=auth_token) if auth_id else None
+
+
+async def _obey(signals: AsyncIterator[int], node: Node, everything: trio.CancelScope) -> None:
+    async for _ in signals:
+        if node.is_draining:
+            log.warning("stopping_now", calls=len(node.calls))
+            everything.cancel(reason="second signal")
+        node.drain()

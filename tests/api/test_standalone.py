@@ -1,0 +1,102 @@
+"""The node as a whole, as `rtcore serve --database` starts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from api.admin import create_api_key, upgrade_database
+from api.agents import SharedProviders
+from api.specs import AgentPlan, ProviderChoice
+from api.standalone import StandaloneOptions, serve
+from rtcore.agent.definition import AgentDefinition
+from rtcore.errors import ConfigError
+from rtcore.node import open_listeners
+
+DEFINITION = AgentDefinition(name="desk")
+GROQ = ProviderChoice(provider="groq", model="llama", secret="groq_key")
+EARS = ProviderChoice(provider="deepgram")
+VOICE = ProviderChoice(provider="openai", voice="alloy")
+KEYS = {"DEEPGRAM_API_KEY": "a", "OPENAI_API_KEY": "b"}
+
+
+def free_port() -> int:
+    (listener,) = open_listeners("127.0.0.1", 0)
+    port: int = listener.socket.getsockname()[1]
+    listener.socket.close()
+    return port
+
+
+async def test_api_and_media_are_served_on_one_port_until_cancelled(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/node.db"
+    await trio.to_thread.run_sync(upgrade_database, database)
+    key = await trio.to_thread.run_sync(create_api_key, database, "test", ["admin"])
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, StandaloneOptions(database=database, port=port))
+        async with httpx.AsyncClient(base_url=url) as client:
+            with trio.fail_after(10):
+                while True:
+                    try:
+                        ready = await client.get("/readyz")
+                        break
+                    except httpx.TransportError:
+                        await trio.sleep(0.05)
+            assert ready.status_code == 200
+            assert (await client.get("/v1/agents")).status_code == 401
+            mine = await client.get("/v1/agents", headers={"Authorization": f"Bearer {key}"})
+            assert mine.json()["items"] == []
+        async with httpx.AsyncClient(base_url=url) as client:  # a connection is of one kind
+            media = await client.get("/plivo/media/no-token")
+            assert media.status_code == 426  # the node's own socket answers there
+        nursery.cancel_scope.cancel()
+
+
+async def test_half_an_account_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RTCORE_PLIVO_AUTH_ID", "MAXXXXXXXXXXXXXXXXXX")
+    monkeypatch.delenv("RTCORE_PLIVO_AUTH_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match="RTCORE_PLIVO_AUTH_TOKEN"):
+        await serve(StandaloneOptions(database=f"sqlite:///{tmp_path}/node.db", port=0))
+
+
+async def test_a_node_without_an_account_stays_on_loopback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RTCORE_PLIVO_AUTH_ID", "RTCORE_PLIVO_AUTH_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    options = StandaloneOptions(database=f"sqlite:///{tmp_path}/node.db", host="0.0.0.0", port=0)
+    with pytest.raises(ConfigError, match="reachable from outside"):
+        await serve(options)
+
+
+def plan(**changes: object) -> AgentPlan:
+    fields: dict[str, object] = {"stt": (EARS,), "llm": (GROQ,), "tts": (VOICE,)}
+    fields["secrets"] = {"groq_key": "secret"}
+    return AgentPlan(definition=DEFINITION, **{**fields, **changes})  # type: ignore[arg-type]
+
+
+async def test_agents_that_name_the_same_services_share_them() -> None:
+    factory = SharedProviders(KEYS)
+    one, other = factory(plan()), factory(plan())
+    assert one.responder is other.responder
+    assert one.lines is other.lines
+    rekeyed = factory(plan(secrets={"groq_key": "another"}))
+    assert rekeyed.responder is not one.responder
+    assert rekeyed.transcriber is one.transcriber
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"llm": ()}, "llm"),
+        ({"stt": (ProviderChoice(provider="deepgramm"),)}, "did you mean 'deepgram'"),
+        ({"secrets": {}}, "groq_key"),
+    ],
+)
+async def test_what_cannot_be_used_is_named(changes: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        SharedProviders(KEYS)(plan(**changes))
