@@ -45,7 +45,6 @@ def create_app(
     call_config: CallConfig | None = None,
     registry: CollectorRegistry | None = None,
     is_ready: Callable[[], bool] = lambda: True,
-    webhooks: Webhooks | None = None,
 ) -> QuartTrio:
     """The app over a migrated ``store``. Its background work runs between startup and shutdown.
 
@@ -54,7 +53,6 @@ def create_app(
         call_config: how chats think (limits, tool steps): that of the calls.
         registry: where the counters of requests go; ``/metrics`` shows all of it.
         is_ready: whether the node takes new calls; ``/readyz`` asks.
-        webhooks: the client of users' functions; by default one as ``settings`` says.
     """
     app = QuartTrio("rtcore-api", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = (
@@ -70,7 +68,7 @@ def create_app(
         settings=settings,
         agent_for=agent_for,
         call_config=call_config or CallConfig(),
-        webhooks=webhooks or Webhooks(allow_private=settings.allow_private_urls),
+        webhooks=Webhooks(allow_private=settings.allow_private_urls),
         indexer=Indexer(store),
         limiter=RateLimiter(settings.requests_per_s, settings.requests_burst),
         registry=registry or CollectorRegistry(),

@@ -23,11 +23,7 @@ NO_PARAMETERS = {"type": "object", "properties": {}}  # some models want it spel
 
 
 def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks) -> Tool:
-    """``function`` as a tool: the model's arguments are POSTed with the fixed ones.
-
-    The body is ``{"function", "arguments", "call_id"}``; the key of the use is sent as
-    ``Idempotency-Key``.
-    """
+    """``function`` as a tool: the model's arguments are POSTed with the fixed ones."""
     spec = ToolSpec(
         name=function.name,
         description=function.description,
@@ -35,14 +31,7 @@ def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks
     )
 
     async def run(use: ToolUse) -> str:
-        body = {
-            "function": function.name,
-            "arguments": dict(use.arguments),
-            "call_id": use.call_id,
-        }
-        return await webhooks.call(
-            function.url, body, key=use.key, secret=secret, limit_s=function.limit_s
-        )
+        return await webhooks.run(function, secret, use)
 
     return Tool(
         spec=spec,

@@ -1,126 +1,73 @@
-"""Calls the functions of users: one signed POST, to an address checked in the same breath.
-
-Redirects are not followed, proxies of the environment not used, long answers not read.
-"""
+"""The webhooks of a node: made when first used, kept for the connections they hold."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import hmac
-import socket
-import time
-from collections.abc import Callable
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from dataclasses import dataclass
 
-import httpx
-import msgspec
 import trio
 
-from api.addresses import UrlRefused, check_url, is_public
-from rtcore.agent.tools import ToolError
+from api.specs import FunctionSpec
+from rtcore.errors import ConfigError, ToolError
+from rtcore.ports import ToolUse
+from rtcore.providers.functions import Secret, Webhook, WebhookSettings
 
-__all__ = ["Webhooks", "sign"]
+__all__ = ["Webhooks"]
 
-ANSWER_MAX_BYTES = 64 << 10  # the model is told 8,000 characters of it
-CONNECTIONS_MAX = 100
+KEPT_MAX = 100  # those in use are kept beside them
+CLOSE_LIMIT_S = 0.05  # as long as any connection of ours may take to say goodbye
+
+Key = tuple[str, WebhookSettings, str | None]
 
 
-def sign(secret: str, body: bytes, at_s: int) -> str:
-    """The value of ``X-Rtcore-Signature``: HMAC-SHA256 over ``<time>.<body>``, in hex."""
-    mac = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256)
-    return f"t={at_s},v1={mac.hexdigest()}"
+@dataclass(slots=True)
+class _Kept:
+    webhook: Webhook
+    users: int = 0
 
 
 class Webhooks:
-    """One client for all functions of a node; close it with :meth:`aclose`."""
+    """One webhook for each function and secret, shared by all calls; the idlest go first."""
 
-    def __init__(
-        self,
-        *,
-        allow_private: bool,
-        transport: httpx.AsyncBaseTransport | None = None,
-        now_s: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
-        self._now_s = now_s
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            timeout=None,  # the whole exchange has one limit, not each of its parts
-            follow_redirects=False,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
-        )
+        self._kept: dict[Key, _Kept] = {}  # the most recently used last
 
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
-
-    async def call(
-        self, url: str, body: Any, *, key: str, secret: str | None, limit_s: float
-    ) -> str:
-        """POST ``body`` as JSON; return the text of the answer.
+    async def run(self, function: FunctionSpec, secret: str | None, use: ToolUse) -> str:
+        """Ask ``function``, signing with ``secret`` if there is one.
 
         Raises:
-            ToolError: no answer, or one that is not a success; the text is for the model.
+            ToolError: as :meth:`Webhook.run`, or its URL or secret cannot be used.
 
-        Cancelled: the connection is closed.
+        Cancelled: the request is closed; whether it took effect is not known.
         """
-        raw = msgspec.json.encode(body)
-        headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-        if secret is not None:
-            headers["X-Rtcore-Signature"] = sign(secret, raw, int(self._now_s()))
-        with trio.move_on_after(limit_s):
-            try:
-                return await self._post(url, raw, headers)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-                raise ToolError(
-                    f"the function could not be reached ({type(exc).__name__})"
-                ) from exc
-            except UrlRefused as exc:
-                raise ToolError(f"the function's URL {exc}") from exc
-        raise ToolError(f"the function gave no answer within {limit_s:g} s")
-
-    async def _post(self, url: str, raw: bytes, headers: dict[str, str]) -> str:
-        request = await self._request(url, raw, headers)
-        response = await self._client.send(request, stream=True)
-        pieces = response.aiter_bytes()
-        try:
-            answer = bytearray()
-            async for piece in pieces:
-                answer += piece
-                if len(answer) > ANSWER_MAX_BYTES:
-                    raise ToolError(f"the function answered more than {ANSWER_MAX_BYTES} octets")
-        finally:
-            with trio.CancelScope(shield=True):  # closing sends nothing and waits for nothing
-                await response.aclose()
-                # httpx reads through nested generators: run them out, leave none suspended
-                with contextlib.suppress(httpx.HTTPError, httpx.StreamError):
-                    async for _ in pieces:
-                        pass
-        if not response.is_success:
-            raise ToolError(f"the function failed with status {response.status_code}")
-        return answer.decode(errors="replace")
-
-    async def _request(self, url: str, raw: bytes, headers: dict[str, str]) -> httpx.Request:
-        """The request, bound to an address that has been checked: the name is not asked again."""
-        check_url(url, allow_private=self._allow_private)
-        if self._allow_private:
-            return self._client.build_request("POST", url, content=raw, headers=headers)
-        parts = urlsplit(url)
-        assert parts.hostname is not None  # check_url has seen it
-        port = parts.port or 443
-        found = await trio.socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        addresses = [str(each[4][0]) for each in found]
-        if not addresses or not is_public(addresses):
-            raise UrlRefused("leads to a private address")
-        host = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
-        bound = urlunsplit(("https", f"{host}:{port}", parts.path or "/", parts.query, ""))
-        return self._client.build_request(
-            "POST",
-            bound,
-            content=raw,
-            headers={**headers, "Host": parts.netloc},
-            extensions={"sni_hostname": parts.hostname},  # whose certificate is checked
+        settings = WebhookSettings(
+            url=function.url, limit_s=function.limit_s, allow_private=self._allow_private
         )
+        key = (function.name, settings, secret)
+        kept = self._kept.pop(key, None) or _Kept(_webhook(function, settings, secret))
+        self._kept[key] = kept
+        kept.users += 1
+        try:
+            return await kept.webhook.run(use)
+        finally:
+            kept.users -= 1
+            await self._trim(KEPT_MAX)
+
+    async def aclose(self) -> None:
+        """Close all connections; no function is in use any more."""
+        await self._trim(0)
+
+    async def _trim(self, max_kept: int) -> None:
+        idle = [key for key, kept in self._kept.items() if not kept.users]
+        for key in idle[: max(0, len(self._kept) - max_kept)]:
+            webhook = self._kept.pop(key).webhook
+            with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
+                await webhook.aclose()
+
+
+def _webhook(function: FunctionSpec, settings: WebhookSettings, secret: str | None) -> Webhook:
+    try:
+        signer = Secret(function.secret or "secret", secret) if secret is not None else None
+        return Webhook(function.name, settings, signer)
+    except ConfigError as exc:
+        raise ToolError(f"the function is not set up: {exc}") from exc

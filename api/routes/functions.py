@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from quart import Blueprint
 
-from api.addresses import UrlRefused, check_url
 from api.specs import FunctionSpec
 from api.store.functions import FUNCTIONS, create_function, update_function
 from api.store.records import Record
@@ -24,6 +23,7 @@ from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.agent.schema import Parameters
 from rtcore.errors import ConfigError
+from rtcore.providers.functions import checked_url
 
 __all__ = ["blueprint"]
 
@@ -57,10 +57,7 @@ def _check(spec: FunctionSpec) -> FunctionSpec:
         ApiError: 422 with the field.
     """
     try:
-        check_url(spec.url, allow_private=services().settings.allow_private_urls)
-    except UrlRefused as exc:
-        raise invalid("url", str(exc)) from exc
-    try:
+        checked_url(spec.url, "url", allow_private=services().settings.allow_private_urls)
         Parameters(spec.parameters, "parameters")
     except ConfigError as exc:
         raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx
 import msgspec
 from cryptography.fernet import Fernet
 from quart.typing import TestClientProtocol
 
-from api.specs import AgentPlan
 from api.web.problems import CONTENT_TYPE, Problem
 
 SECRET_KEY = Fernet.generate_key().decode()
@@ -74,16 +72,3 @@ class Api:
 
     def with_token(self, token: str) -> Api:
         return Api(self.client, token)
-
-
-class Hooks:
-    """The servers of users: what they were asked, and what they say."""
-
-    def __init__(self) -> None:
-        self.asked: list[httpx.Request] = []
-        self.plans: list[AgentPlan] = []
-        self.says = httpx.Response(200, text="booked for eight")
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        return self.says

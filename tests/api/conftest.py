@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from quart_trio import QuartTrio
@@ -18,11 +17,10 @@ from api.specs import AgentPlan
 from api.store import Actor, Store, upgrade
 from api.store.database import make_engine
 from api.store.keys import SCOPES, create_key
-from api.webhooks import Webhooks
 from rtcore.agent.agent import Agent
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from tests.api import postgres
-from tests.api.client import SECRET_KEY, Api, Hooks
+from tests.api.client import SECRET_KEY, Api
 
 NUMBERS = itertools.count()
 
@@ -115,18 +113,19 @@ def settings() -> ApiSettings:
 
 
 @pytest.fixture
-def hooks() -> Hooks:
-    return Hooks()
+def plans() -> list[AgentPlan]:
+    """What the agents were to be made of."""
+    return []
 
 
 @pytest.fixture
 def app(
-    store: Store, settings: ApiSettings, responder: ScriptedResponder, hooks: Hooks
+    store: Store, settings: ApiSettings, responder: ScriptedResponder, plans: list[AgentPlan]
 ) -> QuartTrio:
-    """The app over each database, functions answered by ``hooks``."""
+    """The app over each database."""
 
     def agent_for(plan: AgentPlan) -> Agent:
-        hooks.plans.append(plan)
+        plans.append(plan)
         return Agent(
             definition=plan.definition,
             transcriber=ScriptedTranscriber(["unheard"]),
@@ -134,8 +133,7 @@ def app(
             synthesizer=ScriptedSynthesizer(),
         )
 
-    webhooks = Webhooks(allow_private=True, transport=httpx.MockTransport(hooks.answer))
-    return create_app(store, settings, agent_for=agent_for, webhooks=webhooks)
+    return create_app(store, settings, agent_for=agent_for)
 
 
 @pytest.fixture

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import time
+from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import trio
 
+from api.settings import ApiSettings
+from api.specs import AgentPlan
 from api.store import Store
 from rtcore.ports import ToolCall
+from rtcore.providers.functions.signing import verify
 from rtcore.testing import ProviderFault, ScriptedResponder
-from tests.api.client import Api, Hooks
+from tests.api.client import Api
 from tests.api.test_knowledge import MENU, indexed
 from tests.api.test_resources import FUNCTION
+from tests.fakes.function import FakeFunction
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return msgspec.structs.replace(settings, allow_private_urls=True)
+
+
+@pytest.fixture
+async def server(nursery: trio.Nursery) -> FakeFunction:
+    """Where the functions of these tests are."""
+    fake = FakeFunction(b"booked for eight", "text/plain")
+    fake.url = await nursery.start(fake.serve)
+    return fake
+
+
+async def booking(api: Api, server: FakeFunction, **fields: object) -> str:
+    """The id of a function at ``server``."""
+    made = await api.create("/v1/functions", FUNCTION | {"url": f"{server.url}/tables"} | fields)
+    id: str = made["id"]
+    return id
 
 
 def says(responder: ScriptedResponder, *replies: str | ToolCall) -> None:
@@ -42,7 +65,7 @@ async def test_a_conversation_goes_on(api: Api, responder: ScriptedResponder) ->
     assert second["input_tokens"] == len(["Be", "brief.", "hi", "Hello", "there.", "and?"])
 
 
-async def test_a_conversation_keeps_its_version(api: Api, hooks: Hooks) -> None:
+async def test_a_conversation_keeps_its_version(api: Api, plans: list[AgentPlan]) -> None:
     path = await agent(api)
     first = (await api.ask("POST", f"{path}/chat", {"message": "hi"})).json
     any_ = {"If-Match": "*"}
@@ -50,7 +73,7 @@ async def test_a_conversation_keeps_its_version(api: Api, hooks: Hooks) -> None:
     more = {"message": "and?", "conversation_id": first["conversation_id"]}
     assert (await api.ask("POST", f"{path}/chat", more)).json["version"] == 1
     assert (await api.ask("POST", f"{path}/chat", {"message": "hi"})).json["version"] == 2
-    assert [plan.definition.prompt for plan in hooks.plans] == ["Be brief.", "Be brief.", "New."]
+    assert [plan.definition.prompt for plan in plans] == ["Be brief.", "Be brief.", "New."]
     old = (await api.ask("POST", f"{path}/chat", {"message": "hi", "version": 1})).json
     assert old["version"] == 1
     missing = await api.ask("POST", f"{path}/chat", {"message": "hi", "version": 7})
@@ -58,59 +81,72 @@ async def test_a_conversation_keeps_its_version(api: Api, hooks: Hooks) -> None:
 
 
 async def test_functions_are_called_signed_and_told(
-    api: Api, responder: ScriptedResponder, hooks: Hooks
+    api: Api, responder: ScriptedResponder, server: FakeFunction
 ) -> None:
     await api.ask("PUT", "/v1/secrets/hook", {"value": "shared"})
-    function = await api.create("/v1/functions", FUNCTION | {"secret": "hook"})
+    function = await booking(api, server, secret="hook")
     says(responder, ToolCall(id="c-1", name="book", arguments='{"persons": 4}'))
-    path = await agent(api, function_ids=[function["id"]])
+    path = await agent(api, function_ids=[function])
     answer = (await api.ask("POST", f"{path}/chat", {"message": "for four"})).json
     assert answer["response"] == "That is done."
     assert answer["functions"] == [
         {"type": "function_returned", "id": "c-1", "name": "book", "result": "booked for eight"}
     ]
-    (asked,) = hooks.asked
-    assert str(asked.url) == FUNCTION["url"]
-    assert msgspec.json.decode(asked.content) == {
+    (asked,) = server.requests
+    assert (asked.method, asked.path) == ("POST", "/tables")
+    assert asked.json() == {
         "function": "book",
         "arguments": {"persons": 4, "house": "roma"},
         "call_id": answer["conversation_id"],
     }
-    assert asked.headers["Idempotency-Key"].startswith(answer["conversation_id"])
-    at, mac = asked.headers["X-Rtcore-Signature"].split(",")
-    signed = at.removeprefix("t=").encode() + b"." + asked.content
-    assert mac == "v1=" + hmac.new(b"shared", signed, hashlib.sha256).hexdigest()
+    assert asked.headers["idempotency-key"].startswith(answer["conversation_id"])
+    assert verify(asked.headers, asked.body, "shared", time.time())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says_", "result"),
+    ("arguments", "answers", "result", "times"),
     [
-        ('{"persons": 0}', httpx.Response(200), "less than the minimum"),
-        ("[", httpx.Response(200), "not valid JSON"),
-        ('{"persons": 1}', httpx.Response(500, text="stack trace"), "failed with status 500"),
-        ('{"persons": 1}', httpx.Response(302, headers={"Location": "http://10.0.0.1"}), "302"),
-        ('{"persons": 1}', httpx.Response(200, content=b"x" * 70_000), "more than"),
+        ('{"persons": 0}', {}, "less than the minimum", 0),
+        ("[", {}, "not valid JSON", 0),
+        ('{"persons": 1}', {"status": 404}, "failed: book: 404", 1),
+        ('{"persons": 1}', {"status": 500, "body": b"stack trace"}, "failed: book: 500", 2),
+        ('{"persons": 1}', {"status": 302, "headers": {"location": "http://10.0.0.1"}}, "302", 1),
+        ('{"persons": 1}', {"body": b"x" * 70_000}, "longer than 65536 octets", 1),
     ],
 )
 async def test_the_model_is_told_what_went_wrong(
     api: Api,
     responder: ScriptedResponder,
-    hooks: Hooks,
+    server: FakeFunction,
     arguments: str,
-    says_: httpx.Response,
+    answers: dict[str, Any],
     result: str,
+    times: int,
 ) -> None:
-    hooks.says = says_
-    function = await api.create("/v1/functions", FUNCTION)
+    for field, value in answers.items():
+        setattr(server, field, value)
+    function = await booking(api, server)
     says(responder, ToolCall(id="c1", name="book", arguments=arguments))
-    path = await agent(api, function_ids=[function["id"]])
+    path = await agent(api, function_ids=[function])
     answer = (await api.ask("POST", f"{path}/chat", {"message": "go", "version": 1})).json
     more = {"message": "and?", "conversation_id": answer["conversation_id"]}
     says(responder, "x", "Fine.")
     assert (await api.ask("POST", f"{path}/chat", more)).json["response"] == "Fine."
     told = [each["result"] for each in answer["functions"]]
     assert not told or result in told[0]
-    assert len(hooks.asked) == ('persons": 1' in arguments)
+    assert len(server.requests) == times
+
+
+async def test_a_secret_that_cannot_sign_is_told(
+    api: Api, responder: ScriptedResponder, server: FakeFunction
+) -> None:
+    await api.ask("PUT", "/v1/secrets/hook", {"value": "whsec_!"})
+    function = await booking(api, server, secret="hook")
+    says(responder, ToolCall(id="c-1", name="book", arguments='{"persons": 4}'))
+    path = await agent(api, function_ids=[function])
+    answer = (await api.ask("POST", f"{path}/chat", {"message": "for four"})).json
+    assert "hook: is not base64" in answer["functions"][0]["result"]
+    assert server.requests == []
 
 
 async def test_what_was_looked_up_is_shown(api: Api, responder: ScriptedResponder) -> None:
@@ -124,10 +160,12 @@ async def test_what_was_looked_up_is_shown(api: Api, responder: ScriptedResponde
     assert "Tomato soup, 5 euro." in answer["functions"][0]["result"]
 
 
-async def test_events_come_as_they_happen(api: Api, responder: ScriptedResponder) -> None:
-    function = await api.create("/v1/functions", FUNCTION)
+async def test_events_come_as_they_happen(
+    api: Api, responder: ScriptedResponder, server: FakeFunction
+) -> None:
+    function = await booking(api, server)
     says(responder, ToolCall(id="c1", name="book", arguments='{"persons": 2}'))
-    path = await agent(api, function_ids=[function["id"]])
+    path = await agent(api, function_ids=[function])
     stream = {"Accept": "text/event-stream"}
     answer = await api.ask("POST", f"{path}/chat", {"message": "two"}, headers=stream)
     assert answer.headers["Content-Type"] == "text/event-stream"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from api.settings import ApiSettings
-from tests.api.client import Api, Hooks
+from api.specs import AgentPlan
+from tests.api.client import Api
 
 FUNCTION = {
     "name": "book",
@@ -129,7 +130,7 @@ async def test_keys_are_made_used_and_revoked(api: Api) -> None:
     assert wrong.fields == ["scopes[0]"]
 
 
-async def test_secrets_go_in_and_never_out(api: Api, hooks: Hooks) -> None:
+async def test_secrets_go_in_and_never_out(api: Api, plans: list[AgentPlan]) -> None:
     assert (await api.ask("PUT", "/v1/secrets/llm", {"value": "sk-one"})).status == 201
     assert (await api.ask("PUT", "/v1/secrets/llm", {"value": "sk-two"})).status == 200
     agent = await api.create(
@@ -138,7 +139,7 @@ async def test_secrets_go_in_and_never_out(api: Api, hooks: Hooks) -> None:
     for path in ("/v1/secrets", "/v1/audit", f"/v1/agents/{agent['id']}"):
         assert b"sk-" not in (await api.ask("GET", path)).body
     await api.ask("POST", f"/v1/agents/{agent['id']}/chat", {"message": "hi"})
-    assert hooks.plans[0].secrets == {"llm": "sk-two"}
+    assert plans[0].secrets == {"llm": "sk-two"}
     assert (await api.ask("DELETE", "/v1/secrets/llm")).status == 409
     await api.ask("DELETE", f"/v1/agents/{agent['id']}")
     assert (await api.ask("DELETE", "/v1/secrets/llm")).status == 204

@@ -289,7 +289,7 @@ def test_no_token_and_no_secret_is_in_the_database(store: Store) -> None:
         )
 
     text = store.run(dump, False)
-    assert token.rpartition("_")[2] not in text
+    assert token.split("_", 2)[2] not in text  # what is random may hold the separator too
     assert "sk-very-secret" not in text
     assert store.run(open_secrets, False, ["llm", "other"]) == {"llm": "sk-very-secret"}
 

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
 import trio
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rtcore.errors import ConfigError, ToolError
 from rtcore.ports import ToolUse
 from rtcore.providers import _http
 from rtcore.providers._settings import Secret
-from rtcore.providers.functions import Webhook, WebhookSettings
-from rtcore.providers.functions._addresses import addresses
+from rtcore.providers.functions import Webhook, WebhookSettings, checked_url
+from rtcore.providers.functions._addresses import addresses, is_public
 from rtcore.providers.functions.signing import signed, verify
 from tests.fakes._faults import Fault
-from tests.fakes._http import FakeHttpServer, HttpRequest, Reply, eventually
+from tests.fakes._http import eventually
+from tests.fakes.function import FakeFunction
 
 NOW_S = 1_700_000_000
 SECRET = Secret("hook", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 USE = ToolUse(arguments={"n": 1}, key="call-1-1-1-0", call_id="call-1")
-
-
-class FakeFunction(FakeHttpServer):
-    """Answers every request with ``body``."""
-
-    def __init__(
-        self, body: bytes = b'{"ok": true}', kind: str = "application/json", **headers: str
-    ) -> None:
-        super().__init__()
-        self.body, self.kind, self.headers = body, kind, headers
-        self.status = 200
-
-    async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
-        await trio.sleep(fault.first_delay_s)
-        await reply.whole(self.status, self.body, self.kind, **self.headers)
 
 
 async def ask(
@@ -196,6 +185,52 @@ def test_a_url_that_cannot_be_used_is_refused_by_name(url: str, fault: str) -> N
     with pytest.raises(ConfigError, match=fault) as caught:
         Webhook("book", WebhookSettings(url=url))
     assert caught.value.field == "functions.book.url"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.com",
+        "https://example.com:8443/a/b?c=d",
+        "https://hooks.example.co.uk./",
+        "https://8.8.8.8/",
+        "https://xn--bcher-kva.example/",
+        "https://bücher.example/",
+        "https://[2606:4700::1111]/",
+    ],
+)
+def test_public_urls_may_be_called(url: str) -> None:
+    assert checked_url(url, "url", allow_private=False) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "example.com", "https://localhost", "https://LOCALHOST.", "https://db.internal/",
+        "https://printer.local", "https://intranet/", "https://127.1", "https://0x7f000001",
+        "https://0177.0.0.1", "https://2130706433", "https://10.1.2.3", "https://192.168.0.1",
+        "https://169.254.169.254/latest/meta-data", "https://100.64.0.1", "https://0.0.0.0",
+        "https://224.0.0.1", "https://[::1]", "https://[fe80::1]", "https://[fc00::1]",
+        "https://[64:ff9b::7f00:1]", "https://[2002:7f00:1::]", "https://user@example.com",
+        "https://example.com\\@127.0.0.1", "https://exa mple.com", "https://example.com:0",
+        "https://example.com:99999", "https://example.com:x", "https://example.com/\r\nHost: x",
+    ],
+)  # fmt: skip
+def test_urls_that_do_not_lead_to_the_public_internet_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^url: "):
+        checked_url(url, "url", allow_private=False)
+
+
+def test_private_urls_may_be_allowed() -> None:
+    for url in ("http://127.0.0.1:9000/x", "http://intranet/", "https://db.internal"):
+        assert checked_url(url, "url", allow_private=True) == url
+    with pytest.raises(ConfigError):
+        checked_url("file:///etc/passwd", "url", allow_private=True)
+
+
+@given(st.ip_addresses())
+def test_every_address_is_judged(address: IPv4Address | IPv6Address) -> None:
+    assert is_public(address) in (True, False)
 
 
 @pytest.mark.parametrize("secret", ["whsec_!", "whsec_"])

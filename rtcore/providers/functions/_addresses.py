@@ -7,6 +7,7 @@ that changes its address between the two (DNS rebinding) gains nothing.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 import httpx
 import trio
@@ -16,6 +17,12 @@ from rtcore.errors import ConfigError, ToolError
 __all__ = ["addresses", "checked_url", "is_public"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+HOST_NAME = re.compile(  # RFC 1123, section 2.1; its last label is no number, which 127.1 ends in
+    r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+"
+    r"(?!([0-9]+|0x[0-9a-f]*)$)[a-z0-9-]{2,63}"
+)
+# never on the public internet: RFC 6761, RFC 6762, RFC 8375; reserved by ICANN in 2024; by habit
+LOCAL_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal", ".lan")
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
 
 
@@ -33,12 +40,25 @@ def checked_url(url: str, field: str, *, allow_private: bool) -> httpx.URL:
         raise ConfigError(field, "must begin with https://")
     if not parsed.host:
         raise ConfigError(field, "names no host")
+    if parsed.port is not None and not 0 < parsed.port < 1 << 16:
+        raise ConfigError(field, f"{parsed.port} is no port")
     if parsed.userinfo:
         raise ConfigError(field, "holds a user or password: sign with a secret instead")
-    address = _literal(parsed.host)
-    if address is not None and not allow_private and not is_public(address):
-        raise ConfigError(field, f"{address} is a private address: allow private addresses first")
+    if not allow_private:
+        _check_public(parsed, field)
     return parsed
+
+
+def _check_public(url: httpx.URL, field: str) -> None:
+    address = _literal(url.host)
+    if address is not None:
+        if not is_public(address):
+            message = f"{address} is a private address: allow private addresses first"
+            raise ConfigError(field, message)
+        return
+    name = url.raw_host.decode("ascii").removesuffix(".")
+    if HOST_NAME.fullmatch(name) is None or name.endswith(LOCAL_SUFFIXES):
+        raise ConfigError(field, "has no public host name: allow private addresses first")
 
 
 async def addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
