@@ -6,6 +6,7 @@ Each service adds a dialect: its messages, without I/O.
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -13,13 +14,14 @@ from typing import Protocol
 import trio
 
 from rtcore.errors import ProviderError
-from rtcore.ports import Segment, SpeechAudio
+from rtcore.ports import CallContext, Segment, SpeechAudio
 from rtcore.providers._faults import timed_out
-from rtcore.providers._settings import Deadlines
+from rtcore.providers._service import Service
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._tasks import run_beside
 from rtcore.providers._ws import SocketPool, WebSocket
 
-__all__ = ["VoiceDialect", "speak"]
+__all__ = ["VoiceDialect", "VoiceService", "VoiceSettings"]
 
 AHEAD_MAX = 2  # segments asked for at once: the next is ready when one ends, little is wasted
 
@@ -42,38 +44,69 @@ class VoiceDialect(Protocol):
         ...
 
 
-async def speak(
-    provider: str,
-    pool: SocketPool,
-    dialect: VoiceDialect,
-    segments: trio.MemoryReceiveChannel[Segment],
-    out: trio.MemorySendChannel[SpeechAudio],
-    deadlines: Deadlines,
-) -> None:
-    """Speak one reply on a connection of ``pool``, which gets it back fit for the next one.
+class VoiceSettings(Settings, frozen=True, kw_only=True):
+    """What all of them are told."""
 
-    Raises:
-        ProviderError: no connection, a lost one, a fault told by the service, or no audio in
-            time.
+    idle_max: int = 8  # connections kept for the next reply
+    idle_limit_s: float = 60.0  # less than the limit of the service
+    deadlines: Deadlines = Deadlines(first_byte_s=1.5)
 
-    Cancelled: the service is told to stop; late audio meets the next reply, which drops it.
-    """
-    socket = await pool.take()
-    dialect.stale_clears = socket.stale_clears
-    reply = _Reply(provider, dialect, socket, out, deadlines)
-    try:
-        await run_beside(reply.pass_on, lambda: reply.ask_for(segments))
-    except ProviderError:
-        await socket.aclose()
-        raise
-    finally:
-        with trio.move_on_after(deadlines.close_s, shield=True):
-            if not reply.has_ended and socket.is_open:
-                with contextlib.suppress(ProviderError):
-                    for message in dialect.cancel():
-                        await socket.send(message)
-            socket.stale_clears = dialect.stale_clears
-            await pool.give(socket)
+
+class VoiceService(Service):
+    """Base of each voice over a WebSocket; fills :class:`rtcore.ports.Synthesizer`."""
+
+    def __init__(self, name: str, settings: VoiceSettings) -> None:
+        super().__init__(name)
+        self._deadlines = settings.deadlines
+        self._pool = SocketPool(
+            self._open, idle_max=settings.idle_max, idle_limit_s=settings.idle_limit_s
+        )
+
+    @abstractmethod
+    async def _open(self) -> WebSocket:
+        """Connect to the service. Raises ProviderError."""
+
+    @abstractmethod
+    def _dialect(self, context: CallContext) -> VoiceDialect:
+        """The protocol of the next reply."""
+
+    async def warm(self) -> None:
+        await self._pool.warm()
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def synthesize(
+        self,
+        context: CallContext,
+        segments: trio.MemoryReceiveChannel[Segment],
+        out: trio.MemorySendChannel[SpeechAudio],
+    ) -> None:
+        """Speak one reply on a connection of the pool, which gets it back fit for the next one.
+
+        Raises:
+            ProviderError: no connection, a lost one, a fault told by the service, or no audio
+                in time.
+
+        Cancelled: the service is told to stop; late audio meets the next reply, which drops it.
+        """
+        dialect = self._dialect(context)
+        socket = await self._pool.take()
+        dialect.stale_clears = socket.stale_clears
+        reply = _Reply(self.name, dialect, socket, out, self._deadlines)
+        try:
+            await run_beside(reply.pass_on, lambda: reply.ask_for(segments))
+        except ProviderError:
+            await socket.aclose()
+            raise
+        finally:
+            with trio.move_on_after(self._deadlines.close_s, shield=True):
+                if not reply.has_ended and socket.is_open:
+                    with contextlib.suppress(ProviderError):
+                        for message in dialect.cancel():
+                            await socket.send(message)
+                socket.stale_clears = dialect.stale_clears
+                await self._pool.give(socket)
 
 
 class _Reply:

@@ -15,7 +15,7 @@ from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Message, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import service_fault
 from rtcore.providers._http import HttpClient
-from rtcore.providers._service import Service
+from rtcore.providers._http_service import HttpService
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._sse import SseEvent
 from rtcore.providers._wire import decode
@@ -104,22 +104,22 @@ KNOWN = frozenset(
 )
 
 
-class AnthropicResponder(Service):
+class AnthropicResponder(HttpService):
     """A mind at Anthropic; fills :class:`rtcore.ports.Responder`."""
 
     def __init__(
         self, settings: AnthropicSettings, secrets: Mapping[str, str], *, name: str = "anthropic"
     ) -> None:
-        super().__init__(name)
         self._settings = settings
         secret = find_secret(secrets, settings.key_name)
-        self._client = HttpClient(
+        client = HttpClient(
             name,
             settings.base_url,
             headers={"x-api-key": secret.reveal(), "anthropic-version": settings.version},
             deadlines=settings.deadlines,
             secret=secret,
         )
+        super().__init__(client)
 
     async def respond(self, request: ResponderRequest, out: trio.MemorySendChannel[Delta]) -> None:
         """Stream one answer; see :class:`rtcore.ports.Responder`."""
@@ -132,12 +132,6 @@ class AnthropicResponder(Service):
                     await out.send(text)
             for delta in reading.end():
                 await out.send(delta)
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
 
 class _Reading:

@@ -12,21 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import trio
 
 from rtcore.audio import RATE_HZ, mulaw_to_pcm
 from rtcore.ports import CallContext, Segment, SpeechAudio, WordTime
 from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
-from rtcore.providers._speech import speak
+from rtcore.providers._settings import find_secret
+from rtcore.providers._speech import VoiceDialect, VoiceService, VoiceSettings
 from rtcore.providers._wire import b64decode, decode, encode_text
-from rtcore.providers._ws import SocketPool, WebSocket, connect
+from rtcore.providers._ws import WebSocket, connect
 
 __all__ = ["CartesiaSettings", "CartesiaSynthesizer"]
 
 
-class CartesiaSettings(Settings, frozen=True):
+class CartesiaSettings(VoiceSettings, frozen=True, kw_only=True):
     """``extra`` is merged into each request: ``generation_config``, ``pronunciation_dict_id``..."""
 
     voice_id: str
@@ -36,10 +34,7 @@ class CartesiaSettings(Settings, frozen=True):
     base_url: str = "wss://api.cartesia.ai"
     version: str = "2026-08-14"
     word_times: bool = True
-    idle_max: int = 8  # connections kept for the next reply
-    idle_limit_s: float = 60.0
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    deadlines: Deadlines = Deadlines(first_byte_s=1.5)
 
 
 class _WordTimes(msgspec.Struct):
@@ -68,35 +63,19 @@ MESSAGE = msgspec.json.Decoder(_Message)
 KNOWN = frozenset({"chunk", "timestamps", "done", "error"})
 
 
-class CartesiaSynthesizer(Service):
+class CartesiaSynthesizer(VoiceService):
     """A voice at Cartesia; fills :class:`rtcore.ports.Synthesizer`, with word times."""
 
     def __init__(
         self, settings: CartesiaSettings, secrets: Mapping[str, str], *, name: str = "cartesia"
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, settings)
         self._settings = settings
         self._secret = find_secret(secrets, settings.key_name)
         self._context_ids = itertools.count()
-        self._pool = SocketPool(
-            self._open, idle_max=settings.idle_max, idle_limit_s=settings.idle_limit_s
-        )
 
-    async def synthesize(
-        self,
-        context: CallContext,
-        segments: trio.MemoryReceiveChannel[Segment],
-        out: trio.MemorySendChannel[SpeechAudio],
-    ) -> None:
-        """Speak one reply; see :class:`rtcore.ports.Synthesizer`."""
-        dialect = _Dialect(self.name, self._settings, context, self._context_ids)
-        await speak(self.name, self._pool, dialect, segments, out, self._settings.deadlines)
-
-    async def warm(self) -> None:
-        await self._pool.warm()
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
+    def _dialect(self, context: CallContext) -> VoiceDialect:
+        return _Dialect(self.name, self._settings, context, self._context_ids)
 
     async def _open(self) -> WebSocket:
         return await connect(

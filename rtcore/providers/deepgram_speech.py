@@ -12,30 +12,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import trio
 
 from rtcore.audio import RATE_HZ, mulaw_to_pcm
 from rtcore.ports import CallContext, Segment, SpeechAudio
 from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
-from rtcore.providers._speech import speak
+from rtcore.providers._settings import find_secret
+from rtcore.providers._speech import VoiceDialect, VoiceService, VoiceSettings
 from rtcore.providers._wire import decode, encode_text
-from rtcore.providers._ws import SocketPool, WebSocket, connect, ws_url
+from rtcore.providers._ws import WebSocket, connect, ws_url
 
 __all__ = ["DeepgramSpeechSettings", "DeepgramSynthesizer"]
 
 
-class DeepgramSpeechSettings(Settings, frozen=True):
+class DeepgramSpeechSettings(VoiceSettings, frozen=True, kw_only=True):
     """The voice is part of the model's name; ``extra`` is added to the query."""
 
     model: str = "aura-2-thalia-en"
     key_name: str = "DEEPGRAM_API_KEY"
     base_url: str = "wss://api.deepgram.com"
-    idle_max: int = 8  # connections kept for the next reply
     idle_limit_s: float = 30.0
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    deadlines: Deadlines = Deadlines(first_byte_s=1.5)
 
 
 class _Message(msgspec.Struct):
@@ -47,7 +43,7 @@ class _Message(msgspec.Struct):
 MESSAGE = msgspec.json.Decoder(_Message)
 
 
-class DeepgramSynthesizer(Service):
+class DeepgramSynthesizer(VoiceService):
     """A voice at Deepgram; fills :class:`rtcore.ports.Synthesizer`."""
 
     def __init__(
@@ -57,28 +53,12 @@ class DeepgramSynthesizer(Service):
         *,
         name: str = "deepgram_speech",
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, settings)
         self._settings = settings
         self._secret = find_secret(secrets, settings.key_name)
-        self._pool = SocketPool(
-            self._open, idle_max=settings.idle_max, idle_limit_s=settings.idle_limit_s
-        )
 
-    async def synthesize(
-        self,
-        context: CallContext,
-        segments: trio.MemoryReceiveChannel[Segment],
-        out: trio.MemorySendChannel[SpeechAudio],
-    ) -> None:
-        """Speak one reply; see :class:`rtcore.ports.Synthesizer`."""
-        dialect = _Dialect(self.name)
-        await speak(self.name, self._pool, dialect, segments, out, self._settings.deadlines)
-
-    async def warm(self) -> None:
-        await self._pool.warm()
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
+    def _dialect(self, context: CallContext) -> VoiceDialect:
+        return _Dialect(self.name)
 
     async def _open(self) -> WebSocket:
         query = {"model": self._settings.model, "encoding": "mulaw", "sample_rate": RATE_HZ}

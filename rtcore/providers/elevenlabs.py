@@ -12,23 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import trio
 
 from rtcore.audio import RATE_HZ, mulaw_to_pcm
 from rtcore.ports import CallContext, Segment, SpeechAudio, WordTime
 from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
-from rtcore.providers._speech import speak
+from rtcore.providers._settings import find_secret
+from rtcore.providers._speech import VoiceDialect, VoiceService, VoiceSettings
 from rtcore.providers._wire import b64decode, decode, encode_text
-from rtcore.providers._ws import SocketPool, WebSocket, connect, ws_url
+from rtcore.providers._ws import WebSocket, connect, ws_url
 
 __all__ = ["ElevenLabsSettings", "ElevenLabsSynthesizer"]
 
 INACTIVITY_LIMIT_S = 60  # of the service; 180 at most
 
 
-class ElevenLabsSettings(Settings, frozen=True):
+class ElevenLabsSettings(VoiceSettings, frozen=True, kw_only=True):
     """``voice_settings`` are the service's own; ``extra`` is added to the query."""
 
     voice_id: str
@@ -36,10 +34,8 @@ class ElevenLabsSettings(Settings, frozen=True):
     key_name: str = "ELEVENLABS_API_KEY"
     base_url: str = "wss://api.elevenlabs.io"
     voice_settings: dict[str, float | bool] = msgspec.field(default_factory=dict)
-    idle_max: int = 8  # connections kept for the next reply
     idle_limit_s: float = 45.0  # less than the service's inactivity limit
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    deadlines: Deadlines = Deadlines(first_byte_s=1.5)
 
 
 class _Alignment(msgspec.Struct, rename="camel"):
@@ -62,35 +58,19 @@ class _Message(msgspec.Struct, rename="camel"):
 MESSAGE = msgspec.json.Decoder(_Message)
 
 
-class ElevenLabsSynthesizer(Service):
+class ElevenLabsSynthesizer(VoiceService):
     """A voice at ElevenLabs; fills :class:`rtcore.ports.Synthesizer`, with word times."""
 
     def __init__(
         self, settings: ElevenLabsSettings, secrets: Mapping[str, str], *, name: str = "elevenlabs"
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, settings)
         self._settings = settings
         self._secret = find_secret(secrets, settings.key_name)
         self._context_ids = itertools.count()
-        self._pool = SocketPool(
-            self._open, idle_max=settings.idle_max, idle_limit_s=settings.idle_limit_s
-        )
 
-    async def synthesize(
-        self,
-        context: CallContext,
-        segments: trio.MemoryReceiveChannel[Segment],
-        out: trio.MemorySendChannel[SpeechAudio],
-    ) -> None:
-        """Speak one reply; see :class:`rtcore.ports.Synthesizer`."""
-        dialect = _Dialect(self.name, self._settings.voice_settings, self._context_ids)
-        await speak(self.name, self._pool, dialect, segments, out, self._settings.deadlines)
-
-    async def warm(self) -> None:
-        await self._pool.warm()
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
+    def _dialect(self, context: CallContext) -> VoiceDialect:
+        return _Dialect(self.name, self._settings.voice_settings, self._context_ids)
 
     async def _open(self) -> WebSocket:
         query = {

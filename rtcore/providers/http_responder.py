@@ -16,9 +16,8 @@ import trio
 
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
-from rtcore.providers._http import HttpClient
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._http_service import HttpService, bearer_client
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._wire import decode
 
 __all__ = ["HttpResponder", "HttpResponderSettings"]
@@ -48,22 +47,16 @@ class _Piece(msgspec.Struct):
 PIECE = msgspec.json.Decoder(_Piece)
 
 
-class HttpResponder(Service):
+class HttpResponder(HttpService):
     """A mind behind an endpoint of your own; fills :class:`rtcore.ports.Responder`."""
 
     def __init__(
         self, settings: HttpResponderSettings, secrets: Mapping[str, str], *, name: str = "http"
     ) -> None:
-        super().__init__(name)
-        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-        self._url = settings.url
-        self._client = HttpClient(
-            name,
-            settings.url,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=settings.deadlines,
-            secret=secret,
+        super().__init__(
+            bearer_client(name, settings.url, secrets, settings.key_name, settings.deadlines)
         )
+        self._url = settings.url
 
     async def respond(self, request: ResponderRequest, out: trio.MemorySendChannel[Delta]) -> None:
         """Stream one answer; see :class:`rtcore.ports.Responder`."""
@@ -98,9 +91,3 @@ class HttpResponder(Service):
             case "error":
                 raise ProviderError(self.name, piece.message, retryable=piece.retryable)
         return None  # unknown: a newer endpoint
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()

@@ -24,9 +24,8 @@ from rtcore.ports import (
     ToolSpec,
 )
 from rtcore.providers._faults import service_fault
-from rtcore.providers._http import HttpClient
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._http_service import HttpService, bearer_client
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._sse import SseEvent
 from rtcore.providers._wire import decode
 
@@ -91,22 +90,16 @@ class _Chunk(msgspec.Struct):
 CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-class OpenAIChatResponder(Service):
+class OpenAIChatResponder(HttpService):
     """A mind behind an OpenAI-compatible endpoint; fills :class:`rtcore.ports.Responder`."""
 
     def __init__(
         self, settings: OpenAIChatSettings, secrets: Mapping[str, str], *, name: str = "openai_chat"
     ) -> None:
-        super().__init__(name)
-        self._settings = settings
-        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-        self._client = HttpClient(
-            name,
-            settings.base_url,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=settings.deadlines,
-            secret=secret,
+        super().__init__(
+            bearer_client(name, settings.base_url, secrets, settings.key_name, settings.deadlines)
         )
+        self._settings = settings
 
     async def respond(self, request: ResponderRequest, out: trio.MemorySendChannel[Delta]) -> None:
         """Stream one answer; see :class:`rtcore.ports.Responder`."""
@@ -118,12 +111,6 @@ class OpenAIChatResponder(Service):
                     await out.send(text)
             for delta in reading.end():
                 await out.send(delta)
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
 
 class _Reading:

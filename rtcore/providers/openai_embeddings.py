@@ -14,9 +14,8 @@ import trio
 
 from rtcore.errors import ProviderError
 from rtcore.ports import Hit
-from rtcore.providers._http import HttpClient
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._http_service import HttpService, bearer_client
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._wire import decode
 
 __all__ = ["EmbeddingIndex", "EmbeddingSettings"]
@@ -49,7 +48,7 @@ class _Answer(msgspec.Struct):
 ANSWER = msgspec.json.Decoder(_Answer)
 
 
-class EmbeddingIndex(Service):
+class EmbeddingIndex(HttpService):
     """Fills :class:`rtcore.ports.KnowledgeIndex`; held in memory, shared by all calls."""
 
     def __init__(
@@ -63,16 +62,10 @@ class EmbeddingIndex(Service):
         Raises:
             ConfigError: the key is missing.
         """
-        super().__init__(name)
-        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-        self._model = settings.model
-        self._client = HttpClient(
-            name,
-            settings.base_url,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=settings.deadlines,
-            secret=secret,
+        super().__init__(
+            bearer_client(name, settings.base_url, secrets, settings.key_name, settings.deadlines)
         )
+        self._model = settings.model
         self._limiter = trio.CapacityLimiter(1)  # some ms each: not on the loop, not many at once
         self._hits: list[Hit] = []
         self._vectors: Vectors = np.zeros((0, 0), np.float32)
@@ -101,12 +94,6 @@ class EmbeddingIndex(Service):
         return await trio.to_thread.run_sync(
             self._best, asked, limit, limiter=self._limiter, abandon_on_cancel=True
         )
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     def _best(self, asked: Vectors, limit: int) -> tuple[Hit, ...]:
         scores = self._vectors @ asked  # all have length one: their cosines

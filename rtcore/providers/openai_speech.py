@@ -16,9 +16,9 @@ import trio
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio
-from rtcore.providers._http import Answer, HttpClient
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._http import Answer
+from rtcore.providers._http_service import HttpService, bearer_client
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._tasks import run_beside
 
 __all__ = ["OpenAISpeechSettings", "OpenAISynthesizer"]
@@ -38,7 +38,7 @@ class OpenAISpeechSettings(Settings, frozen=True):
     deadlines: Deadlines = Deadlines(first_byte_s=2.5)
 
 
-class OpenAISynthesizer(Service):
+class OpenAISynthesizer(HttpService):
     """A voice behind an OpenAI-compatible endpoint; fills :class:`rtcore.ports.Synthesizer`."""
 
     def __init__(
@@ -48,18 +48,12 @@ class OpenAISynthesizer(Service):
         *,
         name: str = "openai_speech",
     ) -> None:
-        super().__init__(name)
+        super().__init__(
+            bearer_client(name, settings.base_url, secrets, settings.key_name, settings.deadlines)
+        )
         if settings.rate_hz not in RATES_HZ:
             raise ConfigError("rate_hz", f"{settings.rate_hz} is none of {RATES_HZ}")
         self._settings = settings
-        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-        self._client = HttpClient(
-            name,
-            settings.base_url,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=settings.deadlines,
-            secret=secret,
-        )
 
     async def synthesize(
         self,
@@ -80,12 +74,6 @@ class OpenAISynthesizer(Service):
 
         with rx:
             await run_beside(read_all, lambda: self._ask_for(segments, tx))
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def _ask_for(
         self,

@@ -18,9 +18,9 @@ from msgspec import Meta
 from rtcore.audio import RATE_HZ
 from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, CallerAudio, Hearing, Transcript
-from rtcore.providers._http import Answer, HttpClient
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._http import Answer
+from rtcore.providers._http_service import HttpService, bearer_client
+from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._tasks import run_beside
 from rtcore.providers._wire import decode
 
@@ -61,7 +61,7 @@ class _Utterance(msgspec.Struct, frozen=True):
     pcm: bytes
 
 
-class OpenAITranscriber(Service):
+class OpenAITranscriber(HttpService):
     """A recogniser that is asked once an utterance; fills :class:`rtcore.ports.Transcriber`."""
 
     wants_all_audio = False
@@ -73,16 +73,10 @@ class OpenAITranscriber(Service):
         *,
         name: str = "openai_transcription",
     ) -> None:
-        super().__init__(name)
-        self._settings = settings
-        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-        self._client = HttpClient(
-            name,
-            settings.base_url,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=settings.deadlines,
-            secret=secret,
+        super().__init__(
+            bearer_client(name, settings.base_url, secrets, settings.key_name, settings.deadlines)
         )
+        self._settings = settings
 
     async def transcribe(
         self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
@@ -96,12 +90,6 @@ class OpenAITranscriber(Service):
 
         with rx:
             await run_beside(ask_for_all, lambda: self._gather(hearing, tx))
-
-    async def warm(self) -> None:
-        await self._client.warm()
-
-    async def aclose(self) -> None:
-        await self._client.aclose()
 
     async def _gather(self, hearing: Hearing, tx: trio.MemorySendChannel[_Utterance]) -> None:
         """Cut the caller's audio into utterances."""
