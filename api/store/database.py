@@ -6,6 +6,7 @@ it wrote is durable, or raises, and nothing of it stays.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 THREADS_MAX = 8  # one small transaction is about 0.2 ms: enough for thousands a second
 BUSY_LIMIT_S = 5  # SQLite: another process may hold the write lock for so long
+WAL_RETRY_S = 0.02
 CONNECT_LIMIT_S = 5
 STATEMENT_LIMIT_MS = 10_000  # PostgreSQL: none of ours takes a tenth of it
 
@@ -82,13 +84,28 @@ def make_engine(url: str) -> Engine:
 
 
 def _configure_sqlite(raw: object, _record: object) -> None:
-    import sqlite3
-
     assert isinstance(raw, sqlite3.Connection)
     raw.isolation_level = None  # we say BEGIN ourselves: the driver's own is only DEFERRED
-    raw.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+    _write_ahead(raw)
     raw.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
     raw.execute("PRAGMA foreign_keys=ON")
+
+
+def _write_ahead(raw: sqlite3.Connection) -> None:
+    """Readers do not wait for the writer. A new file is switched by one connection at a time:
+
+    SQLite refuses the others at once, however long they are ready to wait, so we wait for it.
+    """
+    deadline_s = time.monotonic() + BUSY_LIMIT_S
+    while True:
+        try:
+            raw.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(WAL_RETRY_S)
+        else:
+            return
 
 
 def _begin_sqlite(conn: Connection) -> None:
