@@ -239,6 +239,7 @@ class Answering:
         """``agent`` goes on with the call from its next reply on; who listens stays."""
         self._call.agent = agent
         self._call.conversation.system = agent.definition.prompt
+        self._call.steering.take_turns(agent.definition.turn_config(self._call.config.turn))
         self._summariser = None
         self._call.note("agent_changed", agent=agent.definition.name)
 

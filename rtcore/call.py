@@ -145,9 +145,10 @@ class Call:
             unsent_max_ms=config.unsent_max_ms,
         )
         self._clock = MediaClock()
-        self._detector = TurnDetector(config.turn, voice=voice)
+        turn = agent.definition.turn_config(config.turn)
+        self._detector = TurnDetector(turn, voice=voice)
         self._ears = Ears(agent.transcriber, config, self.stats)
-        self.steering = Steering(self._detector, config.turn, self._on_turn, self._line.send_dtmf)
+        self.steering = Steering(self._detector, turn, self._on_turn, self._line.send_dtmf)
         self._answering = Answering(self, self._line)
         providers = (agent.transcriber, agent.responder, agent.synthesizer)
         self._warmable = [each for each in providers if isinstance(each, Warmable)]

@@ -13,7 +13,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool, ToolUse
 from rtcore.audio import mulaw_to_pcm
-from rtcore.call import CallRecord, run_call
+from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
 from rtcore.errors import RemoteProtocolError, SocketClosed
 from rtcore.journal import Journal
@@ -44,6 +44,7 @@ from rtcore.testing import (
     wait,
     wait_for_agent_quiet,
 )
+from rtcore.turn import TurnConfig
 
 WELCOME = "Welcome to the harbour clinic."
 QUESTIONS = ("What time do you open tomorrow?", "Where is the car park?")
@@ -210,6 +211,47 @@ def test_an_uninterruptible_welcome_is_heard_whole() -> None:
     assert made.report.counts.clears == 0
     assert said(made.record, "assistant")[0] == LONG
     assert said(made.record, "user") == []
+
+
+def test_an_agent_takes_turns_in_its_own_way() -> None:
+    def ended_ms(definition: AgentDefinition) -> float:
+        agent = dataclasses.replace(scripted(welcome=""), definition=definition)
+        made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(1500)])
+        return next(note.at_ms for note in made.record.notes if note.kind == "turn_ended")
+
+    usual = ended_ms(AgentDefinition(name="usual"))
+    patient = ended_ms(AgentDefinition(name="patient", turn_preset="patient"))
+    assert patient - usual == pytest.approx(200, abs=20)  # complete_ms: 500 instead of 300
+    own = ended_ms(AgentDefinition(name="own", turn={"complete_ms": 700}))
+    assert own - usual == pytest.approx(400, abs=20)
+
+
+@pytest.mark.parametrize("turn", [{"complete_mss": 1}, {"complete_ms": 10}, {"complete_ms": "x"}])
+def test_turn_numbers_that_cannot_be_are_refused_with_the_agent(turn: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="turn: "):
+        AgentDefinition(name="x", turn=turn)  # type: ignore[arg-type] # what a file may hold
+
+
+def test_another_preset_can_be_taken_in_mid_call() -> None:
+    made = Made()
+
+    async def call() -> None:
+        here, there = memory_sockets()
+        carrier = FakeCarrier([wait(500), say(VOICE), wait_for_agent_quiet(1500)])
+
+        def started(begun: Call) -> None:
+            begun.steering.take_turns(TurnConfig.preset("patient"))
+
+        async def node() -> None:
+            made.record = await run_call(there, scripted(welcome=""), on_start=started)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node)
+            await carrier.call(here)
+
+    simulate(call)
+    times = {note.kind: note.at_ms for note in made.record.notes}
+    assert times["turn_ended"] - times["speech_stopped"] > 280
 
 
 # --- functions ----------------------------------------------------------------------------

@@ -7,8 +7,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from rtcore.errors import ConfigError
+from rtcore.turn import TurnConfig
+from rtcore.turn.config import Preset
+
 __all__ = ["AgentDefinition", "IdlePolicy"]
 
+TurnNumber = int | float | str
 Line = Annotated[str, Meta(max_length=2000)]
 
 
@@ -37,5 +42,23 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     farewell_line: Line = "I am sorry, I cannot go on with this call. Goodbye."
     filler_line: Line = "One moment, please."
     idle: IdlePolicy = IdlePolicy()
+    turn_preset: Preset | None = None  # how turns are taken with this agent; None: as the node says
+    turn: dict[str, TurnNumber] = {}  # single numbers of it, by their names in TurnConfig
     context_max_tokens: Annotated[int, Meta(ge=500, le=1_000_000)] = 16_000  # what a request
     # may hold: models read 16,000 tokens in some 300 ms, and a call of 30 minutes has half
+
+    def __post_init__(self) -> None:
+        try:
+            self.turn_config(TurnConfig())
+        except ConfigError as exc:
+            raise ValueError(str(exc)) from exc  # told by the field's path, as any bad value
+
+    def turn_config(self, default: TurnConfig) -> TurnConfig:
+        """Turn-taking as this agent wants it, or ``default`` where it wants nothing.
+
+        Raises:
+            ConfigError: a number has no such name, or is out of its limits.
+        """
+        if self.turn_preset is None and not self.turn:
+            return default
+        return TurnConfig.preset(self.turn_preset or "balanced", **self.turn)

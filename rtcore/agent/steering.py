@@ -55,5 +55,11 @@ class Steering:
             self._is_patient = False
             self._act(self._detector.configure(self._turn))
 
+    def take_turns(self, turn: TurnConfig) -> None:
+        """Take turns by other numbers from now on: another preset, or another agent's."""
+        self._turn = turn
+        self._is_patient = False
+        self._act(self._detector.configure(turn))
+
     def expect(self, expectation: Expectation) -> None:
         self._act(self._detector.expect(expectation))
