@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import sys
 
-BENCHES = ("all", "latency", "capacity", "turns", "kernels", "peers", "recordings", "compare")
+BENCHES = (
+    "all", "latency", "capacity", "turns", "kernels", "peers", "recordings", "playout", "compare",
+)  # fmt: skip
 SUITE = "suite"  # the module of `all`: that name is Python's own
 
 
