@@ -22,6 +22,7 @@ from api.store.agents import (
     update_agent,
 )
 from api.web.operations import Answer, Operation, actor, operation
+from api.web.problems import invalid
 from api.web.requests import (
     NameFilter,
     PageView,
@@ -188,7 +189,10 @@ async def update(agent_id: str, query: UpdateOptions, body: msgspec.Struct) -> A
     revision, changes = wanted_revision(required=True), changes_of(body)
 
     def change(spec: AgentSpec) -> AgentSpec:
-        return msgspec.structs.replace(spec, **changes)
+        try:
+            return msgspec.structs.replace(spec, **changes)
+        except ValueError as exc:  # fields that cannot stand together, or beside what is stored
+            raise invalid("turn" if "turn" in changes else "", str(exc)) from exc
 
     agent = await services().store.write(
         update_agent, actor(), agent_id, revision, change, publish=query.publish

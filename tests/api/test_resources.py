@@ -69,6 +69,18 @@ async def test_versions_are_published_and_rolled_back(api: Api) -> None:
     assert old["created_by"].startswith("rtk_")
 
 
+@pytest.mark.parametrize("turn", [{"complete_mss": 1}, {"complete_ms": 10}])
+async def test_turn_taking_that_cannot_be_is_refused_made_or_changed(
+    api: Api, turn: dict[str, int]
+) -> None:
+    assert (await api.ask("POST", "/v1/agents", {"name": "x", "turn": turn})).status == 422
+    agent = await api.create("/v1/agents", {"name": "x"})
+    path = f"/v1/agents/{agent['id']}"
+    changed = await api.ask("PATCH", path, {"turn": turn}, headers={"If-Match": "*"})
+    assert changed.status == 422
+    assert "turn" in changed.json["detail"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
