@@ -21,7 +21,7 @@ demo: build
 
 test: build
 	$(BIN)/python -m pytest -q
-	$(BIN)/python -m tests.api.schemathesis_run --max-time 50
+	$(BIN)/python -m tests.api.schemathesis_run --max-time 20
 	@# once more for what is compiled, with bounds checked and lines traced
 	RTCORE_TRACE=1 $(BIN)/python setup.py -q build --build-lib build/traced
 	PYTHONPATH=build/traced $(BIN)/pytest -q -p no:cacheprovider tests/test_audio*.py tests/protocol tests/media tests/turn
