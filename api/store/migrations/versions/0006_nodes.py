@@ -1,0 +1,10 @@
+"""Nodes that are up, the calls each holds, and what was said to them."""
+
+from __future__ import annotations
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    pass

@@ -1,0 +1,10 @@
+"""What is made of a call once it is over, and whom we told."""
+
+from __future__ import annotations
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    pass
