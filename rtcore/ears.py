@@ -12,6 +12,7 @@ from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio, Transcriber, UtteranceEnd
 from rtcore.turn.events import Transcript
 from rtcore.turn.speech_gate import SpeechGate
+from rtcore.usage import Tally
 
 __all__ = ["Ears"]
 
@@ -25,6 +26,7 @@ class Ears:
     def __init__(self, transcriber: Transcriber, config: CallConfig, stats: CallStats) -> None:
         self._transcriber = transcriber
         self._stats = stats
+        self._used = Tally()  # counted from the first session on
         self._gate = SpeechGate(
             preroll_ms=config.stt_preroll_ms,
             chunk_ms=config.stt_chunk_ms,
@@ -52,15 +54,19 @@ class Ears:
 
         Returns when that has failed too often: there is no recogniser any more.
         """
+        self._used = context.usage.alone("stt", self._transcriber)
         failures = 0
         while failures < ATTEMPTS_MAX:
             if failures:
                 await trio.sleep(PAUSE_S * 2 ** (failures - 1))
             before = self._stats.transcripts
+            self._used.requests += 1
             try:
                 await self._transcriber.transcribe(context, self._rx.clone(), emit)
             except* ProviderError:
                 self._stats.provider_errors += 1
+                self._used.failures += 1
+            self._used.answered += self._stats.transcripts > before
             failures = failures + 1 if self._stats.transcripts == before else 1
 
     def _send_audio(self, chunk: tuple[int, bytes] | None) -> None:
@@ -71,5 +77,7 @@ class Ears:
         """Hand on without waiting; a recogniser too far behind loses live audio."""
         try:
             self._tx.send_nowait(heard)
+            if isinstance(heard, CallerAudio):
+                self._used.audio_samples += len(heard.pcm) // 2
         except trio.WouldBlock:
             self._stats.dropped_heard_chunks += 1

@@ -17,24 +17,27 @@ ALLOWED: dict[str, set[str] | None] = {
     "protocol": {"errors", "audio", "protocol", "_audio"},
     "turn": {"errors", "audio", "turn", "_audio"},
     "ledger": {"errors", "audio"},
-    "ports": {"errors", "audio", "turn"},
+    "usage": set(),
+    "ports": {"errors", "audio", "turn", "usage"},
     "config": {"errors", "audio", "turn"},
     "journal": {"errors", "audio"},
     "metrics": {"errors", "audio"},
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
-    "agent": {"errors", "ports", "ledger", "config", "agent", "turn"},
+    "agent": {"errors", "ports", "ledger", "config", "agent", "turn", "usage"},
     "call": {
         "agent", "answering", "audio", "config", "ears", "errors", "journal", "media", "metrics",
-        "ports", "protocol", "turn",
+        "ports", "protocol", "turn", "usage",
     },
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
     },
-    "ears": {"audio", "config", "errors", "metrics", "ports", "turn"},
-    "reply": {"agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports"},
-    "providers": {"errors", "audio", "ports", "config", "providers"},
+    "ears": {"audio", "config", "errors", "metrics", "ports", "turn", "usage"},
+    "reply": {
+        "agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports", "usage",
+    },
+    "providers": {"errors", "audio", "ports", "config", "providers", "usage"},
 }  # fmt: skip
-NO_IO = ("audio", "protocol", "turn", "ledger", "errors")
+NO_IO = ("audio", "protocol", "turn", "ledger", "errors", "usage")
 
 
 def room_of(path: Path) -> str:
