@@ -225,11 +225,12 @@ class PlivoClient:
         self, method: str, path: str, given: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Ask, repeating what may be repeated, and return the object that was answered."""
-        last = PlivoUnreachable(
+        unanswered = last = PlivoUnreachable(
             f"no answer within {self.account.limit_s:g} s", may_have_happened=method == "POST"
         )
         with trio.move_on_after(self.account.limit_s):
             for number in range(TRIES_MAX):
+                last = unanswered  # while this try is out, nobody knows
                 try:
                     return await self._try(method, path, given)
                 except _Again as again:

@@ -154,6 +154,25 @@ async def test_a_service_that_hangs_costs_the_limit(
     assert trio.current_time() == pytest.approx(10.0)
 
 
+async def test_a_try_that_is_out_at_the_limit_may_have_been_done(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class RefusesThenHangs(httpx.AsyncBaseTransport):
+        tries = 0
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.tries += 1
+            if self.tries == 1:
+                raise httpx.ConnectError("nobody there")
+            await trio.sleep_forever()
+            raise AssertionError
+
+    client = PlivoClient(ACCOUNT, transport=RefusesThenHangs())
+    with pytest.raises(PlivoUnreachable, match="within 10 s") as failed:
+        await client.make_call(CALL)
+    assert failed.value.may_have_happened
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b"<html>", b"\xff", b'{"request_uuid": ""}', b'{"api_id": 1}']
 )
