@@ -22,20 +22,25 @@ from sqlalchemy import (
 __all__ = [
     "agent_versions",
     "agents",
+    "analyses",
     "api_keys",
     "audit",
     "call_streams",
     "calls",
     "chats",
+    "deliveries",
     "documents",
     "functions",
     "idempotency",
     "knowledge_bases",
+    "messages",
     "metadata",
+    "nodes",
     "numbers",
     "passages",
     "secrets",
     "uses",
+    "webhooks",
 ]
 
 ID_CHARS = 40
@@ -194,6 +199,8 @@ chats = Table(
     Column("version", Integer, nullable=False),  # a chat keeps the version it began with
     Column("revision", Integer, nullable=False),
     Column("log", Text, nullable=False),  # JSON
+    Column("variables", Text),  # JSON; null: none
+    Column("colleague", Text),  # JSON: the names of those it was handed to; null: none
     Column("has_ended", Integer, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False, index=True),
@@ -220,6 +227,7 @@ calls = Table(  # what only the carrier and this call's own life decide; no agen
     Column("created_at_ms", BigInteger, nullable=False, index=True),
     Column("answered_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger, index=True),
+    Column("node_id", String(ID_CHARS), index=True),  # that holds a stream of it; null: none does
 )
 
 call_streams = Table(  # what we know of a call: a record for each of its media streams
@@ -240,4 +248,87 @@ numbers = Table(
     Column("app_id", String(64), nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+analyses = Table(  # what is made of a call once it is over
+    "analyses",
+    metadata,
+    Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("agent_id", String(ID_CHARS), nullable=False),
+    Column("agent_version", Integer, nullable=False),  # whose wishes are followed
+    Column("state", String(20), nullable=False),  # waiting, done, failed
+    Column("attempts", Integer, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),  # while somebody is at it: until when
+    Column("result", Text, nullable=False),  # JSON: what has been found so far
+    Column("requested_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Index("ix_analyses_state_due_at_ms", "state", "due_at_ms"),
+)
+
+webhooks = Table(  # who is told of what happens
+    "webhooks",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("spec", Text, nullable=False),  # JSON
+    Column("sealed", LargeBinary),  # the secret that signs; written right after the row
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+deliveries = Table(  # what one of them is to be told; written with what it tells of
+    "deliveries",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("webhook_id", ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", String(ID_CHARS), nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("subject_id", String(ID_CHARS), nullable=False, index=True),  # the call, say
+    Column("body", LargeBinary, nullable=False),
+    Column("state", String(20), nullable=False),  # waiting, delivered, dead
+    Column("attempts", Integer, nullable=False),
+    Column("due_at_ms", BigInteger, nullable=False),  # while somebody is at it: until when
+    Column("error", Text, nullable=False),  # of the last attempt; empty: none, or it went well
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Index("ix_deliveries_state_due_at_ms", "state", "due_at_ms"),
+    Index("ix_deliveries_webhook_id_created_at_ms", "webhook_id", "created_at_ms"),
+)
+
+messages = Table(  # what callers asked an agent to pass on
+    "messages",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("agent_id", String(ID_CHARS), nullable=False, index=True),
+    Column("call_id", String(ID_CHARS), nullable=False, index=True),  # or the conversation's
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("key", String(200), nullable=False, unique=True),  # the same however often it is kept
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+)
+
+nodes = Table(  # those that are up; one that says nothing any more is taken out by another
+    "nodes",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),  # of one process, never used again
+    Column("url", Text, nullable=False),  # of its media; empty: only through the public URL
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("heartbeat_at_ms", BigInteger, nullable=False),  # by the database's clock
+    Column("calls", Integer, nullable=False),
+    Column("capacity", Integer, nullable=False),
+    Column("has_room", Integer, nullable=False),
+    Column("is_draining", Integer, nullable=False),
+)
+
+commands = Table(  # from node to node; a row lives for seconds
+    "commands",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("node_id", String(ID_CHARS), nullable=False, index=True),
+    Column("from_node_id", String(ID_CHARS), nullable=False),  # empty: no answer is wanted
+    Column("body", LargeBinary, nullable=False),
+    Column("answer", LargeBinary),
+    Column("claimed_at_ms", BigInteger),  # null until the node has taken it, which it does once
+    Column("expires_at_ms", BigInteger, nullable=False),  # nobody waits any more: not to be done
 )

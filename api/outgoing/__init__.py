@@ -1,0 +1,1 @@
+"""Tells others over HTTP what happens: webhooks, written with what they tell of, then delivered."""
