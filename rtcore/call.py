@@ -29,7 +29,7 @@ from rtcore.journal import Journal, Noted
 from rtcore.media.line import Line
 from rtcore.media.pacer import Pacer
 from rtcore.metrics import BargeIn, CallStats, TurnTiming
-from rtcore.ports import CallContext, MediaSocket, Message, Warmable
+from rtcore.ports import CallContext, MediaSocket, Message, Recorder, Warmable
 from rtcore.protocol.events import (
     Cleared,
     Dtmf,
@@ -72,6 +72,7 @@ async def run_call(
     journal: Journal | None = None,
     on_start: Callable[[Call], None] | None = None,
     voice: VoiceDetector | None = None,
+    recorder: Recorder | None = None,
 ) -> CallRecord:
     """Serve one call on ``socket`` until either side ends it; close the socket.
 
@@ -84,6 +85,8 @@ async def run_call(
         on_start: given the call once the carrier has said which it is; may refuse it by
             raising ``RemoteProtocolError``.
         voice: what tells voice from noise; webrtcvad if None. The caller's to close.
+        recorder: given every frame of both sides, and closed with the call; ``on_start`` may
+            set ``call.recorder`` instead.
 
     Raises:
         RemoteProtocolError: the carrier broke the protocol; the socket was closed saying so.
@@ -98,6 +101,7 @@ async def run_call(
                 pacer = Pacer()
                 nursery.start_soon(pacer.run)
             call = Call(socket, agent, config, pacer, journal or Journal(), voice)
+            call.recorder = recorder
             await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
     except* RemoteProtocolError as group:
@@ -134,6 +138,7 @@ class Call:
         self.context = CallContext(call_id="")
         self.stream_id = ""
         self.ended_by = ""
+        self.recorder: Recorder | None = None
         self._pacer = pacer
         self._socket = socket
         self._line = Line(
@@ -180,6 +185,8 @@ class Call:
             self._pacer.unwatch(self)
             self._pacer.rest(self._line)
             self._answering.leave()
+            if self.recorder is not None:
+                self.recorder.close()
             self.note("call_ended", ended_by=self.ended_by or "cancelled")
 
     async def _await_start(self) -> None:
@@ -276,6 +283,8 @@ class Call:
     def _hear(self, frame: bytes) -> None:
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
         far = self._answering.mouth.listen()
+        if self.recorder is not None:
+            self.recorder.push(frame, far)
         decided = self._detector.push(frame, far)
         self._ears.push(frame)
         if decided:

@@ -119,6 +119,22 @@ class MediaSocket(Protocol):
         ...
 
 
+class Recorder(Protocol):
+    """Takes what is said and heard in one call, as it comes; nothing of it may wait."""
+
+    def push(self, caller: bytes, agent: bytes | None) -> None:
+        """The next 20 ms of both sides, on the caller's clock, int16 at 8000 Hz.
+
+        ``agent`` is what the caller is estimated to have heard meanwhile, None where that was
+        nothing: what was cleared before it was heard never comes.
+        """
+        ...
+
+    def close(self) -> None:
+        """The call is over."""
+        ...
+
+
 # --- the caller's words -----------------------------------------------------------------
 
 

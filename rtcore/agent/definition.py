@@ -44,6 +44,7 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     idle: IdlePolicy = IdlePolicy()
     turn_preset: Preset | None = None  # how turns are taken with this agent; None: as the node says
     turn: dict[str, TurnNumber] = {}  # single numbers of it, by their names in TurnConfig
+    recording: bool = False  # keep what is said and heard, where the node keeps recordings
     context_max_tokens: Annotated[int, Meta(ge=500, le=1_000_000)] = 16_000  # what a request
     # may hold: models read 16,000 tokens in some 300 ms, and a call of 30 minutes has half
 
