@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import trio
 
@@ -65,29 +65,49 @@ class SampleMap:
         return self._caller_starts[-1] + self.sent_samples - self._sent_starts[-1]
 
 
-class Dialect(Protocol):
-    """One session's protocol. Audio goes out as binary messages of µ-law."""
+class Dialect(ABC):
+    """One session's protocol, without I/O. Audio is µ-law at 8000 Hz."""
 
-    min_chunk_samples: int  # shorter audio is gathered, or padded where an utterance ends
-    keep_alive_s: float  # after so long without audio; inf: never
-    answers_always: bool  # speaks at least once a second while it gets audio
-
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def keep_alive(self) -> str: ...
+    min_chunk_samples = 1  # shorter audio is gathered, or padded where an utterance ends
+    keep_alive_s = math.inf  # after so long without audio; inf: never
+    keep_alive = ""
+    answers_always = False  # speaks at least once a second while it gets audio
+    url: str
 
     @property
-    def goodbye(self) -> str: ...
+    def is_ready(self) -> bool:
+        """Whether audio may be sent: what :meth:`opening` asks for has been answered."""
+        return True
 
-    def utterance_end(self) -> str | None:
-        """What asks for the final words now, if the service can be asked."""
-        ...
+    @property
+    def owes_words(self) -> bool:
+        """Whether words were asked for that have not come, and must."""
+        return False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether, after the goodbye, the last was said and the closing is left to us."""
+        return False
+
+    def opening(self) -> Sequence[str]:
+        """The messages that set the session up."""
+        return ()
+
+    def audio(self, mulaw: bytes) -> str | bytes:
+        """The message that carries ``mulaw``."""
+        return mulaw
+
+    def utterance_end(self) -> Sequence[str]:
+        """The messages that ask for the final words now, if the service can be asked."""
+        return ()
+
+    @abstractmethod
+    def goodbye(self) -> Sequence[str]:
+        """The messages that ask for the last words."""
+
+    @abstractmethod
     def take(self, message: str | bytes, clock: SampleMap) -> Iterable[Transcript]:
         """What one message of the service says. Raises ProviderError."""
-        ...
 
 
 async def recognize(
@@ -98,7 +118,7 @@ async def recognize(
     *,
     headers: Mapping[str, str],
     deadlines: Deadlines,
-    secret: Secret,
+    secret: Secret | None,
 ) -> None:
     """Hold one session until ``hearing`` ends and the last words are known.
 
@@ -113,6 +133,7 @@ async def recognize(
     )
     session = _Session(provider, dialect, socket, deadlines)
     try:
+        await session.open()
         await run_beside(lambda: session.listen(emit), lambda: session.tell(hearing))
     finally:
         await socket.aclose()
@@ -132,19 +153,36 @@ class _Session:
         self._unanswered_samples = 0
         self._unanswered_since = 0.0
         self._said_goodbye = False
-        self._ending = trio.CancelScope()
+        self._patience = trio.CancelScope()  # its deadline is that of words asked for
+
+    async def open(self) -> None:
+        """Set the session up, so that no audio is misunderstood."""
+        for message in self._dialect.opening():
+            await self._socket.send(message)
+        with trio.move_on_after(self._deadlines.first_byte_s):
+            while not self._dialect.is_ready:
+                answer = await self._socket.receive()
+                if answer is None:
+                    raise self._closed_early()
+                for _ in self._dialect.take(answer, self._clock):
+                    pass  # nothing was said yet
+            return
+        raise timed_out(self._provider, "setting the session up", self._deadlines.first_byte_s)
 
     async def listen(self, emit: Callable[[Transcript], None]) -> None:
         """Pass transcripts on until the service has said its last."""
-        with self._ending:
+        with self._patience:
             while (message := await self._socket.receive()) is not None:
                 self._unanswered_samples = 0
                 for transcript in self._dialect.take(message, self._clock):
                     emit(transcript)
-        if self._ending.cancelled_caught:
+                if self._said_goodbye and self._dialect.is_done:
+                    return
+                self._await_words()
+            if not self._said_goodbye:
+                raise self._closed_early()
+        if self._patience.cancelled_caught and not (self._said_goodbye and self._dialect.is_done):
             raise timed_out(self._provider, "the last words", self._deadlines.first_byte_s)
-        if not self._said_goodbye:
-            raise ProviderError(self._provider, "closed the session early", retryable=True)
 
     async def tell(self, hearing: Hearing) -> None:
         """Send audio, pauses and signs of life, and goodbye when ``hearing`` ends."""
@@ -159,14 +197,28 @@ class _Session:
                 await self._audio(item)
             elif isinstance(item, UtteranceEnd):
                 await self._flush()
-                if (message := self._dialect.utterance_end()) is not None:
+                for message in self._dialect.utterance_end():
                     await self._socket.send(message)
+                self._await_words()
             else:
                 await self._socket.send(self._dialect.keep_alive)
         await self._flush()
-        await self._socket.send(self._dialect.goodbye)
+        for message in self._dialect.goodbye():
+            await self._socket.send(message)
         self._said_goodbye = True
-        self._ending.deadline = trio.current_time() + self._deadlines.first_byte_s
+        self._patience.deadline = trio.current_time() + self._deadlines.first_byte_s
+        if self._dialect.is_done:
+            self._patience.cancel(reason="nothing is owed")
+
+    def _await_words(self) -> None:
+        """Words that were asked for must come: each message may be followed by one as late."""
+        if not self._said_goodbye:
+            owed = self._dialect.owes_words
+            limit_s = self._deadlines.first_byte_s if owed else math.inf
+            self._patience.deadline = trio.current_time() + limit_s
+
+    def _closed_early(self) -> ProviderError:
+        return ProviderError(self._provider, "closed the session early", retryable=True)
 
     async def _audio(self, audio: CallerAudio) -> None:
         if self._gathered and audio.start_sample != self._gathered_start + len(self._gathered):
@@ -189,7 +241,7 @@ class _Session:
         self._gathered.clear()
         self._clock.add(self._gathered_start, len(octets))
         self._watch(len(octets))
-        await self._socket.send(octets)
+        await self._socket.send(self._dialect.audio(octets))
 
     def _watch(self, samples: int) -> None:
         """Give a service up that has said nothing for too much audio and too much time."""

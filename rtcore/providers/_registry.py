@@ -6,6 +6,7 @@ A provider's module is imported when it is first named: what is not used costs n
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,11 @@ class _Entry(NamedTuple):
 
 OPENAI_CHAT = ("openai_chat", "OpenAIChatResponder", "OpenAIChatSettings")
 OPENAI_EAR = ("openai_transcription", "OpenAITranscriber", "OpenAITranscriptionSettings")
+OPENAI_LIVE_EAR = (
+    "openai_realtime_transcription",
+    "OpenAIRealtimeTranscriber",
+    "OpenAIRealtimeTranscriptionSettings",
+)
 OPENAI_VOICE = ("openai_speech", "OpenAISynthesizer", "OpenAISpeechSettings")
 LOCAL = {"key_name": None}
 GROQ = {"base_url": "https://api.groq.com/openai/v1", "key_name": "GROQ_API_KEY"}
@@ -59,6 +65,7 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
         "assemblyai": _Entry("assemblyai", "AssemblyAITranscriber", "AssemblyAISettings"),
         "openai": _Entry(*OPENAI_EAR),
         "openai_compatible": _Entry(*OPENAI_EAR, LOCAL),
+        "openai_realtime": _Entry(*OPENAI_LIVE_EAR),
         "embedded": _Entry(
             "embedded", "EmbeddedRecogniser", "RecogniserSettings", takes_secrets=False
         ),
@@ -106,7 +113,8 @@ def build_transcriber(
     """
     from rtcore.providers.fallback import FallbackTranscriber
 
-    return FallbackTranscriber(_build_all("transcriber", specs, secrets), breakers=breakers)
+    members, keys = _build_all("transcriber", specs, secrets)
+    return FallbackTranscriber(members, breakers=breakers, keys=keys)
 
 
 def build_responder(
@@ -119,8 +127,8 @@ def build_responder(
     """The minds of ``specs`` as one; arguments and errors as :func:`build_transcriber`."""
     from rtcore.providers.fallback import FallbackResponder
 
-    members = _build_all("responder", specs, secrets)
-    return FallbackResponder(members, breakers=breakers, hedge_after_s=hedge_after_s)
+    members, keys = _build_all("responder", specs, secrets)
+    return FallbackResponder(members, breakers=breakers, keys=keys, hedge_after_s=hedge_after_s)
 
 
 def build_synthesizer(
@@ -129,7 +137,8 @@ def build_synthesizer(
     """The voices of ``specs`` as one; arguments and errors as :func:`build_transcriber`."""
     from rtcore.providers.fallback import FallbackSynthesizer
 
-    return FallbackSynthesizer(_build_all("synthesizer", specs, secrets), breakers=breakers)
+    members, keys = _build_all("synthesizer", specs, secrets)
+    return FallbackSynthesizer(members, breakers=breakers, keys=keys)
 
 
 @runtime_checkable
@@ -185,11 +194,15 @@ def _members(providers: Iterable[object]) -> Iterator[object]:
         yield from getattr(provider, "members", (provider,))
 
 
-def _build_all(kind: Kind, specs: Sequence[Spec], secrets: Mapping[str, str]) -> list[Any]:
-    return [_build(kind, spec, secrets) for spec in specs]
+def _build_all(
+    kind: Kind, specs: Sequence[Spec], secrets: Mapping[str, str]
+) -> tuple[list[Any], list[str]]:
+    """The providers of ``specs``, and for each whose breaker is its own too."""
+    made = [_build(kind, spec, secrets) for spec in specs]
+    return [provider for provider, _ in made], [key for _, key in made]
 
 
-def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> Any:
+def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str]:
     options = dict(spec)
     name = options.pop("provider", None)
     entry = REGISTRY[kind].get(name) if isinstance(name, str) else None
@@ -204,7 +217,16 @@ def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> Any:
     except msgspec.ValidationError as exc:
         raise _bad_option(f"{kind}.{name}", settings_type, exc) from exc
     make: Callable[..., Any] = getattr(module, entry.service)
-    return make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
+    provider = make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
+    return provider, _breaker_key(kind, str(name), settings, secrets)
+
+
+def _breaker_key(kind: Kind, name: str, settings: object, secrets: Mapping[str, str]) -> str:
+    """What fails together: one model at one address, asked with one key."""
+    given = [getattr(settings, option, None) for option in ("base_url", "url", "model")]
+    key = secrets.get(getattr(settings, "key_name", None) or "", "")
+    asked_with = hashlib.sha256(key.encode()).hexdigest() if key else ""
+    return " ".join([kind, name, *(str(each or "") for each in given), asked_with])
 
 
 def _bad_option(prefix: str, settings_type: type, exc: msgspec.ValidationError) -> ConfigError:

@@ -7,7 +7,7 @@ sequence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,7 +16,7 @@ from msgspec import Meta
 from rtcore.audio import RATE_HZ
 from rtcore.ports import CallContext, Hearing, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import SampleMap, recognize
+from rtcore.providers._recognition import Dialect, SampleMap, recognize
 from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
@@ -98,11 +98,10 @@ class AssemblyAITranscriber(Service):
         )
 
 
-class _Dialect:
+class _Dialect(Dialect):
     min_chunk_samples = RATE_HZ * 50 // 1000  # shorter messages end the session
     answers_always = False  # noise without words stays unanswered
     keep_alive = '{"type":"KeepAlive"}'
-    goodbye = '{"type":"Terminate"}'
 
     def __init__(self, provider: str, settings: AssemblyAISettings, context: CallContext) -> None:
         self._provider = provider
@@ -124,8 +123,11 @@ class _Dialect:
         }
         self.url = ws_url(settings.base_url, "/v3/ws", query | settings.extra)
 
-    def utterance_end(self) -> str | None:
-        return '{"type":"ForceEndpoint"}' if self._settings.endpointing == "ours" else None
+    def utterance_end(self) -> Sequence[str]:
+        return ('{"type":"ForceEndpoint"}',) if self._settings.endpointing == "ours" else ()
+
+    def goodbye(self) -> Sequence[str]:
+        return ('{"type":"Terminate"}',)
 
     def take(self, message: str | bytes, clock: SampleMap) -> Iterator[Transcript]:
         kind = decode(self._provider, KIND, message)

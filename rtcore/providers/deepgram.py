@@ -5,7 +5,7 @@ Source: deepgram-sdk 7.17.0 ``listen/v1``; deepgram-docs, endpointing, finalize,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from rtcore.ports import CallContext, Hearing, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import SampleMap, recognize
+from rtcore.providers._recognition import Dialect, SampleMap, recognize
 from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
@@ -97,12 +97,11 @@ class DeepgramTranscriber(Service):
         )
 
 
-class _Dialect:
+class _Dialect(Dialect):
     min_chunk_samples = 1
     keep_alive_s = 4.0  # three to five seconds are asked for; ten end the session
     answers_always = True
     keep_alive = '{"type":"KeepAlive"}'
-    goodbye = '{"type":"CloseStream"}'
 
     def __init__(self, provider: str, settings: DeepgramSettings, context: CallContext) -> None:
         self._provider = provider
@@ -123,8 +122,11 @@ class _Dialect:
         }
         self.url = ws_url(settings.base_url, "/v1/listen", query | settings.extra)
 
-    def utterance_end(self) -> str | None:
-        return '{"type":"Finalize"}'
+    def utterance_end(self) -> Sequence[str]:
+        return ('{"type":"Finalize"}',)
+
+    def goodbye(self) -> Sequence[str]:
+        return ('{"type":"CloseStream"}',)
 
     def take(self, message: str | bytes, clock: SampleMap) -> Iterator[Transcript]:
         kind = decode(self._provider, KIND, message)

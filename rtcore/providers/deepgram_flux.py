@@ -7,7 +7,7 @@ configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from rtcore.ports import CallContext, Hearing, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import SampleMap, recognize
+from rtcore.providers._recognition import Dialect, SampleMap, recognize
 from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
@@ -96,12 +96,11 @@ class DeepgramFluxTranscriber(Service):
         )
 
 
-class _Dialect:
+class _Dialect(Dialect):
     min_chunk_samples = 640  # 80 ms, strongly advised
     keep_alive_s = math.inf  # it gets all audio
     answers_always = True  # an update every 0.25 s of audio
     keep_alive = ""
-    goodbye = '{"type":"CloseStream"}'
 
     def __init__(self, provider: str, settings: DeepgramFluxSettings, context: CallContext) -> None:
         self._provider = provider
@@ -119,8 +118,11 @@ class _Dialect:
         }
         self.url = ws_url(settings.base_url, "/v2/listen", query | settings.extra)
 
-    def utterance_end(self) -> str | None:
-        return '{"type":"ForceEndTurn"}' if self._forces else None
+    def utterance_end(self) -> Sequence[str]:
+        return ('{"type":"ForceEndTurn"}',) if self._forces else ()
+
+    def goodbye(self) -> Sequence[str]:
+        return ('{"type":"CloseStream"}',)
 
     def take(self, message: str | bytes, clock: SampleMap) -> Iterator[Transcript]:
         kind = decode(self._provider, KIND, message).type

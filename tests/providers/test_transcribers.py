@@ -14,6 +14,10 @@ from rtcore.providers._settings import Deadlines
 from rtcore.providers.assemblyai import AssemblyAISettings, AssemblyAITranscriber
 from rtcore.providers.deepgram import DeepgramSettings, DeepgramTranscriber
 from rtcore.providers.deepgram_flux import DeepgramFluxSettings, DeepgramFluxTranscriber
+from rtcore.providers.openai_realtime_transcription import (
+    OpenAIRealtimeTranscriber,
+    OpenAIRealtimeTranscriptionSettings,
+)
 from rtcore.providers.openai_transcription import (
     OpenAITranscriber,
     OpenAITranscriptionSettings,
@@ -23,6 +27,7 @@ from tests.fakes._http import eventually
 from tests.fakes.assemblyai import FakeAssemblyAI
 from tests.fakes.deepgram_flux import FakeDeepgramFlux
 from tests.fakes.deepgram_listen import FakeDeepgramListen
+from tests.fakes.openai_realtime_ears import FakeRealtimeEars
 from tests.fakes.openai_transcription import FakeOpenAITranscription
 from tests.providers._harness import (
     CONTEXT,
@@ -37,6 +42,7 @@ from tests.providers._harness import (
 EAR = Deadlines(connect_s=0.6, first_byte_s=0.3, stall_s=1.0)
 SECRETS = {"DEEPGRAM_API_KEY": KEY, "ASSEMBLYAI_API_KEY": KEY, "OPENAI_API_KEY": KEY}
 FIRST, SECOND = "my order number is", "three four"
+GOODBYES = ("CloseStream", "Terminate", "input_audio_buffer.commit")
 JUMP = 80_000  # ten seconds of silence between the two, withheld
 
 
@@ -54,6 +60,11 @@ def _assemblyai(url: str, secrets: dict[str, str]) -> Transcriber:
     return AssemblyAITranscriber(AssemblyAISettings(base_url=url, deadlines=EAR), secrets)
 
 
+def _realtime(url: str, secrets: dict[str, str]) -> Transcriber:
+    settings = OpenAIRealtimeTranscriptionSettings(base_url=url, deadlines=EAR)
+    return OpenAIRealtimeTranscriber(settings, secrets)
+
+
 def _openai(url: str, secrets: dict[str, str]) -> Transcriber:
     return OpenAITranscriber(OpenAITranscriptionSettings(base_url=url, deadlines=EAR), secrets)
 
@@ -67,11 +78,12 @@ class Kind:
         self.fake, self.connect = fake, connect
 
 
-SOCKETS = {
+WITH_TIMES = {
     "deepgram": Kind(FakeDeepgramListen, _deepgram),
     "flux": Kind(FakeDeepgramFlux, _flux),
     "assemblyai": Kind(FakeAssemblyAI, _assemblyai),
 }
+SOCKETS = WITH_TIMES | {"openai_realtime": Kind(FakeRealtimeEars, _realtime)}
 KINDS = SOCKETS | {"openai": Kind(FakeOpenAITranscription, _openai)}
 
 
@@ -120,9 +132,10 @@ async def test_partial_words_come_before_the_end(kind: Kind, nursery: trio.Nurse
     await ear.aclose()
 
 
-async def test_times_are_the_callers(socket_kind: Kind, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("name", WITH_TIMES)
+async def test_times_are_the_callers(name: str, nursery: trio.Nursery) -> None:
     """Although ten seconds of silence were withheld from the service."""
-    _, ear = await _pair(socket_kind, nursery)
+    _, ear = await _pair(WITH_TIMES[name], nursery)
     found = await heard(ear, *two_utterances())
     words = [word for each in found if each.is_final for word in each.words]
     assert [word.text for word in words] == [*FIRST.split(), *SECOND.split()]
@@ -137,7 +150,7 @@ async def test_the_session_ends_with_the_hearing(socket_kind: Kind, nursery: tri
     assert text_heard(found) == FIRST
     await eventually(lambda: fake.open_sessions == 0)
     assert fake.sessions[0].close_code == 1000
-    assert fake.sessions[0].kinds()[-1] in ("CloseStream", "Terminate")
+    assert fake.sessions[0].kinds()[-1] in GOODBYES
     assert KEY in fake.sessions[0].headers["authorization"]
     assert b"" not in fake.sessions[0].binary_sizes
 
@@ -344,3 +357,198 @@ async def test_openai_skips_what_holds_no_word(nursery: trio.Nursery) -> None:
     assert await heard(ear, *pause(0, 1), UtteranceEnd(at_sample=640)) == []
     assert not fake.requests
     await ear.aclose()
+
+
+# --- OpenAI Realtime ------------------------------------------------------------------------
+
+
+def _realtime_of(url: str, **how: Any) -> Transcriber:
+    settings = OpenAIRealtimeTranscriptionSettings(base_url=url, deadlines=EAR, **how)
+    return OpenAIRealtimeTranscriber(settings, SECRETS)
+
+
+async def test_realtime_is_set_up_before_any_audio(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve), extra={"delay": "minimal"})
+    await heard(ear, *two_utterances())
+    assert fake.configured == [
+        {
+            "format": {"type": "audio/pcmu"},
+            "transcription": {
+                "model": "gpt-live-transcribe",
+                "languages": ["en"],
+                "keywords": ["Plivo"],
+                "delay": "minimal",
+            },
+            "noise_reduction": None,
+            "turn_detection": None,
+        }
+    ]
+    kinds = fake.sessions[0].kinds()
+    assert kinds[0] == "session.update"
+    assert kinds.count("input_audio_buffer.commit") == 2
+
+
+async def test_realtime_words_come_while_the_caller_speaks(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve))
+    tx, rx = trio.open_memory_channel[CallerAudio | UtteranceEnd](0)
+    found: list[Transcript] = []
+    async with trio.open_nursery() as session:
+        session.start_soon(ear.transcribe, CONTEXT, rx, found.append)
+        for item in said("one two three"):
+            await tx.send(item)
+        await eventually(lambda: bool(found) and found[-1].text == "one two three")
+        assert not any(each.is_final for each in found)
+        tx.close()
+
+
+async def test_realtime_models_that_wait_for_the_commit(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve), model="gpt-4o-transcribe", language="de-AT")
+    assert text_heard(await heard(ear, *two_utterances())) == f"{FIRST} {SECOND}"
+    assert fake.configured[0]["transcription"] == {"model": "gpt-4o-transcribe", "language": "de"}
+
+
+async def test_realtime_pcm_at_24_khz(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve), encoding="pcm")
+    assert text_heard(await heard(ear, *two_utterances())) == f"{FIRST} {SECOND}"
+    assert fake.configured[0]["format"] == {"type": "audio/pcm", "rate": 24_000}
+
+
+async def test_realtime_finds_turns_by_itself(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(
+        await nursery.start(fake.serve),
+        model="gpt-transcribe",
+        endpointing="server_vad",
+        vad_silence_ms=240,
+    )
+    assert ear.wants_all_audio
+    audio = [*said("one two"), *pause(5120, 5), *said("three", 8320)]
+    found = await heard(ear, *audio, UtteranceEnd(at_sample=10_880), *pause(10_880, 5))
+    assert [each.text for each in found if each.is_final] == ["one two", "three", ""]
+    # one, at the end: what had not been committed was silence
+    assert fake.sessions[0].kinds().count("input_audio_buffer.commit") == 1
+    assert fake.configured[0]["turn_detection"] == {
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 240,
+    }
+
+
+async def test_realtime_finds_turns_by_their_meaning(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(
+        await nursery.start(fake.serve),
+        model="gpt-transcribe",
+        endpointing="semantic_vad",
+        eagerness="high",
+    )
+    found = await heard(ear, *said("one"), *pause(2560, 7))  # committed with the last of it
+    assert [each.text for each in found if each.is_final] == ["one"]
+    assert fake.configured[0]["turn_detection"] == {"type": "semantic_vad", "eagerness": "high"}
+
+
+def test_realtime_models_without_turns_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"endpointing: gpt-realtime-whisper finds no turns"):
+        _realtime_of("ws://127.0.0.1:1", model="gpt-realtime-whisper", endpointing="server_vad")
+
+
+async def test_realtime_items_are_final_in_order(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars(held=frozenset({0}))
+    ear = _realtime_of(await nursery.start(fake.serve))
+    found = await heard(ear, *two_utterances())
+    finals = [(each.segment, each.text) for each in found if each.is_final]
+    assert finals == [(0, FIRST), (1, SECOND)]
+    early = [each for each in found if each.text == SECOND]
+    assert [each.is_final for each in early][-2:] == [False, True]
+
+
+async def test_realtime_short_utterances_are_padded(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve))
+    found = await heard(ear, *pause(0, 1), UtteranceEnd(at_sample=640), *said("one", JUMP))
+    assert [each.text for each in found if each.is_final] == ["", "one"]
+
+
+async def test_realtime_a_pause_without_audio_asks_for_nothing(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve))
+    assert await heard(ear, UtteranceEnd(at_sample=0)) == []
+    assert fake.sessions[0].kinds() == ["session.update"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(drop_after=4), Fault(stall_after=4), Fault(error_after=4), Fault(malformed_after=4)],
+    ids=repr,
+)
+async def test_realtime_that_fails_in_mid_speech(nursery: trio.Nursery, fault: Fault) -> None:
+    fake = FakeRealtimeEars()
+    fake.faults.add(fault)
+    ear = _realtime_of(await nursery.start(fake.serve))
+    with trio.fail_after(3), pytest.raises(ProviderError) as caught:
+        await heard(ear, *two_utterances())
+    assert caught.value.retryable
+
+
+async def test_realtime_words_that_are_owed_and_do_not_come(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars(held=frozenset({0}))
+    ear = _realtime_of(await nursery.start(fake.serve))
+    tx, rx = trio.open_memory_channel[CallerAudio | UtteranceEnd](20)
+    for item in (*said("one"), UtteranceEnd(at_sample=2560)):
+        tx.send_nowait(item)
+    with tx, rx, trio.fail_after(3), pytest.raises(ProviderError, match="the last words"):
+        await ear.transcribe(CONTEXT, rx, lambda _: None)
+
+
+async def test_realtime_that_could_not_transcribe(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars(failed=1)
+    ear = _realtime_of(await nursery.start(fake.serve))
+    with pytest.raises(ProviderError, match="transcription_error: scripted") as caught:
+        await heard(ear, *two_utterances())
+    assert caught.value.retryable
+
+
+async def test_realtime_settings_that_are_refused_are_final(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    url = await nursery.start(fake.serve)
+    ear = _realtime_of(
+        url, extra={"model": "gpt-live-transcribe"}, model="m", endpointing="server_vad"
+    )
+    with pytest.raises(ProviderError, match="Turn detection is not supported") as caught:
+        await heard(ear, *said("one"))
+    assert not caught.value.retryable
+
+
+async def test_realtime_without_a_key(nursery: trio.Nursery) -> None:
+    fake = FakeRealtimeEars()
+    ear = _realtime_of(await nursery.start(fake.serve), key_name=None)
+    assert text_heard(await heard(ear, *said("one"))) == "one"
+    assert "authorization" not in fake.sessions[0].headers
+
+
+async def test_realtime_is_what_the_official_types_know(nursery: trio.Nursery) -> None:
+    """Both what we say and what the fake does."""
+    realtime = pytest.importorskip("openai.types.realtime")
+    pydantic = pytest.importorskip("pydantic")
+    fake = FakeRealtimeEars()
+    url = await nursery.start(fake.serve)
+    await heard(_realtime_of(url), *two_utterances())
+    turns = {"model": "gpt-transcribe", "endpointing": "server_vad", "vad_silence_ms": 240}
+    await heard(_realtime_of(url, **turns), *said("one"), *pause(2560, 5))
+    client = pydantic.TypeAdapter(realtime.RealtimeClientEvent)
+    for text in [text for session in fake.sessions for text in session.texts]:
+        assert client.validate_python(text).type == text["type"]
+    server = pydantic.TypeAdapter(realtime.RealtimeServerEvent)
+    assert {server.validate_python(message).type for message in fake.said} >= {
+        "session.created",
+        "session.updated",
+        "input_audio_buffer.committed",
+        "input_audio_buffer.speech_started",
+        "conversation.item.input_audio_transcription.delta",
+        "conversation.item.input_audio_transcription.completed",
+    }
