@@ -6,10 +6,12 @@ import os
 import secrets as random_secrets
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 
 import msgspec
 import structlog
 import trio
+from prometheus_client import CollectorRegistry, generate_latest
 
 from api.agents import SharedProviders
 from api.app import create_app
@@ -22,6 +24,8 @@ from rtcore.admission import check_exposure
 from rtcore.errors import ConfigError
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
+from rtcore.node_metrics import NodeCollector
+from rtcore.worker import obey_supervisor
 
 __all__ = ["StandaloneOptions", "serve"]
 
@@ -37,6 +41,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     media_port: int | None = None  # None: media comes to the same port
     public_url: str = ""
     is_insecure: bool = False
+    worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
 
 
@@ -52,29 +57,36 @@ async def serve(options: StandaloneOptions) -> None:
     check_exposure(options.host, is_guarded=account is not None, is_insecure=options.is_insecure)
     secret = os.environ.get("RTCORE_SECRET", "").encode() or random_secrets.token_bytes(32)
     keys = tuple(key for key in os.environ.get("RTCORE_SECRET_KEYS", "").split(",") if key)
-    listeners = open_listeners(options.host, options.port)
+    is_worker = options.worker is not None
+    listeners = open_listeners(options.host, options.port, shares_port=is_worker)
     host, port = listeners[0].socket.getsockname()[:2]
     media = []
     if options.media_port is not None:
-        media = open_listeners(options.host, options.media_port)
+        media = open_listeners(options.host, options.media_port, shares_port=is_worker)
     public_url = options.public_url.rstrip("/") or f"http://{host}:{port}"
     await trio.to_thread.run_sync(upgrade, options.database)
     store = Store.open(options.database, secret_keys=keys)
     providers = SharedProviders()
+    registry = CollectorRegistry()
     try:
         app = create_app(
             store,
             ApiSettings(public_url=public_url),
             agent_for=providers,
             call_config=options.node.call,
+            registry=registry,
             is_ready=lambda: line.node.has_room,
         )
         line = add_telephony(app, account=account, secret=secret, node_config=options.node)
+        registry.register(NodeCollector(line.node))
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(providers.run)
                 nursery.start_soon(keep_heap, lambda: not line.node.calls)
                 nursery.start_soon(_obey, signals, line.node, nursery.cancel_scope)
+                if is_worker:
+                    metrics = partial(generate_latest, registry)
+                    nursery.start_soon(obey_supervisor, line.node, metrics, nursery.cancel_scope)
                 log.info("listening", api=f"http://{host}:{port}", public_url=public_url)
                 await serve_node(line.node, app, listeners, media_listeners=media)
                 nursery.cancel_scope.cancel(reason="drained")

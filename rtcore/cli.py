@@ -62,6 +62,18 @@ def serve(
     media_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="With a database: media on its own port.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that share the port: one for each core.")
+    ] = 1,
+    pin: Annotated[bool, typer.Option(help="Keep each worker on a core of its own.")] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Health and metrics of all workers, in one place."),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Where that listens: it asks for no key.")] = (
+        "127.0.0.1"
+    ),
+    worker: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,  # a supervisor's
 ) -> None:
     """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
 
@@ -73,6 +85,25 @@ def serve(
 
     _log(as_json=log_json or not sys.stderr.isatty())
     node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
+    if worker is not None:
+        structlog.contextvars.bind_contextvars(worker=worker)
+    elif workers > 1 or metrics_port is not None:
+        from rtcore.commands.workers import WorkersOptions
+        from rtcore.commands.workers import serve as run_workers
+
+        shared = WorkersOptions(
+            arguments=tuple(sys.argv[1:]),
+            workers=workers,
+            host=host,
+            port=port,
+            media_port=media_port,
+            database=database,
+            drain_s=drain_s,
+            is_pinned=pin,
+            metrics_host=metrics_host,
+            metrics_port=metrics_port,
+        )
+        raise typer.Exit(trio.run(run_workers, shared))
     if database is not None:
         from api.standalone import StandaloneOptions
         from api.standalone import serve as run_all
@@ -86,6 +117,7 @@ def serve(
             media_port=media_port,
             public_url=public_url,
             is_insecure=insecure,
+            worker=worker,
             node=node,
         )
         trio.run(run_all, all_options)
@@ -97,6 +129,7 @@ def serve(
         public_url=public_url,
         is_insecure=insecure,
         records=records,
+        worker=worker,
         node=node,
     )
     trio.run(run, options)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import structlog
 import trio
+from prometheus_client import CollectorRegistry, generate_latest
 
 from rtcore.admission import MEDIA_PATH, MediaGate, check_exposure
 from rtcore.agent.agent import Agent
@@ -18,6 +20,7 @@ from rtcore.assembly import serve_agent
 from rtcore.errors import ConfigError, ProviderError, first_error
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
+from rtcore.node_metrics import NodeCollector
 from rtcore.protocol.plivo_signature import Tokens
 from rtcore.providers.embedded import (
     AgentData,
@@ -28,6 +31,7 @@ from rtcore.providers.embedded import (
     load_demo_agent,
 )
 from rtcore.records import RecordLog
+from rtcore.worker import obey_supervisor
 
 __all__ = ["ServeOptions", "embedded_agent", "serve"]
 
@@ -43,6 +47,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = ""  # as the carrier dials it: what it signs
     is_insecure: bool = False
     records: Path | None = None  # where each call's record goes, as a line of JSON
+    worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
 
 
@@ -97,7 +102,8 @@ async def _serve(options: ServeOptions) -> None:
         is_insecure=options.is_insecure,
     )
     records = RecordLog(options.records) if options.records is not None else None
-    listeners = open_listeners(options.host, options.port)
+    is_worker = options.worker is not None
+    listeners = open_listeners(options.host, options.port, shares_port=is_worker)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             agent = await _start_agent(options.agent, nursery)
@@ -113,6 +119,11 @@ async def _serve(options: ServeOptions) -> None:
             if records is not None:
                 nursery.start_soon(records.run)
             nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
+            if is_worker:
+                registry = CollectorRegistry()
+                registry.register(NodeCollector(node))
+                metrics = partial(generate_latest, registry)
+                nursery.start_soon(obey_supervisor, node, metrics, nursery.cancel_scope)
             host, port = listeners[0].socket.getsockname()[:2]
             log.info(
                 "listening",

@@ -1,0 +1,75 @@
+"""A node process under a supervisor: what it tells, and the orders it obeys.
+
+Both go over one socket, the process's standard input. When the supervisor vanishes the socket
+ends, and the process drains: nobody would restart it, and its successor wants the port.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+import structlog
+import trio
+
+from rtcore.node import Node
+
+__all__ = ["DRAIN", "REPORT_EVERY_S", "STOP", "Report", "obey_supervisor"]
+
+log = structlog.get_logger()
+
+DRAIN, STOP = b"d", b"s"  # an order that comes twice is one order
+REPORT_EVERY_S = 1.0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker is; a line of JSON every second, the first once it listens."""
+
+    has_room: bool
+    calls: int
+    metrics: str  # in Prometheus' text format
+
+
+async def obey_supervisor(
+    node: Node, metrics: Callable[[], bytes], everything: trio.CancelScope
+) -> None:
+    """Report on ``node`` and obey, until the supervisor is gone; then drain.
+
+    Args:
+        metrics: everything this process counts, in Prometheus' text format.
+        everything: cancelled when the supervisor will not wait for calls any longer.
+    """
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(_take_stdin()))
+    async with stream, trio.open_nursery() as nursery:
+        nursery.start_soon(_report, stream, node, metrics)
+        with suppress(trio.BrokenResourceError):
+            while orders := await stream.receive_some(64):
+                if STOP in orders:
+                    log.warning("stopping_now", calls=len(node.calls))
+                    everything.cancel(reason="the supervisor waits no longer")
+                elif not node.is_draining:
+                    node.drain()
+        log.error("supervisor_gone", calls=len(node.calls))
+        node.drain()
+        nursery.cancel_scope.cancel(reason="the supervisor is gone")
+
+
+async def _report(stream: trio.SocketStream, node: Node, metrics: Callable[[], bytes]) -> None:
+    with suppress(trio.BrokenResourceError):
+        while True:
+            report = Report(
+                has_room=node.has_room, calls=len(node.calls), metrics=metrics().decode()
+            )
+            await stream.send_all(msgspec.json.encode(report) + b"\n")
+            await trio.sleep(REPORT_EVERY_S)
+
+
+def _take_stdin() -> socket.socket:
+    """The supervisor's socket; what this process starts must not inherit it."""
+    own = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return own
