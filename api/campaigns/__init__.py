@@ -1,0 +1,1 @@
+"""Campaigns: lists of numbers that an agent calls, at the right hours, each attempt once."""
