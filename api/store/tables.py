@@ -25,6 +25,7 @@ __all__ = [
     "analyses",
     "api_keys",
     "audit",
+    "call_notes",
     "call_streams",
     "calls",
     "chats",
@@ -38,6 +39,7 @@ __all__ = [
     "nodes",
     "numbers",
     "passages",
+    "recordings",
     "secrets",
     "uses",
     "webhooks",
@@ -213,8 +215,8 @@ calls = Table(  # what only the carrier and this call's own life decide; no agen
     Column("direction", String(10), nullable=False),
     Column("agent_id", String(ID_CHARS), nullable=False, index=True),
     Column("agent_version", Integer, nullable=False),  # a call keeps the version it began with
-    Column("from_number", Text, nullable=False),
-    Column("to_number", Text, nullable=False),
+    Column("from_number", Text, nullable=False, index=True),
+    Column("to_number", Text, nullable=False, index=True),
     Column("state", String(20), nullable=False),
     Column("carrier_id", String(64), unique=True),  # null until a callback names it
     Column("request_id", String(64)),  # what the carrier answered to our request
@@ -237,7 +239,32 @@ call_streams = Table(  # what we know of a call: a record for each of its media 
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("record", Text, nullable=False),  # JSON
     Column("is_final", Integer, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),  # of one that goes on: its pulse
+    Column("has_words", Integer, nullable=False, server_default="1"),  # 0: they were erased
+)
+
+call_notes = Table(  # what happened in a stream that goes on; its final record has them all
+    "call_notes",
+    metadata,
+    Column("call_id", ForeignKey("calls.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, primary_key=True, autoincrement=False),  # counts the notes before
+    Column("notes", Text, nullable=False),  # JSON
+)
+
+recordings = Table(  # a row outlives its call until the file is gone, wherever that is
+    "recordings",
+    metadata,
+    Column("call_id", String(ID_CHARS), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # of the stream
+    Column("folder", String(ID_CHARS), nullable=False),  # its id: nodes may share one
+    Column("name", Text, nullable=False),  # of the file, within the folder
+    Column("state", String(20), nullable=False),  # running, kept, erasing
+    Column("samples", BigInteger, nullable=False),  # at 8000 Hz; 0 while it runs
+    Column("dropped_samples", BigInteger, nullable=False),  # of them, made silent for the disk
+    Column("created_at_ms", BigInteger, nullable=False),
     Column("updated_at_ms", BigInteger, nullable=False),
+    Index("ix_recordings_folder_state", "folder", "state"),
 )
 
 numbers = Table(
