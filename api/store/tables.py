@@ -17,6 +17,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
+    text,
 )
 
 __all__ = [
@@ -28,8 +30,12 @@ __all__ = [
     "call_notes",
     "call_streams",
     "calls",
+    "campaign_attempts",
+    "campaign_targets",
+    "campaigns",
     "chats",
     "deliveries",
+    "do_not_call",
     "documents",
     "functions",
     "idempotency",
@@ -358,4 +364,79 @@ commands = Table(  # from node to node; a row lives for seconds
     Column("answer", LargeBinary),
     Column("claimed_at_ms", BigInteger),  # null until the node has taken it, which it does once
     Column("expires_at_ms", BigInteger, nullable=False),  # nobody waits any more: not to be done
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("spec", Text, nullable=False),  # JSON
+    Column("state", String(20), nullable=False, default="draft"),
+    Column("reason", Text, nullable=False, default=""),  # why it paused by itself
+    Column("dialled_at_ms", BigInteger, nullable=False, default=0),  # last; for its own pace
+    Column("started_at_ms", BigInteger),
+    Column("ended_at_ms", BigInteger),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Index("ix_campaigns_state", "state"),
+)
+
+campaign_targets = Table(
+    "campaign_targets",
+    metadata,
+    Column("id", String(ID_CHARS), primary_key=True),
+    Column("campaign_id", ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),  # from 0 within the campaign
+    Column("number", String(ID_CHARS), nullable=False),  # E.164, digits alone
+    Column("time_zone", String(64)),  # null: the campaign's
+    Column("variables", Text, nullable=False),  # JSON
+    Column("state", String(20), nullable=False),  # waiting, dialling, done
+    Column("outcome", String(20)),  # of the newest attempt, or why there was none
+    Column("attempts", Integer, nullable=False),  # made, that are over
+    Column("not_before_ms", BigInteger, nullable=False),  # after the last attempt
+    Column("due_at_ms", BigInteger, nullable=False),  # the same, or when its hours come next
+    Column("updated_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("campaign_id", "number"),
+    Index("ix_campaign_targets_due", "campaign_id", "state", "due_at_ms", "position"),
+    Index("ix_campaign_targets_number_state", "number", "state"),
+)
+
+campaign_attempts = Table(  # one row for each time the carrier was, or may have been, asked
+    "campaign_attempts",
+    metadata,
+    Column("call_id", String(ID_CHARS), primary_key=True),
+    Column("campaign_id", ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("target_id", String(ID_CHARS), nullable=False),
+    Column("ordinal", Integer, nullable=False),  # from 1 within the target
+    Column("number", String(ID_CHARS), nullable=False),
+    Column("node", String(ID_CHARS), nullable=False),  # the process that claimed it
+    Column("is_open", Integer, nullable=False),
+    Column("leased_until_ms", BigInteger, nullable=False),  # by whoever asks the carrier now
+    Column("hang_up_at_ms", BigInteger),  # when to end it (again); null: nobody wants that
+    Column("outcome", String(20)),  # not_made: known not to have been
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    UniqueConstraint("target_id", "ordinal"),  # no attempt is begun twice
+    Index("ix_campaign_attempts_campaign_id_is_open", "campaign_id", "is_open"),
+    Index("ix_campaign_attempts_is_open", "is_open"),
+    Index(  # a number is in one attempt at a time, whatever the campaigns
+        "ix_campaign_attempts_number",
+        "number",
+        unique=True,
+        sqlite_where=text("is_open = 1"),
+        postgresql_where=text("is_open = 1"),
+    ),
+)
+
+do_not_call = Table(
+    "do_not_call",
+    metadata,
+    Column("number", String(ID_CHARS), primary_key=True),  # E.164, digits alone
+    Column("source", String(10), nullable=False),  # api, agent
+    Column("note", Text, nullable=False),
+    Column("call_id", String(ID_CHARS), index=True),  # in which it was asked for
+    Column("created_at_ms", BigInteger, nullable=False, index=True),
+    Column("created_by", String(ID_CHARS), nullable=False),
 )
