@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +26,19 @@ from rtcore.node import open_listeners
 
 START = b'{"event":"start","start":{"callId":"c%d","streamId":"s%d"}}'
 MEDIA = b'{"event":"media","media":{"payload":"' + b"/" * 212 + b'/w=="}}'
+AGENT = """
+name = "mute"
+[[transcriber]]
+provider = "openai_compatible"
+base_url = "http://127.0.0.1:9"
+[[responder]]
+provider = "openai_compatible"
+base_url = "http://127.0.0.1:9"
+model = "none"
+[[synthesizer]]
+provider = "openai_compatible"
+base_url = "http://127.0.0.1:9"
+"""  # never asked: nobody speaks here
 DIALS, DIALS_MAX = 8, 40  # all of them at one of two workers: once in 10^12 runs
 
 
@@ -92,9 +106,12 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(*options: str) -> AsyncIterator[Served]:
+async def serving(folder: Path, *options: str) -> AsyncIterator[Served]:
+    agent = folder / "agent.toml"
+    agent.write_text(AGENT)
     port, metrics_port = free_port(), free_port()
     command = [sys.executable, "-m", "rtcore", "serve", "--log-json", "--port", str(port)]
+    command += ["--agent", str(agent)]
     command += ["--metrics-port", str(metrics_port), *options]
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
@@ -114,8 +131,10 @@ def child(process: trio.Process, number: int) -> int:
     return pid
 
 
-async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_takes_none() -> None:
-    async with serving("--workers", "2") as served, trio.open_nursery() as nursery:
+async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_takes_none(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, "--workers", "2") as served, trio.open_nursery() as nursery:
         await served.until(lambda workers: len(workers) == 2 and all(w["serves"] for w in workers))
         hang_up = trio.Event()
         for last in range(DIALS, DIALS_MAX + 1, DIALS):
@@ -147,8 +166,8 @@ async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_tak
         assert await served.process.wait() == 0
 
 
-async def test_every_worker_counts_under_its_number_in_one_place() -> None:
-    async with serving("--workers", "1", "--pin") as served:
+async def test_every_worker_counts_under_its_number_in_one_place(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--workers", "1", "--pin") as served:
         await served.until(lambda workers: bool(workers) and workers[0]["serves"])
         assert (await served.ask("/readyz")).status_code == 200
         pid = child(served.process, 1)
