@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
 import trio
 
 from rtcore.agent.agent import Agent
@@ -221,7 +222,7 @@ class Answering:
 
         reply.thought = Thought(
             self._call.agent,
-            self._call.context,
+            self._context_of(reply),
             self._call.config,
             self._call.conversation.messages(Message(role="user", text=text)),
             perform,
@@ -234,6 +235,10 @@ class Answering:
         self._call.note("reply_begun", reply=reply.number)
         self._call.start(self._speak, reply)
         return reply
+
+    def _context_of(self, reply: Reply) -> CallContext:
+        """The call, with the counts of ``reply`` in place of its own."""
+        return msgspec.structs.replace(self._call.context, usage=reply.usage)
 
     def become(self, agent: Agent) -> None:
         """``agent`` goes on with the call from its next reply on; who listens stays."""
@@ -269,13 +274,17 @@ class Answering:
         self._call.stats.replies += 1
         failed = False
         try:
-            await speak(reply, self.mouth, self._call.agent, self._call.context, self._call.config)
+            context = self._context_of(reply)
+            await speak(reply, self.mouth, self._call.agent, context, self._call.config)
             if reply.ends_call:
                 await self.mouth.heard_for_sure(reply)
         except* ProviderError as group:
             failed = True
             self._call.stats.provider_errors += 1
             self._call.note("provider_failed", providers=sorted(_providers(group)))
+        finally:
+            is_wasted = not reply.committed.is_set()
+            self._call.context.usage.add(reply.usage, is_wasted=is_wasted)
         if self.reply is not reply:
             return
         self._settle(reply, is_whole=not failed)

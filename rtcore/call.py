@@ -12,6 +12,7 @@ spoken by :mod:`rtcore.reply`, and written into the conversation as far as it wa
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -45,6 +46,7 @@ from rtcore.protocol.plivo import PlivoStream
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
 from rtcore.turn.vad import VoiceDetector
+from rtcore.usage import ProviderUsage
 
 __all__ = ["Call", "CallRecord", "run_call"]
 
@@ -61,6 +63,8 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     stats: CallStats
     transcript: tuple[Message, ...]
     notes: tuple[Noted, ...]
+    usage: tuple[ProviderUsage, ...] = ()  # of each provider, backups apart
+    started_s: float = 0.0  # Unix time
 
 
 async def run_call(
@@ -160,7 +164,7 @@ class Call:
         self._early: list[Event] = []
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
         self._nursery: trio.Nursery | None = None
-        self._started_s = self._ended_s = 0.0
+        self._started_s = self._ended_s = self._started_unix_s = 0.0
 
         self._suspected: tuple[float, float] | None = None  # (voice began, playout held), s
         self.barge_ins: list[BargeIn] = []
@@ -170,6 +174,7 @@ class Call:
     async def run(self, on_start: Callable[[Call], None] | None = None) -> None:
         """Serve the call; returns when it is over. See :func:`run_call`."""
         self._started_s = trio.current_time()
+        self._started_unix_s = round(time.time(), 3)
         self.journal.start(self._started_s)
         try:
             with trio.move_on_after(self.config.start_limit_s) as waiting:
@@ -254,6 +259,8 @@ class Call:
             stats=stats,
             transcript=self.conversation.log,
             notes=tuple(self.journal.notes),
+            usage=self.context.usage.report(),
+            started_s=self._started_unix_s,
         )
 
     # --- the way in ---------------------------------------------------------------------

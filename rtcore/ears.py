@@ -66,7 +66,8 @@ class Ears:
             except* ProviderError:
                 self._stats.provider_errors += 1
                 self._used.failures += 1
-            self._used.answered += self._stats.transcripts > before
+            finally:
+                self._used.answered += self._stats.transcripts > before
             failures = failures + 1 if self._stats.transcripts == before else 1
 
     def _send_audio(self, chunk: tuple[int, bytes] | None) -> None:

@@ -204,6 +204,11 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str
     opaque: str | None = None
 
+    @property
+    def chars(self) -> int:
+        """How much a model wrote, or reads, of it."""
+        return len(self.name) + len(self.arguments)
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a conversation, as every chat model knows it."""
@@ -233,7 +238,7 @@ class ResponderRequest(msgspec.Struct, frozen=True, kw_only=True):
     def chars(self) -> int:
         """How much there is to read: what it costs, where nobody tells the tokens."""
         said = sum(
-            len(message.text) + sum(len(c.name) + len(c.arguments) for c in message.tool_calls)
+            len(message.text) + sum(call.chars for call in message.tool_calls)
             for message in self.messages
         )
         return said + sum(len(t.name) + len(t.description) for t in self.tools)
@@ -243,6 +248,10 @@ class TextDelta(msgspec.Struct, frozen=True, kw_only=True):
     """The next piece of the answer; a token or more."""
 
     text: str
+
+    @property
+    def chars(self) -> int:
+        return len(self.text)
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):

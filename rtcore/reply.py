@@ -7,7 +7,7 @@ the voice's sessions close, nothing more is appended. What the line still holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -22,6 +22,7 @@ from rtcore.ledger import Ledger, Span, TimedWord
 from rtcore.media.line import Line
 from rtcore.metrics import TurnClock
 from rtcore.ports import CallContext, Segment, SpeechAudio, WordTime
+from rtcore.usage import Tally, Usage
 
 __all__ = ["Mouth", "Reply", "speak"]
 
@@ -47,6 +48,7 @@ class Reply:
     committed: trio.Event = field(default_factory=trio.Event)
     spoken_segments: int = 0  # of those, all audio has been appended
     is_audible: bool = False  # its first frame has been written
+    usage: Usage = field(default_factory=Usage)  # the call's, once it is known what became of it
 
     @property
     def wanted_segments(self) -> int:
@@ -74,11 +76,15 @@ async def speak(
             if reply.thought is not None:
                 segments_tx, segments_rx = trio.open_memory_channel[Segment](SEGMENTS_MAX)
                 nursery.start_soon(reply.thought.run, segments_tx)
-                nursery.start_soon(_voice, agent, context, segments_rx, sound_tx)
+                said = reply.thought.said_chars
+                nursery.start_soon(_voice, agent, context, segments_rx, sound_tx, said)
             else:
                 nursery.start_soon(_fixed_line, agent, context, reply.text, sound_tx)
+            # a fixed line counts for itself: what comes from the cache costs nothing
+            used = context.usage.alone("tts", agent.synthesizer) if reply.thought else Tally()
             with sound_rx:
                 while (piece := await _next(sound_rx, reply, agent, config)) is not None:
+                    _count(used, piece)
                     await mouth.play(reply, piece)
             await mouth.heard()
 
@@ -109,15 +115,34 @@ async def _voice(
     context: CallContext,
     segments: trio.MemoryReceiveChannel[Segment],
     sound: trio.MemorySendChannel[SpeechAudio],
+    said_chars: Sequence[int],
 ) -> None:
-    """Have ``segments`` spoken; a voice that ends before them has failed, whatever it says."""
+    """Have ``segments`` spoken; a voice that ends before them has failed, whatever it says.
+
+    ``said_chars``: how long each segment is that was sent so far.
+    """
+    used = context.usage.alone("tts", agent.synthesizer)
+    used.requests += 1
     with sound:  # not `async with`: its checkpoint could hide an error
-        # a clone: closing it, the voice does not break what the thought is sending
-        await agent.synthesizer.synthesize(context, segments.clone(), sound)
-        left = segments.statistics()
-        if left.current_buffer_used or left.open_send_channels:
-            message = "ended before it had said everything"
-            raise ProviderError(agent.synthesizer.name, message, retryable=True)
+        try:
+            # a clone: closing it, the voice does not break what the thought is sending
+            await agent.synthesizer.synthesize(context, segments.clone(), sound)
+            left = segments.statistics()
+            if left.current_buffer_used or left.open_send_channels:
+                message = "ended before it had said everything"
+                raise ProviderError(agent.synthesizer.name, message, retryable=True)
+        except ProviderError:
+            used.failures += 1
+            raise
+        finally:
+            unasked = segments.statistics().current_buffer_used
+            used.characters += sum(said_chars[: len(said_chars) - unasked])
+
+
+def _count(used: Tally, piece: SpeechAudio) -> None:
+    """Count a piece of the one session that a reply has with its voice."""
+    used.speech_samples += len(piece.pcm) // 2
+    used.answered = int(used.speech_samples > 0)
 
 
 async def _fixed_line(
@@ -134,13 +159,15 @@ async def _fixed_line(
         pieces: list[SpeechAudio] = []
         segments_tx, segments_rx = trio.open_memory_channel[Segment](1)
         made_tx, made_rx = trio.open_memory_channel[SpeechAudio](0)
+        spoken = speakable(text, context.language) or text
+        used = context.usage.alone("tts", agent.synthesizer)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_voice, agent, context, segments_rx, made_tx)
+            nursery.start_soon(_voice, agent, context, segments_rx, made_tx, (len(spoken),))
             with segments_tx, made_rx:
-                spoken = speakable(text, context.language) or text
                 await segments_tx.send(Segment(index=0, text=spoken))
                 segments_tx.close()
                 async for piece in made_rx:
+                    _count(used, piece)
                     pieces.append(piece)
                     await sound.send(piece)
         if pieces and pieces[-1].is_last:

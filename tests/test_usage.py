@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtcore.usage import Request, Tally, Usage
+from rtcore.agent.agent import Agent
+from rtcore.errors import ProviderError
+from rtcore.providers import build_responder
+from rtcore.providers.fallback import (
+    Breakers,
+    BreakerSettings,
+    FallbackResponder,
+    FallbackSynthesizer,
+    FallbackTranscriber,
+)
+from rtcore.testing import (
+    Action,
+    ProviderFault,
+    ScriptedResponder,
+    ScriptedSynthesizer,
+    ScriptedTranscriber,
+    hang_up,
+    say,
+    simulate,
+    wait,
+    wait_for_agent_quiet,
+)
+from rtcore.usage import ProviderUsage, Request, Tally, Usage
+from tests.test_call import (
+    ANSWERS,
+    QUESTIONS,
+    TWICE,
+    VOICE,
+    WELCOME,
+    make_call,
+    scripted,
+)
 
 DOWN = ConnectionError("down")
 
@@ -101,3 +134,84 @@ def test_waste_is_never_more_than_was_used(replies: list[tuple[int, int, bool, b
         expected = sum(r + w for r, w, lost, thrown in replies if lost or thrown)
         assert used.wasted_tokens == expected
         assert used.wasted_tokens <= used.input_tokens + used.output_tokens
+
+
+# --- in a call ----------------------------------------------------------------------------
+
+
+def used_by(agent: Agent, script: list[Action]) -> dict[tuple[str, int], ProviderUsage]:
+    record = simulate(make_call, agent, script).record
+    return {(used.kind, used.member): used for used in record.usage}
+
+
+def test_providers_that_stand_alone_are_counted_by_the_call() -> None:
+    agent = scripted(welcome="")
+    used = used_by(agent, [wait(500), *TWICE])
+    ear, mind, voice = used["stt", 0], used["llm", 0], used["tts", 0]
+    assert (ear.requests, ear.answered, ear.failures) == (1, 1, 0)
+    spoken_s = 2 * len(VOICE) / 2 / 8000
+    assert spoken_s < ear.audio_s < spoken_s + 2 * 1.5  # pre-roll and tail, no silence
+    assert (mind.provider, mind.requests, mind.failures) == ("scripted-llm", 2, 0)
+    assert mind.output_tokens == sum(len(answer.split()) for answer in ANSWERS)
+    assert mind.estimated_tokens == mind.wasted_tokens == 0
+    assert (voice.requests, voice.answered) == (2, 2)
+    words = sum(len(answer.split()) for answer in ANSWERS)
+    assert voice.speech_s == pytest.approx(words * 0.3, abs=0.01)
+    assert voice.characters == sum(
+        len(sentence) for answer in ANSWERS for sentence in answer.replace(". ", ".|").split("|")
+    )
+
+
+def test_a_cached_line_costs_nothing() -> None:
+    agent = scripted()
+    first = used_by(agent, [wait_for_agent_quiet(1000)])
+    assert first["tts", 0].characters == len(WELCOME)
+    assert not used_by(agent, [wait_for_agent_quiet(1000)]).get(("tts", 0))
+
+
+def test_a_speculation_that_came_to_nothing_is_waste() -> None:
+    agent = scripted(questions=("We come on Monday", "What time do you open then?"), welcome="")
+    pause = [wait(500), say(VOICE), wait(450), say(VOICE), wait_for_agent_quiet(1000), hang_up()]
+    mind = used_by(agent, pause)["llm", 0]
+    assert mind.requests == 2
+    assert 0 < mind.wasted_tokens < mind.input_tokens + mind.output_tokens
+    assert mind.wasted_tokens == mind.estimated_tokens  # it was cut before it could tell
+
+
+def test_the_member_that_answered_is_named() -> None:
+    down = ProviderFault(kind="raise")
+    agent = scripted(welcome="")
+    always = {n: down for n in range(99)}
+    agent = dataclasses.replace(
+        agent,
+        transcriber=FallbackTranscriber(
+            [ScriptedTranscriber(QUESTIONS, 150, name="a", faults=always), agent.transcriber]
+        ),
+        responder=FallbackResponder(
+            [ScriptedResponder(ANSWERS, name="b", faults=always), agent.responder]
+        ),
+        synthesizer=FallbackSynthesizer(
+            [ScriptedSynthesizer(name="c", faults=always), agent.synthesizer]
+        ),
+    )
+    used = used_by(agent, [wait(500), *TWICE])
+    for kind, name in (("stt", "a"), ("llm", "b"), ("tts", "c")):
+        first, second = used[kind, 0], used[kind, 1]
+        assert (first.provider, first.answered, first.failovers) == (name, 0, 0)
+        assert first.failures == first.requests > 0
+        assert second.provider.startswith("scripted")
+        assert second.answered == second.requests > 0
+        assert second.failovers > 0
+
+
+def test_a_breaker_belongs_to_one_service_at_one_address() -> None:
+    breakers = Breakers(BreakerSettings(failures_max=1))
+    specs = [
+        {"provider": "openai_compatible", "model": "m", "base_url": f"http://{host}.test"}
+        for host in ("one", "two")
+    ]
+    lists = [build_responder([spec], {}, breakers=breakers) for spec in (*specs, specs[0])]
+    one, two, again = (each._breakers[0] for each in lists)  # type: ignore[attr-defined] # a list
+    one.failed(0.0, ProviderError("openai_compatible", "down", retryable=True))
+    assert not again.allows(1.0)  # another agent's list of the same service
+    assert two.allows(1.0)

@@ -26,6 +26,7 @@ from rtcore.ports import (
     CallContext,
     CallControl,
     Delta,
+    Finished,
     Hit,
     Message,
     ResponderRequest,
@@ -34,6 +35,7 @@ from rtcore.ports import (
     ToolCall,
     ToolSpec,
 )
+from rtcore.usage import Request
 
 __all__ = ["Step", "Thought"]
 
@@ -99,6 +101,7 @@ class Thought:
         self.sources: tuple[str, ...] = ()  # the documents the answer had before it
         self._out: trio.MemorySendChannel[Segment] | None = None
         self._has_filled = False
+        self.said_chars: list[int] = []  # of each segment that was handed on
         self.input_tokens = 0
         self.output_tokens = 0
 
@@ -145,6 +148,18 @@ class Thought:
     ) -> None:
         messages = fit(self._messages + then, self._agent.definition.context_max_tokens)
         request = ResponderRequest(context=self._context, messages=messages, tools=self.specs)
+        with Request(
+            self._context.usage.alone("llm", self._agent.responder), request.chars
+        ) as asked:
+            await self._listen(request, step, out, asked)
+
+    async def _listen(
+        self,
+        request: ResponderRequest,
+        step: Step,
+        out: trio.MemorySendChannel[Segment],
+        asked: Request,
+    ) -> None:
         splitter = SentenceSplitter()
         tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
         async with trio.open_nursery() as nursery:
@@ -156,17 +171,18 @@ class Thought:
                     break
                 limit_s = self._config.stall_limit_s
                 self._note("first_token")
+                if isinstance(delta, Finished):
+                    self.input_tokens += delta.input_tokens
+                    self.output_tokens += delta.output_tokens
+                    asked.told(delta.input_tokens, delta.output_tokens, delta.cached_tokens)
+                    break
+                asked.got(delta.chars)
                 if isinstance(delta, TextDelta):
                     step.text += delta.text
                     for text in splitter.push(delta.text):
                         await self._say(text, out)
-                elif isinstance(delta, ToolCall):
-                    if len(step.calls) < CALLS_MAX:
-                        step.calls.append(self._with_own_id(delta, step))
-                else:
-                    self.input_tokens += delta.input_tokens
-                    self.output_tokens += delta.output_tokens
-                    break
+                elif len(step.calls) < CALLS_MAX:
+                    step.calls.append(self._with_own_id(delta, step))
             nursery.cancel_scope.cancel(reason="answer complete")
         for text in splitter.flush():
             await self._say(text, out)
@@ -199,6 +215,7 @@ class Thought:
         self._note("first_sentence")
         self.segments.append((len(self.steps) - 1, text))  # history keeps it as it was written
         await out.send(Segment(index=len(self.segments) - 1, text=spoken))
+        self.said_chars.append(len(spoken))
 
     def _with_own_id(self, call: ToolCall, step: Step) -> ToolCall:
         """``call``, its id made unique where a model repeats one or gives none."""

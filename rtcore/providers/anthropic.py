@@ -141,7 +141,7 @@ class _Reading:
         self._provider = provider
         self._calls: dict[int, tuple[_Block, list[str]]] = {}
         self._stop_reason = ""
-        self._input_tokens = self._output_tokens = 0
+        self._input_tokens = self._cached_tokens = self._output_tokens = 0
         self.is_done = False
 
     def take(self, event: SseEvent) -> Iterator[TextDelta]:
@@ -183,13 +183,15 @@ class _Reading:
             stop_reason=STOP_REASONS.get(self._stop_reason, "stop"),
             input_tokens=self._input_tokens,
             output_tokens=self._output_tokens,
+            cached_tokens=self._cached_tokens,
         )
 
     def _count(self, usage: _Usage) -> None:
         """Usage is cumulative, and told in parts."""
         if usage.input_tokens is not None:
-            cached = (usage.cache_read_input_tokens or 0) + (usage.cache_creation_input_tokens or 0)
-            self._input_tokens = usage.input_tokens + cached
+            self._cached_tokens = usage.cache_read_input_tokens or 0
+            written = usage.cache_creation_input_tokens or 0
+            self._input_tokens = usage.input_tokens + self._cached_tokens + written
         if usage.output_tokens is not None:
             self._output_tokens = usage.output_tokens
 

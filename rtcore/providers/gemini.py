@@ -64,6 +64,7 @@ class _Candidate(msgspec.Struct, rename="camel"):
 
 class _Usage(msgspec.Struct, rename="camel"):
     prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
 
@@ -124,7 +125,7 @@ class _Reading:
         self._id_prefix = id_prefix  # calls need an id to be answered by; not all models give one
         self._calls: list[ToolCall] = []
         self._finish_reason: str | None = None
-        self._input_tokens = self._output_tokens = 0
+        self._input_tokens = self._cached_tokens = self._output_tokens = 0
 
     def take(self, event: SseEvent) -> Iterator[TextDelta]:
         """What one event adds to the text."""
@@ -135,6 +136,7 @@ class _Reading:
             self._finish_reason = "SAFETY"
         if usage := chunk.usage_metadata:
             self._input_tokens = usage.prompt_token_count or 0
+            self._cached_tokens = usage.cached_content_token_count or 0
             self._output_tokens = (usage.candidates_token_count or 0) + (
                 usage.thoughts_token_count or 0
             )
@@ -165,7 +167,10 @@ class _Reading:
         else:
             reason = "tool_calls" if self._calls else "stop"
         yield Finished(
-            stop_reason=reason, input_tokens=self._input_tokens, output_tokens=self._output_tokens
+            stop_reason=reason,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+            cached_tokens=self._cached_tokens,
         )
 
     def _call(self, call: _Call, signature: str | None) -> ToolCall:

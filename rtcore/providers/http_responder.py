@@ -4,7 +4,7 @@ The request is ``POST <url>`` with JSON ``{"call_id", "language", "messages", "t
 messages and tools as :mod:`rtcore.ports` defines them. The answer is an event stream; each
 ``data`` is one of ``{"type": "text", "text"}``, ``{"type": "tool_call", "id", "name",
 "arguments"}``, ``{"type": "error", "message", "retryable"}`` and, at the end,
-``{"type": "finished", "stop_reason", "input_tokens", "output_tokens"}``.
+``{"type": "finished", "stop_reason", "input_tokens", "output_tokens", "cached_tokens"}``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class _Piece(msgspec.Struct):
     stop_reason: str = "stop"
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
 
 
 PIECE = msgspec.json.Decoder(_Piece)
@@ -87,6 +88,7 @@ class HttpResponder(HttpService):
                     stop_reason=piece.stop_reason,
                     input_tokens=piece.input_tokens,
                     output_tokens=piece.output_tokens,
+                    cached_tokens=piece.cached_tokens,
                 )
             case "error":
                 raise ProviderError(self.name, piece.message, retryable=piece.retryable)

@@ -70,9 +70,19 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _InputDetails | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return 0 if details is None else details.cached_tokens or 0
 
 
 class _Error(msgspec.Struct):
@@ -166,6 +176,7 @@ class _Reading:
             stop_reason=reason,
             input_tokens=self._usage.prompt_tokens,
             output_tokens=self._usage.completion_tokens,
+            cached_tokens=self._usage.cached_tokens,
         )
 
     def _add(self, piece: _ToolPiece) -> None:

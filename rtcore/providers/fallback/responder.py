@@ -10,8 +10,9 @@ import trio
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Responder, ResponderRequest
 from rtcore.providers._tasks import run_beside
-from rtcore.providers.fallback.breaker import Breakers
+from rtcore.providers.fallback.breaker import Breakers, CircuitBreaker
 from rtcore.providers.fallback.rotation import FallbackService
+from rtcore.usage import Request, Tally
 
 __all__ = ["FallbackResponder"]
 
@@ -30,10 +31,11 @@ class FallbackResponder(FallbackService[Responder]):
         members: Sequence[Responder],
         *,
         breakers: Breakers | None = None,
+        keys: Sequence[str] | None = None,
         hedge_after_s: float | None = None,
         name: str = "fallback_responder",
     ) -> None:
-        super().__init__(name, members, breakers)
+        super().__init__(name, members, breakers, keys)
         self._hedge_after_s = math.inf if hedge_after_s is None else hedge_after_s
 
     async def respond(self, request: ResponderRequest, out: trio.MemorySendChannel[Delta]) -> None:
@@ -42,12 +44,12 @@ class FallbackResponder(FallbackService[Responder]):
         Raises:
             ProviderError: of the one that had begun, or of the last when none began.
         """
-        race = _Race(request, out, self._breakers)
+        race = _Race(request, out, self.members, self._breakers)
 
         async def start_all() -> None:
             async with trio.open_nursery() as nursery:
-                for member in self._starters():
-                    race.start(nursery, member)
+                for place in self._starters():
+                    race.start(nursery, place)
                     if await race.is_decided(self._hedge_after_s):
                         return
 
@@ -55,27 +57,34 @@ class FallbackResponder(FallbackService[Responder]):
         if race.error is not None:
             raise race.error
 
-    def _starters(self) -> Iterator[Responder]:
-        """Who is asked, in order; each breaker is consulted only when its turn has come."""
+    def _starters(self) -> Iterator[int]:
+        """Whose turn it is, by place; each breaker is consulted only when its turn has come."""
         any_healthy = False
-        is_alone = len(self.members) == 1 and self._hedge_after_s < math.inf
-        for member in self.members * 2 if is_alone else self.members:
-            if self._breakers.of(member.name).allows(trio.current_time()):
+        places = range(len(self.members))
+        is_alone = len(places) == 1 and self._hedge_after_s < math.inf
+        for place in (0, 0) if is_alone else places:
+            if self._breakers[place].allows(trio.current_time()):
                 any_healthy = True
-                yield member
+                yield place
         if not any_healthy:  # all are down: better a poor chance than none
-            yield from self.members
+            yield from places
 
 
 class _Race:
     """Attempts at one answer; the first to deliver is the winner."""
 
     def __init__(
-        self, request: ResponderRequest, out: trio.MemorySendChannel[Delta], breakers: Breakers
+        self,
+        request: ResponderRequest,
+        out: trio.MemorySendChannel[Delta],
+        members: Sequence[Responder],
+        breakers: Sequence[CircuitBreaker],
     ) -> None:
         self._request = request
         self._out = out
+        self._members = members
         self._breakers = breakers
+        self._is_first = True
         self._running: set[trio.CancelScope] = set()
         self._winner: trio.CancelScope | None = None
         self._changed = trio.Event()
@@ -89,17 +98,20 @@ class _Race:
                 await self._changed.wait()
         return self._winner is not None
 
-    def start(self, nursery: trio.Nursery, member: Responder) -> None:
+    def start(self, nursery: trio.Nursery, place: int) -> None:
         """Ask one more; its answer is passed on if it is the first to have one."""
         scope = trio.CancelScope()
         self._running.add(scope)
-        nursery.start_soon(self._attempt, member, scope)
+        used = self._request.context.usage.of("llm", self._members[place].name, place)
+        used.failovers += not self._is_first or place > 0
+        self._is_first = False
+        nursery.start_soon(self._attempt, place, scope, used)
 
-    async def _attempt(self, member: Responder, scope: trio.CancelScope) -> None:
-        breaker = self._breakers.of(member.name)
+    async def _attempt(self, place: int, scope: trio.CancelScope, used: Tally) -> None:
+        breaker = self._breakers[place]
         try:
-            with scope:
-                await self._answer(member, scope)
+            with scope, Request(used, self._request.chars) as asked:
+                await self._answer(self._members[place], scope, asked)
                 self.error = None
                 breaker.succeeded()
         except ProviderError as exc:
@@ -110,7 +122,7 @@ class _Race:
             self._running.discard(scope)
             self._changed.set()
 
-    async def _answer(self, member: Responder, scope: trio.CancelScope) -> None:
+    async def _answer(self, member: Responder, scope: trio.CancelScope, asked: Request) -> None:
         tx, rx = trio.open_memory_channel[Delta](0)
         has_finished = False
 
@@ -118,7 +130,10 @@ class _Race:
             nonlocal has_finished
             async for delta in rx:
                 self._claim(scope)
-                has_finished = isinstance(delta, Finished)
+                if has_finished := isinstance(delta, Finished):
+                    asked.told(delta.input_tokens, delta.output_tokens, delta.cached_tokens)
+                else:
+                    asked.got(delta.chars)
                 await self._out.send(delta)
 
         async def ask() -> None:
@@ -126,7 +141,10 @@ class _Race:
                 await member.respond(self._request, tx)
 
         with rx:
-            await run_beside(pass_on, ask)
+            try:
+                await run_beside(pass_on, ask)
+            finally:
+                asked.is_wasted = self._winner not in (None, scope)
         if not has_finished:
             raise ProviderError(member.name, "the answer ended early", retryable=True)
 

@@ -9,7 +9,8 @@ import trio
 
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.providers._service import Service
-from rtcore.providers.fallback.breaker import Breakers
+from rtcore.providers.fallback.breaker import Breakers, CircuitBreaker
+from rtcore.usage import Kind, Tally, Usage
 
 __all__ = ["FallbackService", "Named", "Rotation"]
 
@@ -28,24 +29,39 @@ AGAIN_PAUSE_S = 0.25  # before the same provider is asked again: it has just fai
 class FallbackService(Service, Generic[P]):
     """A list of providers as one: warmed and closed together."""
 
-    def __init__(self, name: str, members: Sequence[P], breakers: Breakers | None) -> None:
+    counts_usage = True  # of each member
+
+    def __init__(
+        self,
+        name: str,
+        members: Sequence[P],
+        breakers: Breakers | None,
+        keys: Sequence[str] | None,
+    ) -> None:
+        """
+        Args:
+            breakers: shared with other lists; None: its own.
+            keys: for each member, whose breaker is its own too; None: the members' names.
+        """
         super().__init__(name)
         if not members:
             raise ConfigError(name, "needs at least one provider")
         self.members = tuple(members)
-        self._breakers = breakers or Breakers()
+        breakers = breakers or Breakers()
+        names = [member.name for member in members] if keys is None else keys
+        self._breakers = tuple(breakers.of(key) for key in names)
 
     async def warm(self) -> None:
         """Warm the first that lets itself be warmed: the others are for bad days."""
         failure: ProviderError | None = None
-        for member in self.members:
+        for member, breaker in zip(self.members, self._breakers, strict=True):
             if not isinstance(member, Service):
                 return
             try:
                 await member.warm()
                 return
             except ProviderError as exc:
-                self._breakers.of(member.name).failed(trio.current_time(), exc)
+                breaker.failed(trio.current_time(), exc)
                 failure = exc
         assert failure is not None
         raise failure
@@ -64,17 +80,31 @@ class Rotation(Generic[P]):
     asking again cannot help is not asked again.
     """
 
-    def __init__(self, members: Sequence[P], breakers: Breakers) -> None:
+    def __init__(
+        self,
+        members: Sequence[P],
+        breakers: Sequence[CircuitBreaker],
+        usage: Usage,
+        kind: Kind,
+    ) -> None:
         self._members = members
         self._breakers = breakers
+        self._usage = usage
+        self._kind = kind
         self._at = -1
         self._failures = 0  # since the last progress
         self._tried: set[int] = set()  # since then
         self._hopeless: set[int] = set()
         self._error: ProviderError | None = None
+        self._has_answered = False
+
+    @property
+    def used(self) -> Tally:
+        """The counts of the present one."""
+        return self._usage.of(self._kind, self._members[self._at].name, self._at)
 
     async def next(self) -> P:
-        """The provider to ask now.
+        """The provider to ask now; that it is asked is counted.
 
         Raises:
             ProviderError: the last failure, as there is nobody left to ask.
@@ -89,18 +119,28 @@ class Rotation(Generic[P]):
             assert self._error is not None
             raise self._error
         now = trio.current_time()
-        healthy = (p for p in hopeful if self._breakers.of(self._members[p].name).allows(now))
+        healthy = (place for place in hopeful if self._breakers[place].allows(now))
+        before = max(self._at, 0)
         self._at = next(healthy, hopeful[0])  # all are down: better a poor chance than none
         if self._at in self._tried:
             await trio.sleep(AGAIN_PAUSE_S)
         self._tried.add(self._at)
+        self._has_answered = False
+        self.used.requests += 1
+        self.used.failovers += self._at != before
         return self._members[self._at]
+
+    def answered(self) -> None:
+        """The present one has given something, be it of no lasting worth."""
+        if not self._has_answered:
+            self._has_answered = True
+            self.used.answered += 1
 
     def progressed(self) -> None:
         """The present one has given a result that stands."""
         self._failures = 0
         self._tried.clear()
-        self._breakers.of(self._members[self._at].name).succeeded()
+        self._breakers[self._at].succeeded()
 
     def failed(self, error: ProviderError) -> None:
         """The present one has failed."""
@@ -109,5 +149,5 @@ class Rotation(Generic[P]):
         self._tried.add(self._at)
         if not error.retryable:
             self._hopeless.add(self._at)
-        name = self._members[self._at].name
-        self._breakers.of(name).failed(trio.current_time(), error)
+        self.used.failures += 1
+        self._breakers[self._at].failed(trio.current_time(), error)

@@ -28,9 +28,10 @@ class FallbackSynthesizer(FallbackService[Synthesizer]):
         members: Sequence[Synthesizer],
         *,
         breakers: Breakers | None = None,
+        keys: Sequence[str] | None = None,
         name: str = "fallback_synthesizer",
     ) -> None:
-        super().__init__(name, members, breakers)
+        super().__init__(name, members, breakers, keys)
 
     async def synthesize(
         self,
@@ -43,7 +44,7 @@ class FallbackSynthesizer(FallbackService[Synthesizer]):
         Raises:
             ProviderError: of the last one, when all have failed.
         """
-        rotation = Rotation(self.members, self._breakers)
+        rotation = Rotation(self.members, self._breakers, context.usage, "tts")
         undelivered: deque[Segment] = deque()  # those the members ask for ahead, and no more
         while True:
             member = await rotation.next()
@@ -67,6 +68,7 @@ class _Reply:
     ) -> None:
         self._member = member
         self._rotation = rotation
+        self._used = rotation.used
         self._undelivered = undelivered
         self._out = out
         self._all_asked = False
@@ -98,13 +100,18 @@ class _Reply:
         with tx:
             for segment in tuple(self._undelivered):
                 await tx.send(segment)
+                self._used.characters += len(segment.text)
             async for segment in segments:
                 self._undelivered.append(segment)  # before it can be lost with the member
                 await tx.send(segment)
+                self._used.characters += len(segment.text)
             self._all_asked = True
 
     async def _pass_on(self, audio_rx: trio.MemoryReceiveChannel[SpeechAudio]) -> None:
         async for audio in audio_rx:
+            if audio.pcm:
+                self._rotation.answered()
+                self._used.speech_samples += len(audio.pcm) // 2
             await self._out.send(audio)
             if audio.is_last and self._undelivered:
                 self._undelivered.popleft()

@@ -21,6 +21,7 @@ from rtcore.ports import (
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.fallback.breaker import Breakers
 from rtcore.providers.fallback.rotation import FallbackService, Rotation
+from rtcore.usage import Tally
 
 __all__ = ["FallbackTranscriber"]
 
@@ -41,10 +42,11 @@ class FallbackTranscriber(FallbackService[Transcriber]):
         members: Sequence[Transcriber],
         *,
         breakers: Breakers | None = None,
+        keys: Sequence[str] | None = None,
         replay_max_s: float = 20.0,
         name: str = "fallback_transcriber",
     ) -> None:
-        super().__init__(name, members, breakers)
+        super().__init__(name, members, breakers, keys)
         self._replay_max_samples = int(replay_max_s * RATE_HZ)
 
     @property
@@ -60,7 +62,7 @@ class FallbackTranscriber(FallbackService[Transcriber]):
         Raises:
             ProviderError: of the last one, when all have failed.
         """
-        rotation = Rotation(self.members, self._breakers)
+        rotation = Rotation(self.members, self._breakers, context.usage, "stt")
         memory = _Memory(self._replay_max_samples)
         script = _Script(memory, rotation, emit)
         while True:
@@ -68,7 +70,7 @@ class FallbackTranscriber(FallbackService[Transcriber]):
             script.next_session()
             began_at = trio.current_time()
             try:
-                await self._session(member, context, hearing, memory, script)
+                await self._session(member, context, hearing, memory, script, rotation.used)
                 return
             except ProviderError as exc:
                 if trio.current_time() - began_at >= HEALTHY_SESSION_S:
@@ -82,6 +84,7 @@ class FallbackTranscriber(FallbackService[Transcriber]):
         hearing: Hearing,
         memory: _Memory,
         script: _Script,
+        used: Tally,
     ) -> None:
         tx, rx = trio.open_memory_channel[Heard](0)
         has_ended = False
@@ -91,9 +94,11 @@ class FallbackTranscriber(FallbackService[Transcriber]):
             with tx:
                 for item in memory.items():
                     await tx.send(item)
+                    used.audio_samples += _samples(item)
                 async for item in hearing:
                     memory.add(item)  # before it can be lost with the session
                     await tx.send(item)
+                    used.audio_samples += _samples(item)
                 has_ended = True
 
         with rx:
@@ -183,6 +188,7 @@ class _Script:
         """Pass one on under our number; remember how far the words are final."""
         number = self._base + transcript.segment
         self._next = max(self._next, number + 1)
+        self._rotation.answered()
         numbered = msgspec.structs.replace(transcript, segment=number)
         if transcript.is_final:
             self._open.pop(number, None)
