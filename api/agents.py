@@ -20,6 +20,7 @@ from rtcore.providers import (
     build_transcriber,
     serve_providers,
 )
+from rtcore.providers.fallback import Breakers
 
 __all__ = ["SharedProviders"]
 
@@ -40,6 +41,7 @@ class SharedProviders:
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
+        self._breakers = Breakers()  # a service that is down is found out once, not by each agent
         self._made: dict[bytes, Any] = {}
         self._lines: dict[bytes, LineCache] = {}
         self._tx, self._rx = trio.open_memory_channel[object](NEW_MAX)
@@ -72,7 +74,8 @@ class SharedProviders:
         key = _key(kind, choices, secrets)
         if key not in self._made:
             specs = [_spec(choice) for choice in choices]
-            provider = BUILDERS[kind](specs, {**self._environment, **secrets})
+            keys = {**self._environment, **secrets}
+            provider = BUILDERS[kind](specs, keys, breakers=self._breakers)
             try:
                 self._tx.send_nowait(provider)
             except trio.WouldBlock as exc:

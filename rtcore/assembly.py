@@ -35,6 +35,7 @@ from rtcore.providers import (
     serve_providers,
 )
 from rtcore.providers._settings import find_secret
+from rtcore.providers.fallback import Breakers
 from rtcore.providers.functions import (
     McpHttpSettings,
     McpServer,
@@ -54,11 +55,14 @@ async def serve_agent(
     path: Path,
     secrets: Mapping[str, str],
     *,
+    breakers: Breakers | None = None,
     task_status: trio.TaskStatus[Agent] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Keep the agent of a file, with all it needs, until cancelled; started with the agent.
 
     ``agent = await nursery.start(serve_agent, path, os.environ)``
+
+    ``breakers``: the node's, so that a service that is down is found out once for all its agents.
 
     Raises:
         ConfigError: the file cannot be used; the field and the fix are named.
@@ -67,22 +71,26 @@ async def serve_agent(
     Cancelled: connections, processes and indexes are closed.
     """
     try:
-        await _serve_agent(Path(path), secrets, task_status)
+        await _serve_agent(Path(path), secrets, breakers or Breakers(), task_status)
     except* (ConfigError, ProviderError) as group:
         raise first_error(group) from None
 
 
 async def _serve_agent(
-    path: Path, secrets: Mapping[str, str], task_status: trio.TaskStatus[Agent]
+    path: Path,
+    secrets: Mapping[str, str],
+    breakers: Breakers,
+    task_status: trio.TaskStatus[Agent],
 ) -> None:
     try:
         file = read_agent_file(await trio.Path(path).read_bytes())
     except OSError as exc:
         raise ConfigError("agent", f"{path} cannot be read: {exc.strerror}") from exc
+    hedge_after_s = file.hedge_after_s
     providers = (
-        build_transcriber(file.transcriber, secrets),
-        build_responder(file.responder, secrets, hedge_after_s=file.hedge_after_s),
-        build_synthesizer(file.synthesizer, secrets),
+        build_transcriber(file.transcriber, secrets, breakers=breakers),
+        build_responder(file.responder, secrets, breakers=breakers, hedge_after_s=hedge_after_s),
+        build_synthesizer(file.synthesizer, secrets, breakers=breakers),
     )
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
         tools: list[Tool] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import socket as stdlib_socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal
@@ -29,11 +30,13 @@ from rtcore.media.pacer import Pacer
 from rtcore.media.pump import Pump
 from rtcore.ports import MediaSocket
 from rtcore.turn.silero import SileroBatch
+from rtcore.usage import Usage
 
 __all__ = ["Admission", "Node", "NodeConfig", "NodeStats", "open_listeners", "serve_calls"]
 
 log = structlog.get_logger()
 
+Connection = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
 SILERO_TICK_S = 0.032  # one window of the network
@@ -96,6 +99,7 @@ class Node:
         """
         self.config = config or NodeConfig()
         self.stats = NodeStats()
+        self.used = Usage()  # of all providers, by the calls that are over
         self.pacer = Pacer()
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
         self._silero = _silero() if self.config.voice == "silero" else None
@@ -133,15 +137,26 @@ class Node:
         self,
         listeners: Sequence[trio.SocketListener],
         *,
+        tls: ssl.SSLContext | None = None,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Accept and serve until :meth:`drain`; closes ``listeners``.
+
+        With ``tls`` connections to ``listeners`` are encrypted, which only the portable socket
+        can do.
 
         Without any, connections come by :meth:`take` alone.
 
         After a drain the calls held have ``drain_s`` to end by themselves, then a farewell is
         said, then they end. Cancelled: all calls end at once.
+
+        Raises:
+            ConfigError: ``tls`` with the fast socket.
         """
+        if tls is not None and self.config.socket != "portable":
+            raise ConfigError("socket", "only the portable one speaks TLS")
+        doors: list[trio.SocketListener] | list[trio.SSLListener[trio.SocketStream]]
+        doors = list(listeners) if tls is None else [trio.SSLListener(x, tls) for x in listeners]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pacer.run)
             if self._pump is not None:
@@ -150,9 +165,9 @@ class Node:
                 nursery.start_soon(_judge_voices, self._silero)
             async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
                 self._held = calls
-                if listeners:
+                if doors:
                     accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
-                    accepting.start_soon(accept, self._serve_stream, list(listeners))
+                    accepting.start_soon(accept, self._serve_stream, doors)
                 task_status.started()
                 await self._draining.wait()
                 accepting.cancel_scope.cancel(reason="draining")
@@ -184,7 +199,7 @@ class Node:
 
     # --- one connection -----------------------------------------------------------------
 
-    async def _serve_stream(self, stream: trio.SocketStream) -> None:
+    async def _serve_stream(self, stream: Connection) -> None:
         """One connection, from its first octet to its last."""
         admission: Admission | None = None
         source = ""
@@ -216,10 +231,11 @@ class Node:
             log.exception("call_failed")
 
     async def _accept(
-        self, stream: trio.SocketStream, authorise: Authorise, nursery: trio.Nursery
+        self, stream: Connection, authorise: Authorise, nursery: trio.Nursery
     ) -> MediaSocket | None:
         limits = self.config.limits
         if self.config.socket == "fast":
+            assert isinstance(stream, trio.SocketStream), "serve() refuses this"
             return await fast.accept(stream, authorise, limits, nursery, self._pump)
         return await portable.accept(stream, authorise, limits, nursery)
 
@@ -277,8 +293,10 @@ class Node:
         finally:
             if voice is not None:
                 voice.close()
-            if served is not None and self._calls.get(self._key(served)) is served:
-                del self._calls[self._key(served)]
+            if served is not None:
+                self.used.add(served.context.usage)
+                if self._calls.get(self._key(served)) is served:
+                    del self._calls[self._key(served)]
         with bound_contextvars(call_id=record.call_id):
             log.info(
                 "call_ended",

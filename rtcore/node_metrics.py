@@ -9,8 +9,28 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from rtcore.node import Node
+from rtcore.usage import Usage
 
 __all__ = ["NodeCollector"]
+
+
+USED = {
+    "requests": "Sessions of recognisers, answers of models, replies of voices",
+    "answered": "Requests that brought words or sound",
+    "failures": "Requests that failed",
+    "failovers": "Requests that came because another failed or was slow",
+    "audio_s": "Audio of callers sent",
+    "input_tokens": "Tokens read",
+    "cached_tokens": "Tokens read that the service had cached",
+    "output_tokens": "Tokens written",
+    "audio_tokens": "Tokens read and written that were sound",
+    "estimated_tokens": "Tokens read and written that nobody told of",
+    "characters": "Text given to voices",
+    "speech_s": "Sound got of voices",
+    "wasted_tokens": "Tokens of answers that were thrown away",
+    "wasted_characters": "Text of answers that were thrown away",
+    "wasted_speech_s": "Sound of answers that were thrown away",
+}
 
 
 class NodeCollector(Collector):
@@ -50,3 +70,16 @@ class NodeCollector(Collector):
         yield CounterMetricFamily(
             "rtcore_node_failed", "Calls that ended by a fault of ours", stats.failed
         )
+        yield from _used(node.used)
+
+
+def _used(usage: Usage) -> Iterator[Metric]:
+    """What calls that are over used of each provider; ``member`` is its place in its list."""
+    labels = ("kind", "provider", "member")
+    for field, what in USED.items():
+        unit = field.replace("_s", "_seconds") if field.endswith("_s") else field
+        family = CounterMetricFamily(f"rtcore_provider_{unit}", what, labels=labels)
+        for used in usage.report():
+            place = [used.kind, used.provider, str(used.member)]
+            family.add_metric(place, getattr(used, field))
+        yield family

@@ -8,9 +8,13 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from rtcore.agent.agent import Agent
 from rtcore.errors import ProviderError
+from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.node import Node
+from rtcore.node_metrics import NodeCollector
 from rtcore.providers import build_responder
 from rtcore.providers.fallback import (
     Breakers,
@@ -215,3 +219,18 @@ def test_a_breaker_belongs_to_one_service_at_one_address() -> None:
     one.failed(0.0, ProviderError("openai_compatible", "down", retryable=True))
     assert not again.allows(1.0)  # another agent's list of the same service
     assert two.allows(1.0)
+
+
+def test_what_a_node_s_calls_used_is_shown_to_prometheus() -> None:
+    async def admit(request: UpgradeRequest) -> Rejection:
+        return Rejection(status=404)
+
+    node, registry = Node(admit), CollectorRegistry()
+    registry.register(NodeCollector(node))
+    call = Usage()
+    call.of("stt", "deepgram", 1).audio_samples += 12_000
+    for _ in range(2):
+        node.used.add(call)
+    labels = {"kind": "stt", "provider": "deepgram", "member": "1"}
+    assert registry.get_sample_value("rtcore_provider_audio_seconds_total", labels) == 3.0
+    assert registry.get_sample_value("rtcore_provider_failures_total", labels) == 0.0

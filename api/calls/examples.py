@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from rtcore.metrics import CallStats
+from rtcore.usage import ProviderUsage
 
 __all__ = ["EXAMPLES"]
 
@@ -46,6 +47,7 @@ NUMBER = {
 }
 STREAM = {
     "ended_by": "hung_up",
+    "started_at": AT,
     "duration_s": 42.12,
     "turns": [
         {
@@ -61,6 +63,21 @@ STREAM = {
     ],
     "barge_ins": [{"pause_ms": 140.0, "clear_ms": 360.0, "heard_ms": 1820.0}],
     "stats": msgspec.to_builtins(CallStats()),
+    "usage": [
+        msgspec.to_builtins(
+            ProviderUsage(
+                kind="llm",
+                provider="openai",
+                requests=3,
+                answered=2,
+                input_tokens=1240,
+                cached_tokens=1024,
+                output_tokens=96,
+                estimated_tokens=420,
+                wasted_tokens=420,
+            )
+        )
+    ],
 }
 
 
@@ -68,6 +85,18 @@ def _page(item: Any) -> dict[str, Any]:
     return {"items": [item], "total": 1, "limit": 20, "offset": 0, "next_offset": None}
 
 
+NODE = {
+    "id": "node_0123456789abcdef01234567",
+    "url": "https://edge-1.example.com",
+    "calls": 42,
+    "capacity": 400,
+    "has_room": True,
+    "is_draining": False,
+    "is_this": True,
+    "started_at": AT,
+    "heartbeat_at": AT,
+    "silent_s": 1.2,
+}
 EXAMPLES: dict[str, Any] = {
     "CallRequest": {
         "to": "+14155550100",
@@ -94,4 +123,5 @@ EXAMPLES: dict[str, Any] = {
     "NumberRequest": {"agent_id": AGENT_ID},
     "NumberView": NUMBER,
     "PageView_NumberView_": _page(NUMBER),
+    "PageView_NodeView_": _page(NODE),
 }

@@ -32,6 +32,7 @@ from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError
 from api.web.requests import PageView, page_view
 from api.web.streams import Send, event_stream
+from api.web.times import shown_time
 from rtcore.metrics import TurnTiming
 
 __all__ = ["blueprint"]
@@ -203,10 +204,12 @@ async def metrics(call_id: str) -> Answer:
     streams = [
         StreamMetrics(
             ended_by=record.ended_by,
+            started_at=shown_time(round(record.started_s * 1000)) if record.started_s else None,
             duration_s=round(record.duration_s, 3),
             turns=[_turn(timing) for timing in record.turns],
             barge_ins=list(record.barge_ins),
             stats=record.stats,
+            usage=list(record.usage),
         )
         for record in records
     ]

@@ -12,6 +12,7 @@ from api.calls.records import CallState, Direction, StoredCall
 from api.web.requests import Paging
 from api.web.times import Time, shown_time
 from rtcore.metrics import BargeIn, CallStats
+from rtcore.usage import ProviderUsage
 
 __all__ = [
     "CallEvents",
@@ -199,10 +200,18 @@ class StreamMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """What one media stream of a call took."""
 
     ended_by: Annotated[str, Meta(description="Empty while it goes on.")]
+    started_at: Annotated[Time | None, Meta(description="When the carrier opened it.")]
     duration_s: float
     turns: list[TurnMetrics]
     barge_ins: list[BargeIn]
     stats: CallStats
+    usage: Annotated[
+        list[ProviderUsage],
+        Meta(
+            description="Each provider by itself; `member` is its place in its list, from 0, and "
+            "tokens that no service told of are estimated."
+        ),
+    ] = []
 
 
 class CallMetrics(msgspec.Struct, frozen=True, kw_only=True):
