@@ -73,6 +73,13 @@ def serve(
     metrics_host: Annotated[str, typer.Option(help="Where that listens: it asks for no key.")] = (
         "127.0.0.1"
     ),
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Speak TLS: the chain, PEM. Portable only."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The key of that, PEM.")
+    ] = None,
     worker: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,  # a supervisor's
 ) -> None:
     """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
@@ -85,6 +92,7 @@ def serve(
 
     _log(as_json=log_json or not sys.stderr.isatty())
     node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
+    tls = _tls(tls_cert, tls_key, database)
     if worker is not None:
         structlog.contextvars.bind_contextvars(worker=worker)
     elif workers > 1 or metrics_port is not None:
@@ -129,6 +137,7 @@ def serve(
         public_url=public_url,
         is_insecure=insecure,
         records=records,
+        tls=tls,
         worker=worker,
         node=node,
     )
@@ -267,6 +276,16 @@ def _node(socket: str, **settings: object) -> NodeConfig:
         return msgspec.convert({"socket": socket, **settings}, NodeConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError("serve", str(exc)) from exc
+
+
+def _tls(cert: Path | None, key: Path | None, database: str | None) -> tuple[Path, Path] | None:
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ConfigError("tls-key" if key is None else "tls-cert", "is missing: both are needed")
+    if database is not None:
+        raise ConfigError("tls-cert", "API and media share a port: put TLS in front (a proxy)")
+    return cert, key
 
 
 def _log(*, as_json: bool) -> None:

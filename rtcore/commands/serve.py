@@ -31,6 +31,7 @@ from rtcore.providers.embedded import (
     load_demo_agent,
 )
 from rtcore.records import RecordLog
+from rtcore.tls import Certificate
 from rtcore.worker import obey_supervisor
 
 __all__ = ["ServeOptions", "embedded_agent", "serve"]
@@ -47,6 +48,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = ""  # as the carrier dials it: what it signs
     is_insecure: bool = False
     records: Path | None = None  # where each call's record goes, as a line of JSON
+    tls: tuple[Path, Path] | None = None  # certificate and key; None: not encrypted
     worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
 
@@ -102,6 +104,9 @@ async def _serve(options: ServeOptions) -> None:
         is_insecure=options.is_insecure,
     )
     records = RecordLog(options.records) if options.records is not None else None
+    certificate = Certificate(*options.tls) if options.tls is not None else None
+    if certificate is not None and options.node.socket != "portable":
+        raise ConfigError("tls-cert", "the fast socket speaks no TLS: say --socket portable")
     is_worker = options.worker is not None
     listeners = open_listeners(options.host, options.port, shares_port=is_worker)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -124,13 +129,15 @@ async def _serve(options: ServeOptions) -> None:
                 registry.register(NodeCollector(node))
                 metrics = partial(generate_latest, registry)
                 nursery.start_soon(obey_supervisor, node, metrics, nursery.cancel_scope)
+            if certificate is not None:
+                nursery.start_soon(certificate.run)
             host, port = listeners[0].socket.getsockname()[:2]
             log.info(
                 "listening",
-                url=f"ws://{host}:{port}{MEDIA_PATH}{{token}}",
+                url=f"{'ws' if certificate is None else 'wss'}://{host}:{port}{MEDIA_PATH}{{token}}",
                 agent=agent.definition.name,
             )
-            await node.serve(listeners)
+            await node.serve(listeners, tls=certificate.context if certificate else None)
             if records is not None:
                 await records.flush()
             nursery.cancel_scope.cancel(reason="drained")
