@@ -85,6 +85,7 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
         "cartesia": _Entry("cartesia", "CartesiaSynthesizer", "CartesiaSettings"),
         "openai": _Entry(*OPENAI_VOICE),
         "openai_compatible": _Entry(*OPENAI_VOICE, LOCAL),
+        "piper": _Entry("piper", "PiperSynthesizer", "PiperSettings", takes_secrets=False),
         "embedded": _Entry("embedded", "EmbeddedVoice", "VoiceSettings", takes_secrets=False),
     },
 }

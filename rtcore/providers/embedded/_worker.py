@@ -18,6 +18,12 @@ import structlog
 import trio
 
 from rtcore.errors import ProviderError, RemoteProtocolError
+from rtcore.providers._process import (
+    HEALTHY_AFTER_S,
+    RESTART_FIRST_S,
+    RESTART_MAX_S,
+    end_process,
+)
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.embedded import _wire
 from rtcore.providers.embedded._wire import Frame, Kind
@@ -28,10 +34,6 @@ log = structlog.get_logger()
 
 START_LIMIT_S = 10.0  # imports and models: under 1 s on an idle machine
 WRITE_LIMIT_S = 2.0  # a worker that reads nothing for so long hangs
-EXIT_LIMIT_S = 0.5  # from the end of its input to its exit; then it is killed
-KILL_LIMIT_S = 2.0  # from SIGKILL to the exit; longer is the kernel's trouble, not ours
-RESTART_FIRST_S, RESTART_MAX_S = 0.05, 5.0  # doubling while it keeps dying young
-HEALTHY_AFTER_S = 10.0
 OUTBOX_MAX_FRAMES = 64  # 5 s of one call's audio
 READ_BYTES = 65536  # a pipe holds no more
 
@@ -248,7 +250,7 @@ class _Worker:
             for inbox in lost.values():
                 inbox.close()
             orders.close()
-            await _end(process)
+            await end_process(process)
         log.warning(
             "worker_ended",
             provider=self.provider,
@@ -300,18 +302,3 @@ class _Worker:
             if limit.cancelled_caught:
                 self.kill()
                 return
-
-
-async def _end(process: trio.Process) -> None:
-    """End a process within a bound, and leave no zombie. Runs to its end when cancelled."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with trio.move_on_after(EXIT_LIMIT_S, shield=True):
-        await process.stdin.aclose()
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-        with trio.move_on_after(KILL_LIMIT_S, shield=True):
-            await process.wait()
-    with trio.move_on_after(KILL_LIMIT_S, shield=True):
-        await process.stdout.aclose()
