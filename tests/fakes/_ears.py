@@ -1,10 +1,15 @@
-"""Speech that a fake can really hear: every word of a small language is a tone of its own."""
+"""Speech that a fake can really hear: every word of a small language is a tone of its own.
+
+Whole sentences in the voice of :mod:`rtcore.testing.voice`, which a voice detector takes for
+speech, can be taught as well: a line that carries µ-law brings them as they were spoken.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rtcore.audio import RATE_HZ, mulaw_to_pcm
+from rtcore.audio import RATE_HZ, mulaw_to_pcm, pcm_to_mulaw
+from rtcore.testing.voice import speak
 
 TEXT = """one two three four five six seven eight nine ten my order number is please send it to
 Berlin today thank you goodbye"""
@@ -14,6 +19,20 @@ WORD_SAMPLES = 1920  # 240 ms
 GAP_SAMPLES = 640  # 80 ms of silence after each
 HEARD_MIN_SAMPLES = 1200  # half a word and more is understood, less is not
 SILENCE = 0xFF
+KEY_SAMPLES = 400  # six pulses of the voice: no two words share them
+TAUGHT: dict[bytes, tuple[str, int, int]] = {}  # a word's last sound: word, where, its length
+
+
+def teach(text: str) -> bytes:
+    """Have all ears understand ``text``; its sound, int16 at 8000 Hz."""
+    spoken = speak(text)
+    mulaw = pcm_to_mulaw(spoken.pcm)
+    for word in spoken.words:
+        at = word.end_sample - 2 * KEY_SAMPLES
+        length = word.end_sample - word.start_sample
+        key = mulaw[at : at + KEY_SAMPLES]
+        TAUGHT[key] = (word.text, at - word.start_sample, length)
+    return spoken.pcm
 
 
 def mulaw_of(text: str) -> bytes:
@@ -48,8 +67,10 @@ class Ears:
         self.words: list[HeardWord] = []  # not yet taken
         self._tone = SILENCE
         self._tone_samples = 0
+        self._lately = b""  # long enough to hold a key that is cut
 
     def feed(self, octets: bytes) -> None:
+        self._find_taught(octets)
         for octet in octets:
             if octet != self._tone:
                 self._word_ended()
@@ -64,6 +85,16 @@ class Ears:
         self._tone_samples = 0
         words, self.words = self.words, []
         return words
+
+    def _find_taught(self, octets: bytes) -> None:
+        before = self.samples - len(self._lately)
+        lately = self._lately + octets
+        for key, (text, offset, length) in TAUGHT.items():
+            at = lately.find(key)
+            if at >= 0:
+                start_s = (before + at - offset) / RATE_HZ
+                self.words.append(HeardWord(text, start_s, start_s + length / RATE_HZ))
+        self._lately = lately[1 - KEY_SAMPLES :]
 
     def _word_ended(self) -> None:
         index = self._tone - TONE_FIRST
