@@ -33,6 +33,7 @@ from bench.report import (
     write,
 )
 from bench.report.write import consoles, show
+from rtcore.audio import RATE_HZ
 
 __all__ = ["Measured", "is_disturbed", "main", "measure_ramp", "slope"]
 
@@ -75,6 +76,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     starved_share: float
     pss_kib: int
     lag_ms: list[float]
+    dropped_samples: int  # of recordings, since the node began
     is_valid: bool  # the generator kept up and nobody else had the node's core
 
     @property
@@ -94,6 +96,7 @@ def measure_step(load: Load, node: OurNode, seconds: float, delays_ms: float) ->
     step = load.measure(seconds)
     ended_s, after = time.perf_counter(), node.server.usage()
     starved = (after.starved_ms - before.starved_ms) / 1000 / step.seconds
+    stats = node.stats(began_s, ended_s)
     return Measured(
         step=step,
         own_ms=[took - delays_ms for took in step.heard.response_ms],
@@ -101,7 +104,8 @@ def measure_step(load: Load, node: OurNode, seconds: float, delays_ms: float) ->
         core_share=(after.cpu_ms - before.cpu_ms) / 1000 / step.seconds,
         starved_share=starved,
         pss_kib=after.pss_kib,
-        lag_ms=[stat.lag_ms for stat in node.stats(began_s, ended_s)],
+        lag_ms=[stat.lag_ms for stat in stats],
+        dropped_samples=stats[-1].dropped_samples if stats else 0,
         is_valid=not is_disturbed(step, starved),
     )
 
@@ -249,6 +253,9 @@ def report(
             f"(p99 over {LATENESS_P99_MS:g} ms) or the node was kept from its core for over "
             f"{STARVED_SHARE:.0%} of the time. Their CPU figures stand, their times do not."
         )
+    if options.record:
+        dropped_s = steps[-1].dropped_samples / RATE_HZ
+        notes.append(f"Recordings lost {dropped_s:g} s of sound for want of a faster disk.")
     tables = [Table(title="by calls, ms", columns=COLUMNS, rows=[_row(step) for step in steps])]
     if split is not None:
         total = sum(split.stages.values())
@@ -365,6 +372,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--calls", default="1,50,100,200,300,400,500,600")
     parser.add_argument("--seconds", type=float, default=20, help="measured at each step")
     parser.add_argument("--socket", choices=["fast", "portable"], default="fast")
+    parser.add_argument("--tls", action="store_true", help="in the node's process (portable)")
+    parser.add_argument("--record", action="store_true", help="each call into a file")
+    parser.add_argument("--silero", action="store_true", help="the neural voice detector")
     parser.add_argument("--commit-ms", type=int, default=400)
     parser.add_argument("--reply-ms", type=float, default=3000)
     parser.add_argument("--seed", type=int, default=1)
@@ -373,7 +383,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
     calls = sorted({int(number) for number in given.calls.split(",")})
-    options = NodeOptions(socket=given.socket, commit_ms=given.commit_ms, reply_ms=given.reply_ms)
+    options = NodeOptions(
+        socket="portable" if given.tls else given.socket,
+        voice="silero" if given.silero else "webrtc",
+        record=given.record,
+        tls=given.tls,
+        commit_ms=given.commit_ms,
+        reply_ms=given.reply_ms,
+    )
     where = surroundings(["capacity", *(argv or [])])
     err, out = consoles()
     if given.first and not go_first():

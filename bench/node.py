@@ -8,6 +8,7 @@ TTS first byte), so what a measured response holds beyond them is turn-taking an
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from bench.delays import PUBLISHED, DrawnResponder, DrawnSynthesizer, DrawnTrans
 from bench.probe import Probe
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
+from rtcore.call import Call
 from rtcore.config import CallConfig
 from rtcore.heap import keep_heap
 from rtcore.media.handshake import Rejection, UpgradeRequest
@@ -31,7 +33,9 @@ from rtcore.providers._registry import (
     serve_providers,
     warm_providers,
 )
+from rtcore.recording import Recordings, file_name
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
+from rtcore.tls import Certificate
 from rtcore.turn import TurnConfig
 
 HEARD = "What time do you open tomorrow?"  # reads as complete
@@ -90,20 +94,34 @@ def call_config(commit_ms: int | None) -> CallConfig:
     return CallConfig(turn=turn, speculate=False)
 
 
-async def serve(agent: Agent, config: NodeConfig, port: int, probe: Probe) -> None:
+async def serve(
+    agent: Agent,
+    config: NodeConfig,
+    port: int,
+    probe: Probe,
+    recordings: Recordings | None = None,
+    certificate: Certificate | None = None,
+) -> None:
     async def admit(request: UpgradeRequest) -> Admission | Rejection:
         return Admission(agent=agent)
 
-    node = Node(admit, config, on_record=probe.on_record)
+    def on_start(call: Call) -> None:
+        if recordings is not None:
+            call.recorder = recordings.begin(file_name(call.context.call_id))
+
+    node = Node(admit, config, on_start=on_start, on_record=probe.on_record)
+    tls = certificate.context if certificate is not None else None
     with trio.open_signal_receiver(2, 15) as signals:
         providers = (agent.transcriber, agent.responder, agent.synthesizer)
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_providers, providers)
             await warm_providers(providers)
-            await nursery.start(node.serve, open_listeners("127.0.0.1", port))
-            nursery.start_soon(probe.run, node)
+            if recordings is not None:
+                nursery.start_soon(recordings.run)
+            await nursery.start(partial(node.serve, open_listeners("127.0.0.1", port), tls=tls))
+            nursery.start_soon(probe.run, node, recordings)
             nursery.start_soon(keep_heap, lambda: not node.calls)
-            typer.echo(f"listening on ws://127.0.0.1:{port}/")
+            typer.echo(f"listening on {'ws' if tls is None else 'wss'}://127.0.0.1:{port}/")
             async for _ in signals:
                 nursery.cancel_scope.cancel(reason="signal")
                 break
@@ -117,6 +135,10 @@ def main(
     reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
     commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
     socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
+    voice: Annotated[str, typer.Option(help="webrtc or silero")] = "webrtc",
+    recordings: Annotated[Path | None, typer.Option(help="a folder: record each call")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="speak TLS: PEM; portable only")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its key, PEM")] = None,
     pump: Annotated[bool, typer.Option(help="one task reads all fast sockets")] = True,
     drawn_seed: Annotated[
         int | None, typer.Option(help="draw provider times from published percentiles")
@@ -130,6 +152,7 @@ def main(
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     config = NodeConfig(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
+        voice=msgspec.convert(voice, Literal["webrtc", "silero"]),
         is_pumped=pump,
         call=call_config(commit_ms),
         calls_max=10_000,
@@ -143,7 +166,10 @@ def main(
         agent = scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms)
     else:
         agent = drawn_agent(drawn_seed, reply_ms)
-    trio.run(serve, agent, config, port, Probe(records, stats, samples_stages=stages))
+    probe = Probe(records, stats, samples_stages=stages)
+    kept = Recordings(recordings) if recordings is not None else None
+    certificate = Certificate(tls_cert, tls_key) if tls_cert and tls_key else None
+    trio.run(serve, agent, config, port, probe, kept, certificate)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import trio
 
 from rtcore.call import CallRecord
 from rtcore.node import Node
+from rtcore.recording import Recordings
 
 __all__ = ["STAGES", "Probe", "Stages", "Stat"]
 
@@ -54,6 +55,7 @@ class Stat(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int
     late_ticks: int
     failed: int
+    dropped_samples: int = 0  # of recordings
     stages: dict[str, dict[str, int]] = {}  # samples of the CPU: stage, function -> how many
 
 
@@ -117,7 +119,7 @@ class Probe:
             self._records.write(msgspec.json.encode(record) + b"\n")
             self._records.flush()
 
-    async def run(self, node: Node) -> None:
+    async def run(self, node: Node, recordings: Recordings | None = None) -> None:
         """Write stats until cancelled."""
         if self._stats is None:
             return
@@ -125,13 +127,13 @@ class Probe:
             self._stages.start()
         try:
             while True:
-                self._write_stat(node)
+                self._write_stat(node, recordings)
                 await trio.sleep(EVERY_S)
         finally:
             if self._stages is not None:
                 self._stages.stop()
 
-    def _write_stat(self, node: Node) -> None:
+    def _write_stat(self, node: Node, recordings: Recordings | None) -> None:
         assert self._stats is not None
         stat = Stat(
             at_s=time.perf_counter(),
@@ -140,6 +142,7 @@ class Probe:
             ticks=node.pacer.ticks,
             late_ticks=node.pacer.late_ticks,
             failed=node.stats.failed,
+            dropped_samples=0 if recordings is None else recordings.stats.dropped_samples,
             stages={} if self._stages is None else self._stages.table(),
         )
         self._stats.write(msgspec.json.encode(stat) + b"\n")

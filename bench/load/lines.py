@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 from base64 import b64encode
 from collections import deque
 from os import urandom
@@ -21,7 +22,14 @@ __all__ = ["Address", "Line", "Network"]
 MESSAGE_MAX_BYTES = 1 << 20
 READ_BYTES = 1 << 16
 FRAME_MS = 20
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 REFUSED_MAX = 250  # frames in a row that the server does not take, 5 s: the call is lost
+
+
+# whose certificate it is does not matter here: only what it costs to speak TLS
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS.check_hostname = False
+_TLS.verify_mode = ssl.CERT_NONE
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,15 +49,22 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     path: str
+    is_tls: bool = False
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Of ``ws://host:port/path``; raises ValueError for any other."""
+        """Of ``ws://host:port/path`` or ``wss://…``; raises ValueError for any other."""
         parts = urlsplit(url)
-        if parts.scheme != "ws" or not parts.hostname:
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ValueError(f"{url!r}: expected ws://host:port/path")
+        is_tls = parts.scheme == "wss"
         query = f"?{parts.query}" if parts.query else ""
-        return cls(host=parts.hostname, port=parts.port or 80, path=(parts.path or "/") + query)
+        return cls(
+            host=parts.hostname,
+            port=parts.port or (443 if is_tls else 80),
+            path=(parts.path or "/") + query,
+            is_tls=is_tls,
+        )
 
 
 class Line:
@@ -84,6 +99,8 @@ class Line:
         self._key = b64encode(urandom(16))
         self.sock = socket.create_connection((address.host, address.port), timeout=5)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if address.is_tls:
+            self.sock = _TLS.wrap_socket(self.sock, server_hostname=address.host)
         request = (
             f"GET {address.path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -133,7 +150,7 @@ class Line:
             frame, self._rest = self._rest, b""  # what was begun must be finished
         try:
             sent = self.sock.send(frame)
-        except BlockingIOError:
+        except WOULD_BLOCK:
             sent = 0
         except OSError:
             self._lose()
@@ -149,7 +166,7 @@ class Line:
         """Take in what has come."""
         try:
             data = self.sock.recv(READ_BYTES)
-        except BlockingIOError:
+        except WOULD_BLOCK:
             return
         except OSError:
             data = b""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.certificate import write_certificate
 from bench.load.results import Heard
 from bench.load.server import Server, free_port, serving
 from bench.probe import Stat
@@ -30,6 +31,9 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     reply_ms: float = 3000
     commit_ms: int | None = None
     socket: str = "fast"
+    voice: str = "webrtc"
+    record: bool = False  # each call into a file
+    tls: bool = False
     drawn_seed: int | None = None
     live: Path | None = None  # specs of real providers, instead of all times above
     stages: bool = False
@@ -39,10 +43,22 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Whether how long each provider takes is known beforehand."""
         return self.drawn_seed is None and self.live is None
 
-    def arguments(self) -> Iterator[str]:
+    def arguments(self, folder: Path) -> Iterator[str]:
+        """On the command line; what files they need are in ``folder``.
+
+        Raises:
+            ServerError: they cannot be made.
+        """
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is True:
+            if name == "record":
+                if value:
+                    yield f"--recordings={folder / 'recordings'}"
+            elif name == "tls":
+                if value:
+                    chain, key = write_certificate(folder)
+                    yield from (f"--tls-cert={chain}", f"--tls-key={key}")
+            elif value is True:
                 yield f"--{name}"
             elif value is not None and value is not False:
                 yield f"--{name.replace('_', '-')}={value}"
@@ -101,9 +117,10 @@ def our_node(options: NodeOptions, core: int, folder: Path) -> Iterator[OurNode]
     command = [sys.executable, "-m", "bench.node", "--port", str(port), *files]
     root = Path(__file__).parents[2]
     with serving(
-        [*command, *options.arguments()], port, core, log=folder / "node.log", cwd=root
+        [*command, *options.arguments(folder)], port, core, log=folder / "node.log", cwd=root
     ) as server:
-        yield OurNode(f"ws://127.0.0.1:{port}/bench", server, folder)
+        scheme = "wss" if options.tls else "ws"
+        yield OurNode(f"{scheme}://127.0.0.1:{port}/bench", server, folder)
 
 
 def decision_to_clear_ms(

@@ -23,6 +23,7 @@ def measured(calls: int, *, gap: float = 0.0, own: float = 3.0, is_valid: bool =
         starved_share=0.0,
         pss_kib=50_000 + calls * 200,
         lag_ms=[1.0],
+        dropped_samples=80,
         is_valid=is_valid,
     )
 
