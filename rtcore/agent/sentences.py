@@ -51,21 +51,25 @@ class SentenceSplitter:
             self._is_first = False
 
     def _cut(self) -> int | None:
-        for match in SENTENCE_END.finditer(self._text):
-            if not self._is_abbreviation(match):
-                return match.end()
+        """Where the next piece ends, if that is known; the same however the text came."""
+        end = next((m.end() for m in SENTENCE_END.finditer(self._text) if self._ends(m)), None)
         if self._is_first:
             for match in CLAUSE_END.finditer(self._text):
                 if match.end() >= FIRST_CLAUSE_MIN_CHARS:
-                    return match.end()
+                    end = min(end or match.end(), match.end())
+                    break
+        if end is not None and end <= SEGMENT_MAX_CHARS:
+            return end
         if len(self._text) > SEGMENT_MAX_CHARS:
             space = self._text.rfind(" ", 0, SEGMENT_MAX_CHARS)
             return space if space > 0 else SEGMENT_MAX_CHARS
         return None
 
+    def _ends(self, match: re.Match[str]) -> bool:
+        """Whether the mark ends a sentence: not the full stop of an abbreviation."""
+        return match.group() != "." or not self._is_abbreviation(match)
+
     def _is_abbreviation(self, match: re.Match[str]) -> bool:
-        if match.group()[0] != "." or len(match.group()) > 1:
-            return False
         word = re.search(r"[\w.]+$", self._text[: match.start()])
         if word is None:
             return False

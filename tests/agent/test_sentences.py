@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtcore.agent.sentences import SEGMENT_MAX_CHARS, SentenceSplitter
@@ -55,7 +55,10 @@ def test_a_sentence_without_end_is_cut_at_a_space() -> None:
     assert " ".join(pieces) == ("word " * 200).strip()
 
 
+@settings(max_examples=300)
 @given(st.text(alphabet='ab .,!?\n"3', max_size=200), st.integers(1, 9))
+@example("thirty-three and three, 3\n", 4)  # two ends in one step: the first counts
+@example("a" * 279 + ", b c. d", 9)
 def test_nothing_is_lost_and_the_steps_do_not_matter(text: str, step: int) -> None:
     pieces = split(text, step)
     said = [c for piece in pieces for c in piece if c.isalnum()]
