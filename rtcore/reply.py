@@ -16,6 +16,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.speech_text import speakable
 from rtcore.agent.thinking import Thought
 from rtcore.audio import FRAME_SAMPLES, RATE_HZ, frame_power
+from rtcore.channels import put
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger, Span, TimedWord
@@ -154,7 +155,7 @@ async def _fixed_line(
         cached = agent.lines.get(voice, text)
         if cached is not None:
             for piece in cached:
-                await sound.send(piece)
+                await put(sound, piece)
             return
         pieces: list[SpeechAudio] = []
         segments_tx, segments_rx = trio.open_memory_channel[Segment](1)
@@ -169,7 +170,7 @@ async def _fixed_line(
                 async for piece in made_rx:
                     _count(used, piece)
                     pieces.append(piece)
-                    await sound.send(piece)
+                    await put(sound, piece)
         if pieces and pieces[-1].is_last:
             agent.lines.put(voice, text, tuple(pieces))
 

@@ -13,6 +13,7 @@ TRIO_FREE = ("trio", "socket", "time", "logging", "structlog", "random")
 # room -> what its modules may import of rtcore (None: anything below `api`)
 ALLOWED: dict[str, set[str] | None] = {
     "errors": set(),
+    "channels": set(),
     "audio": {"errors", "_audio", "_audio_py", "_streams"},
     "protocol": {"errors", "audio", "protocol", "_audio"},
     "turn": {"errors", "audio", "turn", "_audio"},
@@ -23,7 +24,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "journal": {"errors", "audio"},
     "metrics": {"errors", "audio"},
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
-    "agent": {"errors", "ports", "ledger", "config", "agent", "turn", "usage"},
+    "agent": {"channels", "errors", "ports", "ledger", "config", "agent", "turn", "usage"},
     "call": {
         "agent", "answering", "audio", "config", "ears", "errors", "journal", "media", "metrics",
         "ports", "protocol", "turn", "usage",
@@ -33,9 +34,10 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "ears": {"audio", "config", "errors", "metrics", "ports", "turn", "usage"},
     "reply": {
-        "agent", "audio", "config", "errors", "ledger", "media", "metrics", "ports", "usage",
+        "agent", "audio", "channels", "config", "errors", "ledger", "media", "metrics", "ports",
+        "usage",
     },
-    "providers": {"errors", "audio", "ports", "config", "providers", "usage"},
+    "providers": {"channels", "errors", "audio", "ports", "config", "providers", "usage"},
 }  # fmt: skip
 NO_IO = ("audio", "protocol", "turn", "ledger", "errors", "usage")
 

@@ -20,6 +20,7 @@ from rtcore.agent.performing import Outcome
 from rtcore.agent.sentences import SentenceSplitter
 from rtcore.agent.speech_text import speakable
 from rtcore.agent.tools import Tool, ToolError, ToolUse
+from rtcore.channels import put
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ports import (
@@ -214,7 +215,7 @@ class Thought:
             return
         self._note("first_sentence")
         self.segments.append((len(self.steps) - 1, text))  # history keeps it as it was written
-        await out.send(Segment(index=len(self.segments) - 1, text=spoken))
+        await put(out, Segment(index=len(self.segments) - 1, text=spoken))
         self.said_chars.append(len(spoken))
 
     def _with_own_id(self, call: ToolCall, step: Step) -> ToolCall:

@@ -121,7 +121,10 @@ class Line:
         return added
 
     async def room(self) -> None:
-        """Wait until less than the limit is unsent: back-pressure for synthesis."""
+        """Wait while the limit is unsent, then until half of it has gone: back-pressure.
+
+        Half, so that a voice that is ahead wakes us once a second, not for each piece.
+        """
         while self.playout.unsent_samples >= self._unsent_max:
             self._room = trio.Event()
             await self._room.wait()
@@ -163,7 +166,7 @@ class Line:
             self._write(command)
         if not self.playout.is_waiting:
             self._pacer.rest(self)
-        if self.playout.unsent_samples < self._unsent_max:
+        if self.playout.unsent_samples <= self._unsent_max // 2:
             self._room.set()
 
     def _write(self, command: PlayAudio | Checkpoint) -> None:

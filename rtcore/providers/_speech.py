@@ -13,6 +13,7 @@ from typing import Protocol
 
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio
 from rtcore.providers._faults import timed_out
@@ -182,7 +183,7 @@ class _Reply:
         return due
 
     async def _deliver(self, audio: SpeechAudio) -> None:
-        await self._out.send(audio)
+        await put(self._out, audio)
         self._expect_audio(self._deadlines.stall_s)
         if audio.is_last:
             self._order.popleft()

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Message, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import service_fault
@@ -129,9 +130,9 @@ class AnthropicResponder(HttpService):
         ) as answer:
             while not reading.is_done and (event := await answer.event()) is not None:
                 for text in reading.take(event):
-                    await out.send(text)
+                    await put(out, text)
             for delta in reading.end():
-                await out.send(delta)
+                await put(out, delta)
 
 
 class _Reading:

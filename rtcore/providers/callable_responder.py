@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import trio
 
+from rtcore.channels import put
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import timed_out
 from rtcore.providers._service import Service
@@ -43,10 +44,10 @@ class CallableResponder(Service):
                 delta = TextDelta(text=piece) if isinstance(piece, str) else piece
                 has_called = has_called or isinstance(delta, ToolCall)
                 if not isinstance(delta, TextDelta) or delta.text:
-                    await out.send(delta)
+                    await put(out, delta)
                 if isinstance(delta, Finished):
                     return
-        await out.send(Finished(stop_reason="tool_calls" if has_called else "stop"))
+        await put(out, Finished(stop_reason="tool_calls" if has_called else "stop"))
 
     async def _next(
         self, pieces: AsyncGenerator[str | Delta, None], limit_s: float

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Message, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import service_fault
@@ -112,9 +113,9 @@ class GeminiResponder(HttpService):
         async with await self._client.post(path, request_body(self._settings, request)) as answer:
             while (event := await answer.event()) is not None:
                 for text in reading.take(event):
-                    await out.send(text)
+                    await put(out, text)
             for delta in reading.end():
-                await out.send(delta)
+                await put(out, delta)
 
 
 class _Reading:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._http_service import HttpService, bearer_client
@@ -71,7 +72,7 @@ class HttpResponder(HttpService):
             while (event := await answer.event()) is not None:
                 delta = self._delta(event.data)
                 if delta is not None:
-                    await out.send(delta)
+                    await put(out, delta)
                 if isinstance(delta, Finished):
                     return
         raise ProviderError(self.name, "the stream ended early", retryable=True)

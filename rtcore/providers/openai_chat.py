@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import (
     Delta,
@@ -118,9 +119,9 @@ class OpenAIChatResponder(HttpService):
         async with await self._client.post("/chat/completions", body) as answer:
             while not reading.is_done and (event := await answer.event()) is not None:
                 for text in reading.take(event):
-                    await out.send(text)
+                    await put(out, text)
             for delta in reading.end():
-                await out.send(delta)
+                await put(out, delta)
 
 
 class _Reading:

@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
+from rtcore.channels import put
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio
 from rtcore.providers._http import Answer
@@ -109,5 +110,5 @@ class OpenAISynthesizer(HttpService):
             whole = len(octets) & ~1  # the network may cut a sample in two
             rest = octets[whole:]
             if pcm := resampler.push(octets[:whole]):
-                await out.send(SpeechAudio(segment=segment, pcm=pcm))
-        await out.send(SpeechAudio(segment=segment, pcm=resampler.flush(), is_last=True))
+                await put(out, SpeechAudio(segment=segment, pcm=pcm))
+        await put(out, SpeechAudio(segment=segment, pcm=resampler.flush(), is_last=True))

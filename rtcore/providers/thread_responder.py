@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import timed_out
@@ -79,10 +80,10 @@ class ThreadResponder(Service):
             delta = TextDelta(text=piece) if isinstance(piece, str) else piece
             has_called = has_called or isinstance(delta, ToolCall)
             if not isinstance(delta, TextDelta) or delta.text:
-                await out.send(delta)
+                await put(out, delta)
             if isinstance(delta, Finished):
                 return
-        await out.send(Finished(stop_reason="tool_calls" if has_called else "stop"))
+        await put(out, Finished(stop_reason="tool_calls" if has_called else "stop"))
 
     async def _next(
         self, rx: trio.MemoryReceiveChannel[str | Delta], limit_s: float

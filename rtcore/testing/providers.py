@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from rtcore.audio import RATE_HZ
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import (
     CallContext,
@@ -228,21 +229,22 @@ class ScriptedResponder:
             )
             for number, delta in enumerate(deltas):
                 due_ms = self._first_token_ms + number * self._per_token_ms
-                await trio.sleep_until(began_s + session.seconds(due_ms))
+                await _until(began_s + session.seconds(due_ms))
                 item = await session.next_item()
                 if item == "end":
                     return
                 if item == "malformed":  # arguments that are no JSON, of a function that is none
-                    await out.send(ToolCall(id="", name="", arguments="{"))
-                await out.send(delta)
+                    await put(out, ToolCall(id="", name="", arguments="{"))
+                await put(out, delta)
             words_in = sum(len(message.text.split()) for message in request.messages)
             is_tool = isinstance(reply, ToolCall)
-            await out.send(
+            await put(
+                out,
                 Finished(
                     stop_reason="tool_calls" if is_tool else "stop",
                     input_tokens=words_in,
                     output_tokens=len(deltas),
-                )
+                ),
             )
 
 
@@ -310,21 +312,28 @@ class ScriptedSynthesizer:
         """Say one segment, its first sound at ``first_s``; False: the session ends early."""
         spoken = speak(segment.text, self._ms_per_word)
         for number, start in enumerate(range(0, len(spoken.pcm) or 1, self._chunk_bytes)):
-            await trio.sleep_until(first_s + session.seconds(number * self._chunk_ms))
+            await _until(first_s + session.seconds(number * self._chunk_ms))
             item = await session.next_item()
             if item == "end":
                 return False
             end = start + self._chunk_bytes
             pcm = spoken.pcm[start:end]
-            await out.send(
+            await put(
+                out,
                 SpeechAudio(
                     segment=segment.index,
                     pcm=pcm[:-1] if item == "malformed" else pcm,  # half a sample is missing
                     is_last=end >= len(spoken.pcm),
                     words=_words_between(spoken.words, start // 2, end // 2),
-                )
+                ),
             )
         return True
+
+
+async def _until(due_s: float) -> None:
+    """Sleep, if it is not past: what is late is not made later by other tasks' turns."""
+    if due_s > trio.current_time():
+        await trio.sleep_until(due_s)
 
 
 def _words_between(words: Sequence[WordTime], start: int, end: int) -> tuple[WordTime, ...]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.ports import Delta, Finished, Message, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers.embedded._language import words_of
 from rtcore.providers.embedded._slots import find_day, find_name, find_time
@@ -104,16 +105,16 @@ class EmbeddedBrain:
         """Answer the last message, word by word; after a goodbye ask for ``hang_up``."""
         messages = request.messages
         if not messages or messages[-1].role == "tool":  # nothing to add to a tool's result
-            await out.send(Finished())
+            await put(out, Finished())
             return
         plan = self.plan(messages)
         for piece in re.findall(r"\S+\s*", plan.text):
-            await out.send(TextDelta(text=piece))
+            await put(out, TextDelta(text=piece))
         if plan.intent == "goodbye" and any(tool.name == HANG_UP for tool in request.tools):
-            await out.send(ToolCall(id=f"{HANG_UP}-{len(messages)}", name=HANG_UP, arguments="{}"))
-            await out.send(Finished(stop_reason="tool_calls"))
+            await put(out, ToolCall(id=f"{HANG_UP}-{len(messages)}", name=HANG_UP, arguments="{}"))
+            await put(out, Finished(stop_reason="tool_calls"))
         else:
-            await out.send(Finished())
+            await put(out, Finished())
 
     def plan(self, messages: Sequence[Message]) -> Plan:
         """Decide what to answer to the last of ``messages``, in the light of those before it."""

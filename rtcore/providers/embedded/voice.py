@@ -7,6 +7,7 @@ import textwrap
 import msgspec
 import trio
 
+from rtcore.channels import put
 from rtcore.ports import CallContext, Segment, SpeechAudio, WordTime
 from rtcore.providers.embedded._wire import Kind, Speak
 from rtcore.providers.embedded._worker import Job, WorkerPool
@@ -86,9 +87,9 @@ class EmbeddedVoice:
                 spoken_samples += len(frame.payload) // 2
                 audio = SpeechAudio(segment=segment.index, pcm=frame.payload, words=tuple(words))
                 words.clear()
-                await out.send(audio)
-        await out.send(
-            SpeechAudio(segment=segment.index, pcm=b"", is_last=True, words=tuple(words))
+                await put(out, audio)
+        await put(
+            out, SpeechAudio(segment=segment.index, pcm=b"", is_last=True, words=tuple(words))
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Responder, ResponderRequest
 from rtcore.providers._tasks import run_beside
@@ -134,7 +135,7 @@ class _Race:
                     asked.told(delta.input_tokens, delta.output_tokens, delta.cached_tokens)
                 else:
                     asked.got(delta.chars)
-                await self._out.send(delta)
+                await put(self._out, delta)
 
         async def ask() -> None:
             with tx:

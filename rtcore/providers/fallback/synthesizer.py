@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import trio
 
+from rtcore.channels import put
 from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio, Synthesizer
 from rtcore.providers._tasks import run_beside
@@ -112,7 +113,7 @@ class _Reply:
             if audio.pcm:
                 self._rotation.answered()
                 self._used.speech_samples += len(audio.pcm) // 2
-            await self._out.send(audio)
+            await put(self._out, audio)
             if audio.is_last and self._undelivered:
                 self._undelivered.popleft()
                 self._rotation.progressed()
