@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import structlog
+
+from api.calls.commands import End, Say, ask
 from api.calls.records import (
     CallPlan,
     Ended,
@@ -19,15 +22,24 @@ from api.calls.records import (
     set_transfer,
 )
 from api.calls.telephony import Telephony
-from api.calls.views import CallRequest, TransferRequest
+from api.calls.views import CallRequest, SayRequest, TransferRequest
 from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
 from api.plivo.documents import Links
 from api.store.database import Actor, Tx
-from api.store.errors import Conflict
+from api.store.errors import Conflict, StoreUnavailable
 from api.store.records import note
 from api.web.problems import ApiError, invalid
 
-__all__ = ["as_api_error", "carrying", "hang_up_call", "make_call", "transfer_call"]
+__all__ = [
+    "as_api_error",
+    "carrying",
+    "hang_up_call",
+    "make_call",
+    "say_in_call",
+    "transfer_call",
+]
+
+log = structlog.get_logger()
 
 TURN_LIMIT_S = 10.0  # a burst of calls waits so long for its turn; then the caller waits itself
 
@@ -139,10 +151,16 @@ async def transfer_call(
         except PlivoRefused:  # what may have happened is not taken back
             await line.store.write(set_transfer, call_id, None, None)
             raise
-    held = line.live.get(call_id)
-    if held is not None:
-        held.call.end("transferred")
+    await _end_stream(line, call, "transferred")
     return call
+
+
+async def _end_stream(line: Telephony, call: StoredCall, reason: str) -> None:
+    """Let the agent's part of the call end now; the carrier would end it a moment later."""
+    try:
+        await ask(line, call, End(call_id=call.id, reason=reason))
+    except (ApiError, StoreUnavailable) as exc:
+        log.warning("stream_not_ended", reason=type(exc).__name__)
 
 
 async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCall:
@@ -162,10 +180,25 @@ async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCal
             await line.carrier.hang_up(call.request_id)  # answered in this very moment
     except PlivoError as exc:
         raise as_api_error(exc) from exc
-    held = line.live.get(call_id)
-    if held is not None:
-        held.call.end("api")
+    await _end_stream(line, call, "api")
     return call
+
+
+async def say_in_call(line: Telephony, call_id: str, body: SayRequest) -> None:
+    """Let the agent say something, whichever node it is on.
+
+    Raises:
+        NotFound, Conflict: there is no such call, or nobody talks in it.
+        ApiError: 504, the node that holds the call gave no answer.
+    """
+    call = await line.store.read(get_call, call_id)
+    said = Say(
+        call_id=call_id,
+        text=body.text,
+        is_interruptible=body.is_interruptible,
+        ends_call=body.ends_call,
+    )
+    await ask(line, call, said)
 
 
 def _noted(tx: Tx, actor: Actor, call_id: str) -> StoredCall:

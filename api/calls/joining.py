@@ -12,6 +12,8 @@ from api.calls.examples import EXAMPLES
 from api.calls.sweeping import sweep_for_ever
 from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
+from api.nodes import routes as node_routes
+from api.nodes.presence import PresenceConfig
 from api.plivo import numbers, webhooks
 from api.plivo.client import PlivoAccount
 from api.store import Actor
@@ -35,6 +37,7 @@ def add_telephony(
     secret: bytes,
     node_config: NodeConfig | None = None,
     media_url: str = "",
+    presence: PresenceConfig | None = None,
 ) -> Telephony:
     """Let ``app`` make and take calls: its routes, its callbacks, its node.
 
@@ -42,24 +45,30 @@ def add_telephony(
         account: at the carrier; None: calls come in unsigned and none can be steered.
         secret: signs media tokens: at least 16 octets, the same on all nodes.
         media_url: where the carrier reaches the media sockets, if not at the public URL.
+        presence: how the node says that it is up, and looks after others on the same store.
 
     The node is not running yet: :func:`api.serve.serve_node` runs both.
     """
     own = app.extensions[SERVICES]
     assert isinstance(own, Services)
     line = Telephony(
-        own, account=account, secret=secret, node_config=node_config, media_url=media_url
+        own,
+        account=account,
+        secret=secret,
+        node_config=node_config,
+        media_url=media_url,
+        presence=presence,
     )
     line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
     app.extensions[MORE_EXAMPLES] = EXAMPLES
     app.url_map.converters["e164"] = numbers.E164Converter
-    for module in (routes, numbers, webhooks):
+    for module in (routes, numbers, webhooks, node_routes):
         app.register_blueprint(module.blueprint)
 
     @app.before_serving
     async def begin() -> None:
-        app.nursery.start_soon(line.run)  # which writes what is left when it is cancelled
+        await app.nursery.start(line.run)  # which writes what is left when it is cancelled
         if account is not None:
             app.nursery.start_soon(sweep_for_ever, line)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,13 @@ import structlog
 import trio
 
 from api.calls.records import write_streams
-from api.store import Store
+from api.nodes.records import release
+from api.store import Store, Tx
 from api.store.errors import StoreUnavailable
 from rtcore.call import Call, CallRecord
 from rtcore.journal import Noted
 
-__all__ = ["CallEvent", "Listeners", "LiveCall", "RecordKeeper"]
+__all__ = ["CallEvent", "Listeners", "LiveCall", "RecordKeeper", "Said"]
 
 log = structlog.get_logger()
 
@@ -41,28 +42,39 @@ class Listeners:
 
     def __init__(self) -> None:
         self._of: dict[str, set[trio.MemorySendChannel[CallEvent]]] = {}
+        self._relays: set[trio.MemorySendChannel[CallEvent]] = set()
 
     @contextmanager
-    def listen(self, call_id: str) -> Iterator[trio.MemoryReceiveChannel[CallEvent] | None]:
-        """Hear a call for as long as the block runs; None: too many do already."""
+    def listen(
+        self, call_id: str, *, is_relay: bool = False
+    ) -> Iterator[trio.MemoryReceiveChannel[CallEvent] | None]:
+        """Hear a call for as long as the block runs; None: too many do already.
+
+        ``is_relay``: for another node, which is told by itself what all nodes are.
+        """
         heard = self._of.setdefault(call_id, set())
         if len(heard) >= LISTENERS_MAX:
             yield None
             return
         tx, rx = trio.open_memory_channel[CallEvent](EVENTS_MAX)
         heard.add(tx)
+        if is_relay:
+            self._relays.add(tx)
         try:
             with rx:
                 yield rx
         finally:
             heard.discard(tx)
+            self._relays.discard(tx)
             tx.close()
             if not heard and self._of.get(call_id) is heard:
                 del self._of[call_id]
 
-    def tell(self, call_id: str, event: CallEvent) -> None:
-        """Tell all; who is too slow hears no more."""
+    def tell(self, call_id: str, event: CallEvent, *, relays: bool = True) -> None:
+        """Tell all (or all but the relays); who is too slow hears no more."""
         for tx in tuple(self._of.get(call_id, ())):
+            if tx in self._relays and not relays:
+                continue
             try:
                 tx.send_nowait(event)
             except trio.WouldBlock:
@@ -73,6 +85,20 @@ class Listeners:
         """The call is over: whoever listens hears what waits, then the end."""
         for tx in self._of.pop(call_id, ()):
             tx.close()
+
+
+class Said:
+    """What one listener has heard said: what was said before it came may be told twice."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}  # by stream: the index of the next entry
+
+    def is_new(self, words: dict[str, Any]) -> bool:
+        """Whether ``words`` were not heard yet; now they are."""
+        if words["index"] < self._next.get(words["stream"], 0):
+            return False
+        self._next[words["stream"]] = words["index"] + 1
+        return True
 
 
 @dataclass(eq=False)
@@ -100,13 +126,19 @@ class LiveCall:
 
     def hear(self, noted: Noted) -> None:
         """One entry of the journal, and with it what has been said since the last."""
-        said = self.call.conversation.log
-        for message in said[self._told_messages :]:
-            words = {"role": message.role, "text": message.text}
+        said = self.said(self._told_messages)
+        for words in said:
             self.listeners.tell(self.call_id, CallEvent(event="transcript", data=words))
-        self._told_messages = len(said)
+        self._told_messages += len(said)
         data = {"at_ms": noted.at_ms, "stream": self.number, **noted.fields}
         self.listeners.tell(self.call_id, CallEvent(event=noted.kind, data=data))
+
+    def said(self, first: int = 0) -> list[dict[str, Any]]:
+        """What has been said and heard, from entry ``first`` on, as it is told to listeners."""
+        return [
+            {"stream": self.number, "index": index, "role": message.role, "text": message.text}
+            for index, message in enumerate(self.call.conversation.log[first:], first)
+        ]
 
     def grown(self, now_s: float) -> CallRecord | None:
         """The record as if the call ended now, without its journal; None: nothing was said."""
@@ -121,10 +153,14 @@ class LiveCall:
 
 
 class RecordKeeper:
-    """Writes records into the store as they change; the newest of each stream is enough."""
+    """Writes records into the store as they change; the newest of each stream is enough.
 
-    def __init__(self, store: Store) -> None:
+    With the final record of a stream the node lets go of it.
+    """
+
+    def __init__(self, store: Store, node_id: str) -> None:
         self._store = store
+        self._node_id = node_id
         self._unwritten: OrderedDict[tuple[str, int], tuple[CallRecord, bool]] = OrderedDict()
         self._work = trio.Event()
         self._idle = trio.Event()
@@ -177,7 +213,7 @@ class RecordKeeper:
         batch, self._unwritten = self._unwritten, OrderedDict()
         self._is_writing, is_written = True, False
         try:
-            await self._store.write(write_streams, batch)
+            await self._store.write(_keep, self._node_id, batch)
             is_written = True
         except StoreUnavailable as exc:
             log.warning("records_wait", reason=str(exc), waiting=len(batch))
@@ -188,3 +224,8 @@ class RecordKeeper:
                 self._unwritten = batch
         if not is_written:
             await trio.sleep(KEEP_EVERY_S)
+
+
+def _keep(tx: Tx, node_id: str, records: Mapping[tuple[str, int], tuple[CallRecord, bool]]) -> None:
+    write_streams(tx, records)
+    release(tx, node_id, [stream for stream, (_, is_final) in records.items() if is_final])

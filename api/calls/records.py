@@ -46,6 +46,7 @@ __all__ = [
     "write_streams",
 ]
 
+    "mark_resumed",
 Direction = Literal["inbound", "outbound"]
 CallState = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "cancelled"
@@ -118,6 +119,7 @@ def get_call(tx: Tx, id: str, *, lock: bool = False) -> StoredCall:
     if found is None:
         raise NotFound("call", id)
     return found
+    node_id: str | None = None  # that holds a stream of it
 
 
 def stored_call(
@@ -262,15 +264,15 @@ def mark_answered(tx: Tx, id: str, carrier_id: str) -> StoredCall:
     )
 
 
-def open_stream(tx: Tx, carrier_id: str, nonce: str) -> StoredCall | None:
-    """Spend the nonce; ``streams`` is the number of the stream. None: it was spent, or never was.
+def open_stream(tx: Tx, carrier_id: str, nonce: str, node_id: str) -> StoredCall | None:
+    """Spend the nonce: ``node_id`` holds stream number ``streams``. None: it was spent, or wrong.
 
     The store decides, so that a token opens one stream however many nodes are asked.
     """
     call = stored_call(tx, carrier_id=carrier_id, lock=True)
     if call is None or call.media_nonce != nonce or call.ended_at_ms is not None:
         return None
-    return _change(tx, call.id, media_nonce=None, streams=call.streams + 1)
+    return _change(tx, call.id, media_nonce=None, streams=call.streams + 1, node_id=node_id)
 
 
 def mark_machine(tx: Tx, id: str) -> StoredCall:
@@ -315,6 +317,12 @@ def _change(tx: Tx, id: str, **values: Any) -> StoredCall:
 
 
 def _json(struct: msgspec.Struct) -> str:
+def mark_resumed(tx: Tx, id: str, carrier_id: str) -> StoredCall:
+    """As :func:`mark_answered`, of a call whose stream is over: no node holds it meanwhile."""
+    call = mark_answered(tx, id, carrier_id)
+    return call if call.ended_at_ms is not None else _change(tx, id, node_id=None)
+
+
     return msgspec.json.encode(struct).decode()
 
 
@@ -339,3 +347,4 @@ def _call(row: sa.Row[Any]) -> StoredCall:
         answered_at_ms=row.answered_at_ms,
         ended_at_ms=row.ended_at_ms,
     )
+        node_id=row.node_id,

@@ -7,8 +7,14 @@ from http import HTTPStatus
 import msgspec
 from quart import Blueprint, Response, request
 
-from api.calls.control import carrying, hang_up_call, make_call, transfer_call
-from api.calls.live import CallEvent
+from api.calls.control import (
+    carrying,
+    hang_up_call,
+    make_call,
+    say_in_call,
+    transfer_call,
+)
+from api.calls.live import CallEvent, Said
 from api.calls.records import find_calls, get_call, get_streams
 from api.calls.telephony import telephony
 from api.calls.views import (
@@ -27,7 +33,6 @@ from api.calls.views import (
     call_view,
     event_data,
 )
-from api.store.errors import Conflict
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError
 from api.web.requests import PageView, page_view
@@ -154,23 +159,15 @@ async def dtmf(call_id: str, body: DtmfRequest) -> Answer:
     "POST",
     "/<id:call_id>/say",
     Operation(
-        summary="Let the agent say something, on the node that holds the call",
+        summary="Let the agent say something as soon as it has the floor",
         scope="calls",
         body=SayRequest,
         returns={204: None},
-        problems=(409,),
+        problems=(409, 504),
     ),
 )
 async def say(call_id: str, body: SayRequest) -> Answer:
-    line = telephony()
-    await line.store.read(get_call, call_id)
-    held = line.live.get(call_id)
-    if held is None:
-        raise Conflict("the agent is not talking with anybody in this call, not on this node")
-    if not held.call.say(
-        body.text, is_interruptible=body.is_interruptible, ends_call=body.ends_call
-    ):
-        raise Conflict("too many lines wait to be said already: try again in a moment")
+    await say_in_call(telephony(), call_id, body)
     return Answer(status=204)
 
 
@@ -256,11 +253,15 @@ async def events(call_id: str) -> Answer | Response:
             await send("state", {"state": now.state})
             if now.ended_at_ms is not None:
                 return
+            said = Said()
             held = line.live.get(call_id)
-            for message in held.call.conversation.log if held is not None else ():
-                await send("transcript", {"role": message.role, "text": message.text})
-            async for event in heard:
-                await send(event.event, event.data)
+            for words in held.said() if held is not None else ():
+                if said.is_new(words):
+                    await send("transcript", words)
+            async with line.followers.follow(call_id):
+                async for event in heard:
+                    if event.event != "transcript" or said.is_new(event.data):
+                        await send(event.event, event.data)
 
     if call.ended_at_ms is not None:
         raise ApiError(HTTPStatus.CONFLICT, "the call is over: ask without text/event-stream")

@@ -11,16 +11,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 
+import msgspec
+import structlog
 import trio
 from prometheus_client import Counter
 from quart import current_app
 
 from api.calls.binding import agent_of_call
+from api.calls.commands import Ending, Machine, ask, perform
+from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
-from api.calls.records import StoredCall, open_stream
-from api.plivo.client import PlivoAccount, PlivoClient
-from api.store.errors import NotFound, StoreUnavailable, VaultLocked
+from api.calls.records import StoredCall, get_streams, open_stream
+from api.nodes.bus import Bus
+from api.nodes.presence import Presence, PresenceConfig
+from api.nodes.records import NODE_LOST, NodeState
+from api.plivo.client import PlivoAccount, PlivoClient, PlivoError
+from api.store.errors import Conflict, NotFound, StoreUnavailable, VaultLocked
+from api.store.records import new_id
 from api.web.problems import ApiError
 from api.web.services import Services
 from rtcore.admission import MediaGate
@@ -33,9 +41,13 @@ from rtcore.tokens import BadToken, MediaToken
 
 __all__ = ["EXTENSION", "Telephony", "telephony"]
 
+log = structlog.get_logger()
+
 EXTENSION = "rtcore-telephony"
 ENDINGS_MAX = 10_000  # streams that ended lately: the carrier asks what next within seconds
 OPENING_MAX = 10_000  # streams that were let in and have not said which call they are
+ENDING_LIMIT_S = 1.0  # a node that died with a call: the caller hears nothing meanwhile
+TOLD: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
 Transferring = Callable[[str, str], Awaitable[None]]
@@ -51,6 +63,7 @@ class Telephony:
             which only a node on loopback should allow.
         secret: signs media tokens, at least 16 octets, the same on all nodes.
         media_url: where the carrier reaches the media sockets, if not at the public URL.
+        presence: how this node says that it is up, and looks after others.
         now_s: Unix time.
     """
 
@@ -62,8 +75,10 @@ class Telephony:
         secret: bytes,
         node_config: NodeConfig | None = None,
         media_url: str = "",
+        presence: PresenceConfig | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
+        self.node_id = new_id("node")
         self.store = own.store
         self.public_url = own.settings.public_url
         self.media_url = media_url.rstrip("/") or self.public_url
@@ -74,7 +89,26 @@ class Telephony:
         self.nonces = NonceWindow()
         self.live: dict[str, LiveCall] = {}  # by our id: the newest stream of each
         self.listeners = Listeners()
-        self.keeper = RecordKeeper(own.store)
+        self.keeper = RecordKeeper(own.store, self.node_id)
+        self.followers = Followers(self)
+        self.bus = Bus(
+            own.store,
+            self.node_id,
+            partial(perform, self),
+            self._hear,
+            own.registry,
+            is_alone=lambda: self.presence.nodes == 1,
+        )
+        self.presence = Presence(
+            own.store,
+            self.node_id,
+            presence or PresenceConfig(),
+            partial(self._state, media_url.rstrip("/")),
+            self._lost,
+        )
+        self.lost_calls = Counter(
+            "rtcore_lost_calls", "Calls of nodes that died, ended here", registry=own.registry
+        )
         self.callbacks = Counter(
             "rtcore_plivo_callbacks",
             "Callbacks of the carrier",
@@ -91,7 +125,7 @@ class Telephony:
             self._client = PlivoClient(account)
         self._streams: dict[str, LiveCall] = {}  # by the carrier's id of the stream
         self._opening: OrderedDict[str, StoredCall] = OrderedDict()  # by the carrier's id
-        self._endings: OrderedDict[str, str] = OrderedDict()  # why the last stream ended
+        self._endings: OrderedDict[tuple[str, int], str] = OrderedDict()  # why a stream ended
         gate = MediaGate(
             {}, find=self._find, secret=secret, plivo=self.tokens, public_url=self.media_url
         )
@@ -113,30 +147,122 @@ class Telephony:
             )
         return self._client
 
-    async def run(self) -> None:
-        """Keep records for ever. Cancelled: connections to the carrier are closed."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep records and be one of the nodes, for ever; ready once the others know of it.
+
+        Cancelled: connections to the carrier are closed.
+        """
         try:
             async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(self.presence.run)
+                self._nursery.start_soon(self.bus.run)
+                task_status.started()
                 await self.keeper.run(self._held)
         finally:
             if self._client is not None:
                 with trio.CancelScope(shield=True):  # closing waits for nobody
                     await self._client.aclose()
 
-    def ending_of(self, call: StoredCall) -> str:
-        """Why the last stream of ``call`` ended, as far as this node knows; else empty."""
-        held = self.live.get(call.id)
-        return held.call.ended_by if held is not None else self._endings.get(call.id, "")
+    def start(self, fn: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Start a task that ends with the node at the latest; :meth:`run` must be running."""
+        assert self._nursery is not None, "run() is not running"
+        self._nursery.start_soon(fn, *args)
+
+    def ended_here(self, call_id: str, number: int) -> str:
+        """Why that stream of a call ended, as far as this node knows; else empty."""
+        held = self.live.get(call_id)
+        if held is not None and held.number == number:
+            return held.call.ended_by
+        return self._endings.get((call_id, number), "")
+
+    async def ending_of(self, call: StoredCall) -> str:
+        """Why the last stream of ``call`` ended, whichever node held it; empty: nobody knows.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ended_by = self.ended_here(call.id, call.streams)
+        if ended_by or not call.streams:
+            return ended_by
+        if call.node_id not in (None, self.node_id):
+            wanted = Ending(call_id=call.id, number=call.streams)
+            try:
+                return str((await ask(self, call, wanted, ENDING_LIMIT_S))["ended_by"])
+            except (ApiError, Conflict):  # it is gone, and with it the call's stream
+                return ""
+        records = await self.store.read(get_streams, call.id)
+        return records[-1].ended_by if len(records) == call.streams else ""
+
+    # --- who listens ----------------------------------------------------------------------
+
+    def tell(self, call_id: str, event: CallEvent, *, ends: bool = False) -> None:
+        """Tell those who listen to a call, on this node and on the others."""
+        told = Told(call_id=call_id, event=event, ends=ends)
+        self._tell_here(told)
+        if self.presence.nodes > 1:
+            self.bus.tell(None, msgspec.json.encode(told))
 
     def tell_state(self, call: StoredCall) -> None:
         """Tell those who listen what has become of the call."""
-        self.listeners.tell(call.id, CallEvent(event="state", data={"state": call.state}))
-        if call.ended_at_ms is not None:
-            self.listeners.end(call.id)
+        state = CallEvent(event="state", data={"state": call.state})
+        self.tell(call.id, state, ends=call.ended_at_ms is not None)
+
+    def _tell_here(self, told: Told) -> None:
+        self.listeners.tell(told.call_id, told.event, relays=False)  # the others know
+        if told.ends:
+            self.listeners.end(told.call_id)
+
+    def _hear(self, body: bytes) -> None:
+        """Another node tells of a call."""
+        told = TOLD.decode(body)
+        held = self.live.get(told.call_id)
+        if told.ends and held is not None:
+            held.call.end("hung_up")
+        self._tell_here(told)
+
+    # --- the other nodes ------------------------------------------------------------------
+
+    def _state(self, url: str) -> NodeState:
+        node = self.node
+        return NodeState(
+            url=url,
+            calls=len(node.calls),
+            capacity=node.config.calls_max,
+            has_room=node.has_room,
+            is_draining=node.is_draining,
+        )
+
+    async def _lost(self, calls: tuple[StoredCall, ...]) -> None:
+        """A node died with these calls: whoever is still on the line is not kept waiting."""
+        for call in calls:
+            self.lost_calls.inc()
+            log.warning("call_lost", call_id=call.id, reason=NODE_LOST)
+            self.tell_state(call)
+            if self._client is not None and call.carrier_id is not None:
+                self.start(self._hang_up_lost, self._client, call.carrier_id)
+
+    async def _hang_up_lost(self, client: PlivoClient, carrier_id: str) -> None:
+        try:
+            await client.hang_up(carrier_id)
+        except PlivoError as exc:
+            log.warning("lost_call_not_hung_up", reason=type(exc).__name__)
 
     def on_machine(self, call: StoredCall) -> None:
         """No human has answered ``call``: leave the message, if one was given for that."""
-        self.listeners.tell(call.id, CallEvent(event="machine_detected"))
+        self.tell(call.id, CallEvent(event="machine_detected"))
+        if call.node_id in (None, self.node_id):
+            self.meet_machine(call)
+        else:
+            self.start(self._tell_of_machine, call)
+
+    async def _tell_of_machine(self, call: StoredCall) -> None:
+        try:
+            await ask(self, call, Machine(call_id=call.id))
+        except (ApiError, Conflict, StoreUnavailable) as exc:
+            log.warning("machine_not_told", reason=type(exc).__name__)
+
+    def meet_machine(self, call: StoredCall) -> None:
+        """Leave the message in a call of this node."""
         held = self.live.get(call.id)
         if held is not None:
             _leave_message(held.call, call)
@@ -152,7 +278,7 @@ class Telephony:
             BadToken: it was spent, here or on another node, or its call is over.
         """
         try:
-            call = await self.store.write(open_stream, token.call_id, token.nonce)
+            call = await self.store.write(open_stream, token.call_id, token.nonce, self.node_id)
             if call is None:
                 raise BadToken("spent, or its call is over")
             if call.streams > 1:
@@ -171,7 +297,6 @@ class Telephony:
             raise RemoteProtocolError("the stream is not expected any more", close_code=1008)
         held = LiveCall(stored.id, stored.streams, call, self.listeners, trio.current_time())
         self.live[stored.id] = self._streams[call.stream_id] = held
-        self._endings.pop(stored.id, None)
         held.begin()
         if self.transferring is not None:
             call.steering.transferring = partial(self.transferring, stored.id)
@@ -182,7 +307,7 @@ class Telephony:
         held = self._streams.pop(record.stream_id, None)
         if held is None:  # it ended before the carrier had said which call it is
             return
-        self._endings[held.call_id] = record.ended_by
+        self._endings[held.call_id, held.number] = record.ended_by
         if len(self._endings) > ENDINGS_MAX:
             self._endings.popitem(last=False)
         self.keeper.put(held.call_id, held.number, record, is_final=True)

@@ -18,6 +18,7 @@ from api.calls.records import (
     mark_answered,
     mark_ended,
     mark_machine,
+    mark_resumed,
     mark_ringing,
     set_transfer,
     stored_call,
@@ -114,14 +115,14 @@ async def after(call_id: str, told: Told) -> bytes | None:
     """The stream is over and the call is not; also where a transfer sends the call."""
     line = telephony()
     call = await line.store.read(get_call, call_id)
-    following = what_next(call, line.ending_of(call))
+    following = what_next(call, await line.ending_of(call))
     log.info("after_stream", following=following)
     if following == "dial":
         assert call.transfer is not None
         return documents.dial(_links(line), call, call.transfer)
     if following == "hang_up":
         return documents.goodbye()
-    return _stream(line, await line.store.write(mark_answered, call_id, told.carrier_id))
+    return _stream(line, await line.store.write(mark_resumed, call_id, told.carrier_id))
 
 
 @callback(blueprint, "/dial-result/<id:call_id>")
@@ -131,10 +132,10 @@ async def dial_result(call_id: str, told: Told) -> bytes | None:
     outcome = told.fields.get("DialStatus", "failed") or "failed"
     call = await line.store.write(_dialled, call_id, outcome[:20])
     transfer = {"outcome": outcome}
-    line.listeners.tell(call_id, CallEvent(event="transfer_ended", data=transfer))
+    line.tell(call_id, CallEvent(event="transfer_ended", data=transfer))
     if outcome == "completed":
         return documents.goodbye()
-    return _stream(line, await line.store.write(mark_answered, call.id, told.carrier_id))
+    return _stream(line, await line.store.write(mark_resumed, call.id, told.carrier_id))
 
 
 def _dialled(tx: Tx, call_id: str, outcome: str) -> StoredCall:
@@ -198,7 +199,7 @@ async def recording(call_id: str, told: Told) -> bytes | None:
     """The carrier has finished a recording that its console or an operator asked for."""
     seconds = told.fields.get("RecordingDuration", told.fields.get("recording_duration", ""))
     data = {"recording_id": told.fields.get("RecordingID", "")[:64], "duration_s": seconds[:16]}
-    telephony().listeners.tell(call_id, CallEvent(event="recording_ready", data=data))
+    telephony().tell(call_id, CallEvent(event="recording_ready", data=data))
     return None
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "campaign_targets",
     "campaigns",
     "chats",
+    "commands",
     "deliveries",
     "do_not_call",
     "documents",

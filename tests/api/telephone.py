@@ -13,6 +13,7 @@ import trio
 from api.app import create_app
 from api.calls.joining import add_telephony
 from api.calls.telephony import Telephony
+from api.nodes.presence import PresenceConfig
 from api.plivo.client import PlivoAccount
 from api.serve import serve_node
 from api.settings import ApiSettings
@@ -97,12 +98,16 @@ async def serving(
     config: NodeConfig = CONFIG,
     plivo: FakePlivo | None = None,
     splits: bool = False,
+    presence: PresenceConfig | None = None,
 ) -> AsyncIterator[Node]:
-    """A node and its carrier, until the block ends; then the node must drain by itself."""
+    """A node and its carrier, until the block ends; then the node must drain by itself.
+
+    A ``plivo`` that runs already is that of another node.
+    """
     store = Store.open(store_url)
     plivo = plivo or FakePlivo()
     async with trio.open_nursery() as nursery:
-        api_url = await nursery.start(plivo.run)
+        api_url = plivo.url or await nursery.start(plivo.run)
         listeners = open_listeners("127.0.0.1", 0)
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         media = open_listeners("127.0.0.1", 0) if splits else []
@@ -123,6 +128,7 @@ async def serving(
             secret=SECRET,
             node_config=config,
             media_url=f"http://127.0.0.1:{media_port}" if splits else "",
+            presence=presence,
         )
         _, token = await store.write(create_key, Actor("test"), "test", SCOPES)
         node = Node(url, token, plivo, line)

@@ -315,7 +315,7 @@ async def test_records_wait_for_a_database_that_is_away(store: Store) -> None:
                 raise StoreUnavailable("away")
             return await super().write(work, *args, **kw)
 
-    keeper = RecordKeeper(Away(store.engine))
+    keeper = RecordKeeper(Away(store.engine), "node_a")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run, list)
         keeper.put(call.id, 1, record("kept"), is_final=True)

@@ -1,0 +1,139 @@
+"""What is asked of the node that holds a call: small structs, and the one place that does them.
+
+:func:`ask` does one here, if the call is here, or has the other node do it and tells what came
+of it. Each either is done or refused with a reason; none waits for the caller.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from api.calls.records import StoredCall, get_call
+from api.nodes.bus import ANSWER_LIMIT_S, NodeSilent
+from api.store.errors import Conflict
+from api.web.problems import ApiError
+
+if TYPE_CHECKING:
+    from api.calls.live import LiveCall
+    from api.calls.telephony import Telephony
+
+__all__ = ["Command", "Done", "End", "Ending", "Follow", "Machine", "Say", "ask", "perform"]
+
+NOT_HELD = "the agent is not talking with anybody in this call"
+TOO_MANY = "too many lines wait to be said already: try again in a moment"
+
+
+class _Command(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    call_id: str
+
+
+class Say(_Command, frozen=True, kw_only=True):
+    """Let the agent say something as soon as it has the floor."""
+
+    text: str
+    is_interruptible: bool = True
+    ends_call: bool = False
+
+
+class End(_Command, frozen=True, kw_only=True):
+    """The stream is over, because of ``reason``; where it is over already, nothing is."""
+
+    reason: str
+
+
+class Ending(_Command, frozen=True, kw_only=True):
+    """Why the stream of that number ended, or empty: nobody knows."""
+
+    number: int
+
+
+class Machine(_Command, frozen=True, kw_only=True):
+    """A machine has answered: leave the message, if one was given for that."""
+
+
+class Follow(_Command, frozen=True, kw_only=True):
+    """Tell that node what happens in the call, for some seconds; what was said comes back."""
+
+    node_id: str
+
+
+Command = Say | End | Ending | Machine | Follow
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It was done; ``data`` depends on the command."""
+
+    data: dict[str, Any] = {}
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """It was not, and why."""
+
+    reason: str
+
+
+COMMANDS: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+ANSWERS: msgspec.json.Decoder[Done | Refused] = msgspec.json.Decoder(Done | Refused)
+
+
+async def ask(
+    line: Telephony, call: StoredCall, command: Command, limit_s: float = ANSWER_LIMIT_S
+) -> dict[str, Any]:
+    """Have ``command`` done, wherever ``call`` is; return what came of it.
+
+    Raises:
+        Conflict: it was refused; the text says why.
+        ApiError: 504, the node that holds the call gave no answer.
+        StoreUnavailable: the database did not answer.
+    """
+    elsewhere = call.node_id if call.id not in line.live else None
+    if elsewhere is None or elsewhere == line.node_id:
+        answer = await _do(line, command)
+    else:
+        body = msgspec.json.encode(command)
+        try:
+            answer = ANSWERS.decode(await line.bus.ask(elsewhere, body, limit_s))
+        except NodeSilent as exc:
+            raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, str(exc)) from exc
+    if isinstance(answer, Refused):
+        raise Conflict(answer.reason)
+    return answer.data
+
+
+async def perform(line: Telephony, body: bytes) -> bytes:
+    """Do what another node asks."""
+    return msgspec.json.encode(await _do(line, COMMANDS.decode(body)))
+
+
+async def _do(line: Telephony, command: Command) -> Done | Refused:
+    held = line.live.get(command.call_id)
+    match command:
+        case Ending():
+            return Done(data={"ended_by": line.ended_here(command.call_id, command.number)})
+        case Follow():
+            return Done(data=line.followers.relay(command.call_id, command.node_id))
+        case Machine():
+            line.meet_machine(await line.store.read(get_call, command.call_id))
+            return Done()
+        case End():
+            if held is not None:
+                held.call.end(command.reason)
+            return Done()
+        case _:
+            if held is None:
+                return Refused(reason=NOT_HELD)
+            return await _steer(held, command)
+
+
+async def _steer(held: LiveCall, command: Say) -> Done | Refused:
+    match command:
+        case Say():
+            is_taken = held.call.say(
+                command.text,
+                is_interruptible=command.is_interruptible,
+                ends_call=command.ends_call,
+            )
+            return Done() if is_taken else Refused(reason=TOO_MANY)
