@@ -31,7 +31,7 @@ from rtcore.media.line import Line
 from rtcore.metrics import CallStats, TurnClock, TurnTiming
 from rtcore.ports import CallContext, Message
 from rtcore.reply import Mouth, Reply, speak
-from rtcore.turn.events import AgentState, Transcript
+from rtcore.turn.events import AgentState, Event, Transcript
 
 __all__ = ["Answering", "Answers"]
 
@@ -68,6 +68,8 @@ class Answers(Protocol):
 
 class Answering:
     """What the agent thinks and says in one call."""
+
+    left_to_model = frozenset[type[Event]]()  # the turn machine decides all
 
     def __init__(self, call: Answers, line: Line) -> None:
         self._call = call
@@ -119,6 +121,12 @@ class Answering:
     def speech_ended(self, at_s: float) -> None:
         """The caller's last voiced sample was at ``at_s``: responses count from here."""
         self._speech_end_s = at_s
+
+    def dismissed(self, reason: str) -> None:
+        """What sounded like an interruption was none: the agent goes on where it was held."""
+        if reason == "backchannel":
+            self.words.close()
+        self.mouth.resume()
 
     # --- from a guess to history ------------------------------------------------------------
 
@@ -255,6 +263,11 @@ class Answering:
         self._lines.append((text, is_interruptible, ends_call))
         self._next_line()
         return True
+
+    def fill(self) -> None:
+        """Say the filler line now, if a thought goes on and on."""
+        if self.reply is not None and self.reply.thought is not None:
+            self._call.start(self.reply.thought.fill)
 
     def _next_line(self) -> None:
         if self.reply is not None or not self._lines:

@@ -6,7 +6,8 @@ an interruption is a cancelled scope and one ``clearAudio``, written before the 
 looked at.
 
 The way of an answer out is :mod:`rtcore.answering`: thought at the eager end of turn already,
-spoken by :mod:`rtcore.reply`, and written into the conversation as far as it was heard.
+spoken by :mod:`rtcore.reply`, and written into the conversation as far as it was heard. Where
+one model hears, thinks and speaks, :mod:`rtcore.conversing` takes its place, and the ears'.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rtcore.agent.steering import Steering
 from rtcore.answering import Answering
 from rtcore.audio import RATE_HZ
 from rtcore.config import CallConfig
+from rtcore.conversing import Conversing
 from rtcore.ears import Ears
 from rtcore.errors import ProviderError, RemoteProtocolError, SocketClosed
 from rtcore.journal import Journal, Noted
@@ -43,6 +45,7 @@ from rtcore.protocol.events import (
     Stop,
 )
 from rtcore.protocol.plivo import PlivoStream
+from rtcore.speech_link import SpeechLink
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
 from rtcore.turn.vad import VoiceDetector
@@ -156,10 +159,22 @@ class Call:
         self._clock = MediaClock()
         turn = agent.definition.turn_config(config.turn)
         self._detector = TurnDetector(turn, voice=voice)
-        self._ears = Ears(agent.transcriber, config, self.stats)
         self.steering = Steering(self._detector, turn, self._on_turn, self._line.send_dtmf)
-        self._answering = Answering(self, self._line)
-        providers = (agent.transcriber, agent.responder, agent.synthesizer)
+        self._answering: Answering | Conversing
+        self._ears: Ears | SpeechLink
+        if agent.speech_model is None:
+            self._ears = Ears(agent.transcriber, config, self.stats)
+            self._answering = Answering(self, self._line)
+        else:
+            ears = Ears(agent.transcriber, config, self.stats) if agent.has_ears else None
+            self._answering = Conversing(self, self._line, agent.speech_model, ears)
+            self._ears = self._answering.link
+        providers: tuple[object, ...] = (
+            agent.transcriber,
+            agent.responder,
+            agent.synthesizer,
+            agent.speech_model,
+        )
         self._warmable = [each for each in providers if isinstance(each, Warmable)]
         self._early: list[Event] = []
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
@@ -348,6 +363,10 @@ class Call:
     # --- the caller's words -------------------------------------------------------------
 
     async def _recognise(self) -> None:
+        if isinstance(self._answering, Conversing):
+            await self._answering.run(self._on_words)
+            return
+        assert isinstance(self._ears, Ears)
         await self._ears.recognise(self.context, self._on_words)
         self.note("recogniser_lost")
         self.say(self.agent.definition.farewell_line, ends_call=True)
@@ -369,6 +388,8 @@ class Call:
         """Act on what the turn machine decided, in this very tick."""
         for event in decided:
             kind = type(event)
+            if kind in self._answering.left_to_model:
+                continue
             self.note(_snake(kind.__name__), at_sample=event.at_sample)
             if kind is events.SpeechStarted:
                 self._answering.words.voice()
@@ -392,9 +413,7 @@ class Call:
             elif isinstance(event, events.BargeInDismissed):
                 self.stats.dismissed += 1
                 self._suspected = None
-                if event.reason == "backchannel":
-                    self._answering.words.close()
-                self._answering.mouth.resume()
+                self._answering.dismissed(event.reason)
             elif isinstance(event, events.CallerIdle):
                 self._on_idle(event)
             elif isinstance(event, events.FloorLost):
@@ -434,13 +453,13 @@ class Call:
         lines = self.agent.definition
         if event.reason == "abandoned":
             self.end("abandoned")
-        elif (reply := self._answering.reply) is None:
+        elif self._answering.reply is None:
             self.say(lines.repeat_line)
         elif event.reason == "mute":
             self._answering.interrupt()
             self.say(lines.apology_line)
-        elif reply.thought is not None:
-            self.start(reply.thought.fill)
+        else:
+            self._answering.fill()
 
     # --- what the agent's side asks of the call --------------------------------------------
 

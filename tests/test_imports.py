@@ -26,9 +26,15 @@ ALLOWED: dict[str, set[str] | None] = {
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
     "agent": {"channels", "errors", "ports", "ledger", "config", "agent", "turn", "usage"},
     "call": {
-        "agent", "answering", "audio", "config", "ears", "errors", "journal", "media", "metrics",
-        "ports", "protocol", "turn", "usage",
+        "agent", "answering", "audio", "config", "conversing", "ears", "errors", "journal", "media",
+        "metrics", "ports", "protocol", "speech_link", "turn", "usage",
     },
+    "conversing": {
+        "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
+        "model_reply", "ports", "reply", "speech_link", "turn",
+    },
+    "model_reply": {"agent", "ports", "reply"},
+    "speech_link": {"audio", "config", "ears", "errors", "metrics", "ports", "turn", "usage"},
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
     },

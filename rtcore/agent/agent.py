@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from rtcore.agent.absent import ABSENT
 from rtcore.agent.builtins import hand_over, hang_up
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
 from rtcore.agent.template import filled
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool
 from rtcore.errors import ConfigError
-from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
+from rtcore.ports import KnowledgeIndex, Responder, SpeechModel, Synthesizer, Transcriber
 
 __all__ = ["Agent", "Colleague"]
 
@@ -32,21 +33,31 @@ class Agent:
 
     ``hang_up`` is offered to the model as a function unless ``may_hang_up`` is false.
 
+    With a ``speech_model`` that one hears, thinks and speaks. The others may then be left out:
+    ``synthesizer`` says the last words should the model be lost, ``responder`` answers chats.
+
     Raises:
-        ConfigError: two functions have the same name, or a colleague has no welcome.
+        ConfigError: a port is not filled, two functions have the same name, a colleague has no
+            welcome, or takes calls over in another way (with or without a speech model).
     """
 
     definition: AgentDefinition
-    transcriber: Transcriber
-    responder: Responder
-    synthesizer: Synthesizer
+    transcriber: Transcriber = ABSENT
+    responder: Responder = ABSENT
+    synthesizer: Synthesizer = ABSENT
     tools: tuple[Tool, ...] = ()
     may_hang_up: bool = True
     colleagues: Mapping[str, Colleague] = field(default_factory=dict)  # may take calls over
     knowledge: KnowledgeIndex | None = None  # looked up for each turn, before the model is asked
     lines: LineCache = field(default_factory=LineCache)
+    speech_model: SpeechModel | None = None
 
     def __post_init__(self) -> None:
+        if self.speech_model is None:
+            for port in ("transcriber", "responder", "synthesizer"):
+                if getattr(self, port) is ABSENT:
+                    raise ConfigError(port, "is missing: give the agent one, or a speech_model")
+
         names = [tool.name for tool in self.tools]
         for name in names:
             if names.count(name) > 1:
@@ -56,6 +67,19 @@ class Agent:
             if not colleague.agent.definition.welcome_message:
                 where = f"colleagues.{name}.welcome_message"
                 raise ConfigError(where, "is missing: it is what a caller hears at a hand-over")
+            if (colleague.agent.speech_model is None) != (self.speech_model is None):
+                where = f"colleagues.{name}.speech_model"
+                raise ConfigError(where, "must be there for both agents of a hand-over, or neither")
+
+    @property
+    def has_ears(self) -> bool:
+        """Whether there is a transcriber, beside a speech model or instead of one."""
+        return self.transcriber is not ABSENT
+
+    @property
+    def has_voice(self) -> bool:
+        """Whether there is a synthesizer, beside a speech model or instead of one."""
+        return self.synthesizer is not ABSENT
 
     def for_call(self, variables: Mapping[str, str]) -> Agent:
         """This agent with the variables of one call in its prompt and its welcome.

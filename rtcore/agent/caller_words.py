@@ -41,6 +41,11 @@ class CallerWords:
         """The caller pressed keys."""
         self._keys += digits
 
+    def take_keys(self) -> str:
+        """The keys pressed so far, as a model is told of them; :attr:`text` has them no more."""
+        keys, self._keys = self._keys, ""
+        return f"(pressed {keys})" if keys else ""
+
     def add(self, transcript: Transcript) -> Transcript | None:
         """Take a transcript; return what of it is new to this turn, None if nothing is."""
         answered = self._answered.get(transcript.segment, 0)

@@ -13,6 +13,7 @@ from rtcore.ports import Message, ToolCall
 __all__ = ["Conversation"]
 
 UNKNOWN_OUTCOME = "still running; its outcome is not known yet"
+UNKNOWN_WORDS = "(not transcribed)"  # of a turn that only a speech model has heard
 
 
 class Conversation:
@@ -28,9 +29,13 @@ class Conversation:
     def log(self) -> tuple[Message, ...]:
         return tuple(self._log)
 
-    def user(self, text: str) -> None:
-        """The caller's turn. Two in a row stay two: the model sees that it did not answer."""
-        self._log.append(Message(role="user", text=text))
+    def user(self, text: str) -> int:
+        """The caller's turn. Two in a row stay two: the model sees that it did not answer.
+
+        Returns the entry to :meth:`resolve` where its words are known only later.
+        """
+        self._log.append(Message(role="user", text=text or UNKNOWN_WORDS))
+        return len(self._log) - 1
 
     def assistant(self, text: str, tool_calls: tuple[ToolCall, ...] = ()) -> None:
         """What the caller heard of us (nothing heard and nothing called is nothing said)."""
@@ -47,7 +52,7 @@ class Conversation:
         return len(self._log) - 1
 
     def resolve(self, entry: int, result: str) -> None:
-        """A function that outlived its reply has returned."""
+        """A function that outlived its reply has returned, or the words of a turn are known."""
         self._log[entry] = msgspec.structs.replace(self._log[entry], text=result)
 
     def messages(self, *then: Message) -> tuple[Message, ...]:

@@ -1,0 +1,818 @@
+"""The agent's turn where one model hears, thinks and speaks: :mod:`rtcore.answering` for it.
+
+The call says the same things at the same moments. Under our turn-taking the model is asked at
+the eager end of a turn (its sound is held), may be heard at the turn's end, and is cancelled,
+and told what was heard, when the caller talks over it. Under its own it begins by itself and
+says when the caller interrupts; the line, the ledger and the guard over silence stay ours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import trio
+
+from rtcore.agent.agent import Agent
+from rtcore.agent.caller_turns import CallerTurns
+from rtcore.agent.caller_words import CallerWords
+from rtcore.agent.context import fit
+from rtcore.agent.performing import CANCELLED, Outcome, Performer
+from rtcore.agent.thinking import Step
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
+from rtcore.answering import FAILURES_MAX, LINES_MAX, Answers
+from rtcore.audio import RATE_HZ
+from rtcore.ears import Ears
+from rtcore.errors import ProviderError
+from rtcore.ledger import Ledger, Span
+from rtcore.media.line import Line
+from rtcore.metrics import TurnClock, TurnTiming
+from rtcore.model_reply import ModelReply
+from rtcore.ports import (
+    CallerBegan,
+    CallerEnded,
+    CallerSaid,
+    CancelReply,
+    Forget,
+    Instruct,
+    ReplyAudio,
+    ReplyBegun,
+    ReplyDone,
+    ReplyText,
+    ReplyToolCall,
+    Respond,
+    Say,
+    SpeechAudio,
+    SpeechCommand,
+    SpeechEvent,
+    SpeechModel,
+    SpeechSession,
+    Tell,
+    ToolCall,
+    ToolCallDropped,
+    ToolResult,
+    Truncate,
+)
+from rtcore.reply import Mouth, Reply, speak
+from rtcore.speech_link import SpeechLink
+from rtcore.turn import events
+from rtcore.turn.events import AgentState, Transcript
+
+__all__ = ["Conversing"]
+
+WAITING_MAX = 4  # replies a model may begin while one is still being heard
+# what the turn machine decides, and the model in its stead where turns are its own
+THEIRS: frozenset[type[events.Event]] = frozenset(
+    {
+        events.TurnEager,
+        events.TurnResumed,
+        events.BargeInSuspected,
+        events.BargeInConfirmed,
+        events.BargeInDismissed,
+    }
+)
+
+
+class Conversing:
+    """What the model hears, thinks and says in one call."""
+
+    lookup = None  # the caller's words come too late for one: the model has a function instead
+
+    def __init__(self, call: Answers, line: Line, model: SpeechModel, ears: Ears | None) -> None:
+        """``ears``: a recogniser beside the model, whose words tell a turn's end sooner."""
+        self._call = call
+        self._model = model
+        self._recogniser = ears
+        self._ledger = Ledger()
+        self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
+        self.link = SpeechLink(model, call.config, call.stats, ears)
+        self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
+        self.reply: Reply | None = None  # being thought or said
+        self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
+        self._waiting: deque[ModelReply] = deque()  # begun by the model before its turn to speak
+        self._replies = 0
+        self._lines: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
+        self._failures = 0
+        self._is_leaving = False  # the last line of the call has been begun
+        self.timings: list[TurnTiming] = []
+
+        # the caller's open turn, as far as it is answered
+        self.words = CallerWords()
+        self._turns = CallerTurns(call.conversation)
+        self._speech_end_s: float | None = None
+        self._decided_s: float | None = None  # eager end of turn, if it stands
+        self._parts: list[str] = []  # asked about already, by replies that came to nothing
+        self._discarded: set[str] = set()  # of these, those whose cost is not known yet
+        self._keys = ""  # pressed in it, and told to the model
+
+    @property
+    def left_to_model(self) -> frozenset[type[events.Event]]:
+        """What of the turn machine's decisions the model makes in its stead."""
+        return frozenset() if self._is_ours else THEIRS
+
+    @property
+    def heard_samples(self) -> int:
+        """What the caller has heard of the reply so far."""
+        return self._ledger.heard_of_spans
+
+    @property
+    def tool_calls(self) -> int:
+        return self._performer.calls
+
+    @property
+    def _is_ours(self) -> bool:
+        return self._model.turns == "ours"
+
+    # --- the model's session --------------------------------------------------------------
+
+    async def run(self, on_words: Callable[[Transcript], None]) -> None:
+        """Hold the session (and the recogniser's) until none can be had any more."""
+        async with trio.open_nursery() as nursery:
+            if self._recogniser is not None:
+                nursery.start_soon(self._recogniser.recognise, self._call.context, on_words)
+            await self.link.run(
+                self._call.context, self._session, self._pending, self._on_event, self._on_lost
+            )
+            nursery.cancel_scope.cancel(reason="model lost")
+        self._next()
+
+    def _session(self) -> SpeechSession:
+        """With what a session begins: the conversation so far, if there was one."""
+        conversation, agent = self._call.conversation, self._call.agent
+        messages = conversation.messages_until(len(conversation.log))
+        if self.link.has_unanswered:  # the model is told that again, as it was heard
+            while messages and messages[-1].role == "user":
+                messages = messages[:-1]
+        return SpeechSession(
+            context=self._call.context,
+            instructions=conversation.system,
+            tools=tuple(tool.spec for tool in agent.offered),
+            messages=fit(messages, agent.definition.context_max_tokens),
+        )
+
+    def _pending(self) -> Iterator[SpeechCommand]:
+        """What a session is to be asked at once: what the last one left unanswered."""
+        reply = self.reply
+        if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
+            reply.begin_again()
+            if reply.text:
+                yield Say(reply=reply.id, text=reply.text)
+            else:
+                if self._keys:
+                    yield Tell(text=self._keys)
+                yield Respond(reply=reply.id)
+
+    def _on_lost(self, provider: str) -> None:
+        """A session has ended: what it was making cannot come any more."""
+        self._call.note("session_lost", provider=provider, is_last=self.link.is_lost)
+        self._drop_waiting()
+        reply = self.reply
+        if not isinstance(reply, ModelReply) or reply.is_done:
+            return
+        if not reply.committed.is_set():
+            self.discard()
+        elif self.link.is_lost or reply.has_acted:
+            reply.close("its session was lost")
+        elif not reply.is_asked_for:
+            self.interrupt()  # told again what was heard, the next session begins another
+
+    # --- the caller's side of it ----------------------------------------------------------
+
+    def hear(self, transcript: Transcript) -> Transcript | None:
+        """Take words of our own recogniser; return what of them is new to this turn."""
+        return self.words.add(transcript)
+
+    def heard(self) -> None:
+        """The turn machine has weighed the new words; the model itself needs none."""
+
+    def speech_ended(self, at_s: float) -> None:
+        """The caller's last voiced sample was at ``at_s``: responses count from here."""
+        self._speech_end_s = at_s
+
+    def dismissed(self, reason: str) -> None:
+        """What sounded like an interruption was none: the agent goes on."""
+        if reason != "yielded":  # else they spoke as we ended: part of what comes next
+            self.words.close()
+            self.link.forget()
+            self.link.tell(Forget())
+        self.mouth.resume()
+
+    def turn_may_be_over(self) -> None:
+        """The eager end of a turn: the model may begin to answer, unheard."""
+        self._decided_s = trio.current_time()
+        if self._call.config.speculate and self.reply is None and self.link.is_open:
+            self._call.stats.speculations += 1
+            self._begin()
+
+    def turn_goes_on(self) -> None:
+        """The caller went on: what was begun leaves no trace."""
+        self._decided_s = None
+        self.discard()
+
+    def commit(self) -> None:
+        """The turn is over: the answer may be heard, or is begun now."""
+        if self.link.is_lost:
+            return
+        if not self._is_ours:
+            self._answer_keys()
+            return
+        if self._decided_s is None:
+            self._decided_s = trio.current_time()
+        reply = self.reply
+        if reply is not None and reply.committed.is_set():
+            self.interrupt()  # the caller took a whole turn over it
+            reply = None
+        if not isinstance(reply, ModelReply):
+            reply = self._begin()
+        if reply.clock is not None:
+            reply.clock.committed_s = trio.current_time()
+        self._turn_over((*self._parts, reply.id))
+        reply.committed.set()
+        self._call.floor(AgentState.THINKING)
+
+    def _turn_over(self, parts: tuple[str, ...]) -> None:
+        self._call.stats.turns += 1
+        self._call.steering.caller_spoke()
+        self._turns.over(parts, words=self.words.text, keys=self._keys)
+        self.words.close()
+        self._parts.clear()
+        self._keys = ""
+        self._decided_s = None
+        self._call.note("turn_committed", parts=len(parts))
+
+    def _tell_keys(self) -> None:
+        """Keys that were pressed belong to the turn the model is asked about."""
+        if keys := self.words.take_keys():
+            self.link.tell(Tell(text=keys))
+            self._keys = f"{self._keys} {keys}".strip()
+
+    def _answer_keys(self) -> None:
+        """Keys are a turn of their own where the model finds the others."""
+        self._tell_keys()
+        if self._keys:
+            self._turn_over(())
+
+    # --- what the model says --------------------------------------------------------------
+
+    def _on_event(self, event: SpeechEvent) -> None:
+        """Take an event of the session, in the tick it is known."""
+        if isinstance(event, ReplyAudio):
+            self.link.used.speech_samples += len(event.pcm) // 2
+        match event:
+            case CallerBegan():
+                self._on_caller_began()
+            case CallerEnded(turn=turn):
+                self._decided_s = trio.current_time()
+                self._turn_over((turn,))
+                self._decided_s = trio.current_time()
+                self._call.floor(AgentState.THINKING)
+            case CallerSaid():
+                self._call.stats.transcripts += 1
+                self._call.note("words", chars=len(event.text), is_final=event.is_final)
+                self._turns.said(event)
+            case ReplyBegun(reply=id) if id not in self._made and not self._is_ours:
+                self._on_own_reply(id)
+            case ReplyDone():
+                self._count(event)
+                if (reply := self._made.get(event.reply)) is not None:
+                    reply.close("it failed" if event.status == "failed" else "")
+            case _:
+                if (reply := self._made.get(event.reply)) is not None and not reply.is_done:
+                    reply.alive_s = trio.current_time()
+                    self._on_reply(reply, event)
+
+    def _on_caller_began(self) -> None:
+        """The model heard the caller: it stopped what it said, so must the line."""
+        self._call.note("caller_began")
+        reply = self.reply
+        if reply is not None and reply.is_interruptible:
+            heard_ms = self.heard_samples * 1000 // RATE_HZ
+            self._call.stats.barge_ins += self.interrupt()
+            self._call.note("interrupted_by_model", heard_ms=heard_ms)
+
+    def _on_own_reply(self, id: str) -> None:
+        """The model has begun to answer by itself."""
+        now_s, clock = trio.current_time(), None
+        if self._decided_s is not None and self._speech_end_s is not None:
+            clock = TurnClock(
+                speech_end_s=min(self._speech_end_s, self._decided_s),
+                decided_s=self._decided_s,
+                asked_s=self._decided_s,
+                committed_s=self._decided_s,
+            )
+        self._decided_s = None
+        reply = self._new_reply(id, clock=clock)
+        reply.is_asked_for = False
+        reply.committed.set()
+        if self.reply is None:
+            self._start(reply)
+            self._call.floor(AgentState.THINKING)
+        elif len(self._waiting) < WAITING_MAX:
+            self._waiting.append(reply)
+        else:
+            self.link.tell(CancelReply(reply=id))
+            self._drop(reply)
+        reply.alive_s = now_s
+
+    def _on_reply(self, reply: ModelReply, event: SpeechEvent) -> None:
+        """Something of a reply that is wanted."""
+        match event:
+            case ReplyBegun():
+                pass
+            case ReplyText(step=number, text=text, words=words):
+                step, sound = reply.step(number)
+                step.text += text
+                sound.words += words
+                if (span := self._span(reply, number)) is not None:
+                    span.text = step.text
+                self._reached(reply)
+            case ReplyAudio(step=number, pcm=pcm):
+                self._reached(reply, is_sound=True)
+                self._hear_sound(reply, number, pcm)
+                if event.is_last:
+                    reply.end_sound()
+            case ReplyToolCall(step=number, call=call):
+                self._reached(reply)
+                self._on_tool_call(reply, number, call)
+            case ToolCallDropped(call_id=call_id):
+                reply.told.add(call_id)
+
+    def _hear_sound(self, reply: ModelReply, number: int, pcm: bytes) -> None:
+        try:
+            reply.hear(number, pcm)
+        except trio.WouldBlock:
+            self.link.tell(CancelReply(reply=reply.id))
+            reply.close("too far ahead of the line")
+        except trio.BrokenResourceError:
+            pass  # nobody plays it any more
+
+    def _reached(self, reply: ModelReply, *, is_sound: bool = False) -> None:
+        """The model's first sign is its first token and sentence; its first sound, the voice's."""
+        if not reply.is_begun:
+            reply.is_begun = True
+            self.link.used.answered += 1
+        clock, now_s = reply.clock, trio.current_time()
+        if clock is not None and clock.first_token_s is None:
+            clock.first_token_s = clock.first_sentence_s = now_s
+        if clock is not None and clock.first_audio_s is None and is_sound:
+            clock.first_audio_s = now_s
+
+    def _count(self, done: ReplyDone) -> None:
+        """What a reply cost counts whether or not anybody heard it."""
+        usage, used = done.usage, self.link.used
+        used.input_tokens += usage.input_tokens
+        used.output_tokens += usage.output_tokens
+        used.audio_tokens += usage.input_audio_tokens + usage.output_audio_tokens
+        used.cached_tokens += usage.cached_tokens
+        if done.reply in self._discarded:
+            self._discarded.remove(done.reply)
+            used.wasted_tokens += usage.input_tokens + usage.output_tokens
+        if done.status in ("cut", "failed"):
+            self._call.note("reply_cut_short", status=done.status, detail=done.detail[:64])
+
+    # --- from a guess to history ------------------------------------------------------------
+
+    def _begin(self) -> ModelReply:
+        """Ask the model to answer what it has heard."""
+        now_s = trio.current_time()
+        clock = TurnClock(
+            speech_end_s=self._speech_end_s if self._speech_end_s is not None else now_s,
+            decided_s=self._decided_s,
+            asked_s=now_s,
+        )
+        self._tell_keys()
+        self.link.flush()
+        reply = self._new_reply(clock=clock)
+        self.link.tell(Respond(reply=reply.id))
+        self._start(reply)
+        return reply
+
+    def _new_reply(
+        self,
+        id: str = "",
+        *,
+        text: str = "",
+        clock: TurnClock | None = None,
+        is_interruptible: bool = True,
+        ends_call: bool = False,
+    ) -> ModelReply:
+        self._replies += 1
+        reply = ModelReply(
+            number=self._replies,
+            id=id or f"r{self._replies}",
+            text=text,
+            clock=clock,
+            is_interruptible=is_interruptible,
+            ends_call=ends_call,
+        )
+        self._made[reply.id] = reply
+        self.link.used.requests += 1
+        return reply
+
+    def _start(self, reply: Reply) -> None:
+        self.reply = reply
+        self._call.note("line_begun" if reply.text else "reply_begun", reply=reply.number)
+        self._call.start(self._speak, reply)
+
+    def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
+        """Say a fixed line as soon as the agent has the floor; False if too many wait."""
+        if len(self._lines) >= LINES_MAX:
+            return False
+        self._lines.append((text, is_interruptible, ends_call))
+        self._next()
+        return True
+
+    def _next(self) -> None:
+        """The floor is free: say what waits."""
+        if self.reply is not None or self._is_leaving:
+            return
+        if self._waiting:
+            self._start(self._waiting.popleft())
+        elif self._lines:
+            self._say_line(*self._lines.popleft())
+        elif self.link.is_lost:
+            self._say_line(self._call.agent.definition.farewell_line, True, True)
+
+    def _say_line(self, text: str, is_interruptible: bool, ends_call: bool) -> None:
+        """Have the model say ``text``; the voice beside it, if there is one, where it failed."""
+        reply: Reply
+        if self._call.agent.has_voice and (self.link.is_lost or self._failures):
+            self._replies += 1
+            reply = Reply(
+                number=self._replies,
+                text=text,
+                is_interruptible=is_interruptible,
+                ends_call=ends_call,
+            )
+        elif self.link.is_lost:  # nobody can say anything any more
+            self._call.end("providers_failed")
+            return
+        else:
+            reply = self._new_reply(
+                text=text, is_interruptible=is_interruptible, ends_call=ends_call
+            )
+            self.link.tell(Say(reply=reply.id, text=text))
+        self._is_leaving = ends_call
+        reply.committed.set()
+        self._start(reply)
+
+    async def _speak(self, reply: Reply) -> None:
+        """Say ``reply`` to its end; then it is history. Interrupted: it already is."""
+        call, failed = self._call, False
+        call.stats.replies += 1
+        try:
+            if isinstance(reply, ModelReply):
+                await self._perform(reply)
+            else:
+                await speak(reply, self.mouth, call.agent, call.context, call.config)
+            if reply.ends_call:
+                await self.mouth.heard_for_sure(reply)
+        except* ProviderError:
+            failed = True
+            call.stats.provider_errors += 1
+            call.note("provider_failed", providers=[self._model.name])
+        if self.reply is not reply:
+            return
+        if isinstance(reply, ModelReply) and (failed or not reply.is_done):
+            self.mouth.cut()
+            self._stop(reply)
+        self._is_leaving = reply.ends_call and not failed
+        self._settle(reply, is_whole=not failed)
+        if failed:
+            self._after_failure(reply)
+        elif reply.ends_call:
+            call.end("agent_hung_up")
+        else:
+            self._failures = 0
+
+    def _after_failure(self, reply: Reply) -> None:
+        """Say that something went wrong; goodbye, if it goes on going wrong."""
+        self._failures += 1
+        lines, is_lost = self._call.agent.definition, self.link.is_lost
+        if self.reply is not None:
+            return  # something else is being said already
+        if reply.ends_call and not (isinstance(reply, ModelReply) and self._call.agent.has_voice):
+            self._call.end("providers_failed")
+        elif self._failures >= FAILURES_MAX or is_lost:
+            self.say(lines.farewell_line, ends_call=True)
+        else:
+            self.say(lines.apology_line)
+
+    async def _perform(self, reply: ModelReply) -> None:
+        """Play what the model says, run what it calls, until that is over and heard.
+
+        Raises:
+            ProviderError: the model failed, or fell silent (in an exception group).
+        """
+        reply.scope.deadline = trio.current_time() + self._call.config.reply_limit_s
+        with reply.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._use_all, reply)
+                with reply.sound_rx:
+                    while (piece := await self._next_piece(reply)) is not None:
+                        await self._play(reply, piece)
+                await self.mouth.heard()
+                if reply.fault:
+                    raise ProviderError(self._model.name, reply.fault, retryable=True)
+
+    async def _next_piece(self, reply: ModelReply) -> SpeechAudio | None:
+        """The next piece of sound, None at the end; a model that owes one must not be silent."""
+        config = self._call.config
+        while True:
+            limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
+            now_s = trio.current_time()
+            due_s = (now_s if reply.owes_results else reply.alive_s) + limit_s
+            with trio.move_on_at(due_s):
+                try:
+                    return await reply.sound_rx.receive()
+                except trio.EndOfChannel:
+                    return None
+            if trio.current_time() >= reply.alive_s + limit_s and not reply.owes_results:
+                raise ProviderError(self._model.name, f"nothing for {limit_s:g} s", retryable=True)
+
+    async def _play(self, reply: ModelReply, piece: SpeechAudio) -> None:
+        """Put a piece on the line once it may be heard; count what of it was left out."""
+        sound = reply.sounds[piece.segment]
+        await self.mouth.play(reply, piece)
+        sound.played += len(piece.pcm) // 2
+        span = self._span(reply, piece.segment)
+        if span is not None and not piece.is_last:
+            sound.skipped = sound.played - span.samples
+
+    def _on_audible(self, reply: Reply) -> None:
+        """The first frame of ``reply`` was written."""
+        if reply.clock is not None and (timing := reply.clock.timing()) is not None:
+            self.timings.append(timing)
+            self._call.note("response", response_ms=round(timing.response_ms, 1))
+        self.link.answered()
+        # who must not interrupt is not heard by a model that would stop for them
+        self.link.is_muted = not self._is_ours and not reply.is_interruptible
+        is_interruptible = self._is_ours and reply.is_interruptible
+        self._call.floor(AgentState.SPEAKING, interruptible=is_interruptible)
+
+    # --- the end of a reply -----------------------------------------------------------------
+
+    def interrupt(self) -> bool:
+        """Stop what is being thought or said; False if there was nothing."""
+        reply, self.reply = self.reply, None
+        if reply is None:
+            return self.mouth.cut()
+        reply.scope.cancel(reason="interrupted")
+        self._lines.clear()
+        self._drop_waiting()
+        if self.mouth.cut():
+            self._call.note("cleared", reply=reply.number)
+        if isinstance(reply, ModelReply):
+            self._stop(reply)
+        if reply.committed.is_set():
+            self._is_leaving = False
+            self._settle(reply, is_whole=False)
+        else:
+            self._leave_no_trace(reply)
+        return True
+
+    def discard(self) -> None:
+        """Drop a reply that was only speculated: nothing of it remains."""
+        reply = self.reply
+        if not isinstance(reply, ModelReply) or reply.committed.is_set():
+            return
+        self.reply = None
+        reply.scope.cancel(reason="caller went on")
+        self._stop(reply)
+        self._leave_no_trace(reply)
+        self._call.note("reply_discarded", reply=reply.number)
+
+    def _leave_no_trace(self, reply: Reply) -> None:
+        self._call.stats.discarded += 1
+        self._ledger.forget(reply.number)
+        if isinstance(reply, ModelReply):
+            self._parts.append(reply.id)  # by this name the model knows the turn until there
+            if not reply.is_done:
+                self._discarded.add(reply.id)
+            used, received = self.link.used, sum(sound.received for sound in reply.sounds)
+            used.wasted_speech_samples += received
+            self._drop(reply)
+
+    def _drop(self, reply: ModelReply) -> None:
+        """What the model still says of ``reply`` is not heard any more."""
+        self._made.pop(reply.id, None)
+        reply.close()
+
+    def _drop_waiting(self) -> None:
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            self._stop(waiting)
+            self._drop(waiting)
+
+    def _stop(self, reply: ModelReply) -> None:
+        """Have the model stop, and know what of ``reply`` was heard and what became of it."""
+        if not reply.is_done:
+            self.link.tell(CancelReply(reply=reply.id))
+        for number, (step, sound) in enumerate(zip(reply.steps, reply.sounds, strict=True)):
+            span = self._span(reply, number)
+            heard = sound.of_model(span.heard_samples) if span is not None else 0
+            if (sound.received or step.text) and not (sound.is_over and heard == sound.received):
+                truncate = Truncate(
+                    reply=reply.id,
+                    step=number,
+                    heard_ms=heard * 1000 // RATE_HZ,
+                    heard_text=self._ledger.heard_text((reply.number, number)),
+                )
+                self.link.tell(truncate)
+            for call in step.calls:
+                outcome = step.outcomes.get(call.id)
+                if outcome is not None and outcome.is_begun and outcome.result is None:
+                    self._call.start(self._tell_late, reply, call, outcome)
+                else:
+                    self._tell_result(reply, call, (outcome and outcome.result) or CANCELLED)
+
+    def _settle(self, reply: Reply, *, is_whole: bool) -> None:
+        """``reply`` is over: it becomes history, and the floor is free."""
+        self.reply = None
+        self._write_down(reply)
+        if isinstance(reply, ModelReply):
+            self._drop(reply)
+        self._call.note("reply_settled", reply=reply.number, is_whole=is_whole)
+        self.link.is_muted = False
+        self._call.floor(AgentState.LISTENING)
+        if not self._is_ours:
+            self._answer_keys()  # pressed while we spoke
+        self._next()
+
+    def leave(self) -> None:
+        """The call is over: what was being said becomes history as far as it was heard."""
+        if self.reply is not None and self.reply.committed.is_set():
+            self._write_down(self.reply)
+        self._turns.write(is_last_chance=True)
+
+    def _write_down(self, reply: Reply) -> None:
+        """Write what was heard of ``reply``, and what it called, into the conversation."""
+        self._turns.write(is_last_chance=True)  # what it answers comes before it
+        steps = reply.steps if isinstance(reply, ModelReply) else []
+        for number, step in enumerate(steps or [Step()]):
+            span = self._span(reply, number)
+            if span is not None and not span.text:
+                span.text = reply.text  # where nothing is transcribed: what it was told to say
+            begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
+            self._call.conversation.assistant(
+                self._ledger.heard_text((reply.number, number)),
+                tool_calls=tuple(call for call in step.calls if call.id in begun),
+            )
+            for call_id, outcome in begun.items():
+                entry = self._call.conversation.tool(call_id, outcome.result)
+                if outcome.result is None:
+                    outcome.entry = entry
+        self._ledger.forget(reply.number)
+
+    def _span(self, reply: Reply, step: int) -> Span | None:
+        for span in self._ledger.spans:
+            if span.group == (reply.number, step):
+                return span
+        return None
+
+    # --- functions --------------------------------------------------------------------------
+
+    def _on_tool_call(self, reply: ModelReply, number: int, call: ToolCall) -> None:
+        """The model wants a function: it is run under the rules of its effect."""
+        step, _ = reply.step(number)
+        reply.end_sound()
+        if any(call.id == other.id for each in reply.steps for other in each.calls):
+            return
+        if number >= self._call.config.tool_steps_max:
+            self.link.tell(CancelReply(reply=reply.id))
+            reply.close("it calls functions without an end")
+            return
+        step.calls.append(call)
+        step.outcomes[call.id] = outcome = Outcome()
+        try:
+            reply.calls.send_nowait((number, call))
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            outcome.result = "error: too many functions at once"
+            self._tell_result(reply, call, outcome.result)
+
+    async def _use_all(self, reply: ModelReply) -> None:
+        """Run the functions of ``reply``: those that only read together, the others in order."""
+        wanted = await self._next_call(reply)
+        while wanted is not None:
+            async with trio.open_nursery() as together:
+                while wanted is not None and self._only_reads(wanted[1]):
+                    together.start_soon(self._use, reply, *wanted)
+                    wanted = await self._next_call(reply)
+            if wanted is not None:
+                await self._use(reply, *wanted)
+                wanted = await self._next_call(reply)
+
+    async def _next_call(self, reply: ModelReply) -> tuple[int, ToolCall] | None:
+        try:
+            return await reply.calls_rx.receive()
+        except trio.EndOfChannel:
+            return None
+
+    def _only_reads(self, call: ToolCall) -> bool:
+        tool = self._tool_named(call.name)
+        return tool is None or tool.effect == "read"
+
+    def _tool_named(self, name: str) -> Tool | None:
+        return next((tool for tool in self._call.agent.offered if tool.name == name), None)
+
+    async def _use(self, reply: ModelReply, number: int, call: ToolCall) -> None:
+        """Run one function and tell the model what came of it."""
+        step = reply.steps[number]
+        outcome = step.outcomes[call.id]
+        try:
+            tool, arguments = self._checked(call)
+        except ToolError as exc:
+            outcome.result = f"error: {exc}"
+            self._tell_result(reply, call, outcome.result)
+            return
+        use = ToolUse(
+            arguments=arguments,
+            key=f"{self._call.context.call_id}-{reply.number}-{number}-{step.calls.index(call)}",
+            call_id=self._call.context.call_id,
+            control=self._call.steering,
+        )
+
+        async def heard() -> None:
+            await self.mouth.heard_for_sure(reply)
+
+        self._call.note("function_wanted", name=tool.name, effect=tool.effect)
+        async with trio.open_nursery() as bridging:
+            if tool.effect != "terminal":
+                bridging.start_soon(self._fill_after, reply)
+            await self._performer.perform(tool, use, outcome, reply.committed, heard)
+            bridging.cancel_scope.cancel(reason="function returned")
+        if tool.name == HANG_UP.name:
+            self._settle(reply, is_whole=True)
+            self._call.end("agent_hung_up")
+        elif tool.name == HAND_OVER:
+            self._hand_over(reply, self._call.agent.colleagues[arguments["to"]].agent)
+        else:
+            self._tell_result(reply, call, outcome.result or "")
+
+    def _checked(self, call: ToolCall) -> tuple[Tool, dict[str, Any]]:
+        """The function ``call`` asks for, and its arguments.
+
+        Raises:
+            ToolError: there is none, or they are not what it takes.
+        """
+        tool = self._tool_named(call.name)
+        if tool is None:
+            names = ", ".join(tool.name for tool in self._call.agent.offered) or "none"
+            raise ToolError(f"there is no function {call.name[:64]!r}; there are: {names}")
+        return tool, tool.arguments_of(call)
+
+    def _tell_result(self, reply: ModelReply, call: ToolCall, text: str) -> None:
+        """Tell the model what became of ``call``; once."""
+        if call.id not in reply.told:
+            reply.told.add(call.id)
+            reply.alive_s = trio.current_time()
+            self.link.tell(ToolResult(reply=reply.id, call_id=call.id, text=text))
+
+    async def _tell_late(self, reply: ModelReply, call: ToolCall, outcome: Outcome) -> None:
+        """A function that has begun outlives its reply."""
+        await outcome.done.wait()
+        self._tell_result(reply, call, outcome.result or CANCELLED)
+
+    def fill(self) -> None:
+        """Say the filler line now, if the reply waits for a function."""
+        reply, line = self.reply, self._call.agent.definition.filler_line
+        if not isinstance(reply, ModelReply) or not reply.committed.is_set() or not line:
+            return
+        if reply.owes_results and not reply.has_filled:
+            reply.has_filled = True
+            self.link.tell(Say(reply=reply.id, text=line))
+
+    async def _fill_after(self, reply: ModelReply) -> None:
+        """A long silence sounds like a dropped call: have the model say that it is at it, once."""
+        await trio.sleep(self._call.config.tool_filler_after_s)
+        await reply.committed.wait()
+        await self.mouth.heard()
+        if self.reply is reply:
+            self.fill()
+
+    # --- another agent ----------------------------------------------------------------------
+
+    def _hand_over(self, reply: ModelReply, agent: Agent) -> None:
+        """What was said has been heard: ``agent`` says its welcome."""
+        reply.scope.cancel(reason="handed over")
+        self._stop(reply)
+        self._settle(reply, is_whole=True)
+        self.become(agent)
+        self.say(agent.definition.welcome_message)
+
+    def become(self, agent: Agent) -> None:
+        """``agent`` goes on with the call from its next reply on; who listens stays."""
+        call = self._call
+        call.agent = agent
+        call.conversation.system = agent.definition.prompt
+        call.steering.take_turns(agent.definition.turn_config(call.config.turn))
+        call.note("agent_changed", agent=agent.definition.name)
+        model = agent.speech_model
+        assert model is not None, "agents that hand over to one another are of one kind"
+        if model is self._model and model.can_be_instructed:
+            tools = tuple(tool.spec for tool in agent.offered)
+            self.link.tell(Instruct(instructions=agent.definition.prompt, tools=tools))
+        else:
+            self._model = model
+            self.link.reopen(model)
