@@ -18,6 +18,7 @@ __all__ = [
     "KnowledgeBaseSpec",
     "Name",
     "ProviderChoice",
+    "Retention",
     "SecretName",
     "Text",
     "definition_of",
@@ -52,6 +53,24 @@ Providers = Annotated[
 ]
 
 
+Days = Annotated[int, Meta(ge=0, le=36_500)]
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many days after a call what is known of it is kept.
+
+    0: no longer than the call itself. Null: an agent leaves it to the node, a node for ever.
+    """
+
+    recordings_days: Days | None = None
+    transcripts_days: Annotated[
+        Days | None, Meta(description="What was said, and what was made of it; numbers stay.")
+    ] = None
+    calls_days: Annotated[
+        Days | None, Meta(description="The call itself with telephone numbers and all the rest.")
+    ] = None
+
+
 class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent: its words and manners, its services, its functions and its knowledge."""
 
@@ -60,6 +79,7 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     tts: Providers = ()
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
+    retention: Retention = Retention()
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,27 +7,31 @@ it was told and changes it at most once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.errors import InvalidReference, NotFound
 from api.store.records import Page, new_id, note, page_of
-from api.store.tables import call_streams, calls
+from api.store.tables import call_notes, call_streams, calls
 from rtcore.call import CallRecord
+from rtcore.journal import Noted
 
 __all__ = [
+    "CRASHED",
     "CallPlan",
     "CallState",
     "Direction",
     "Ended",
     "StoredCall",
+    "Stream",
     "Transfer",
     "begin_inbound",
     "begin_outbound",
@@ -43,6 +47,8 @@ __all__ = [
     "open_stream",
     "set_transfer",
     "stored_call",
+    "touch_streams",
+    "write_notes",
     "write_streams",
 ]
 
@@ -51,7 +57,12 @@ Direction = Literal["inbound", "outbound"]
 CallState = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "cancelled"
 ]
+Stream = tuple[str, int]  # a call, and which of its media streams
 CALLS = calls.c
+STREAMS = call_streams.c
+NOTES = call_notes.c
+CRASHED = "crashed"  # how a stream ended whose node died with it
+PULSE_LIMIT_MS = 10_000  # a node says every two seconds that a stream goes on
 
 
 class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,13 +163,30 @@ def find_unended(tx: Tx, before_ms: int, limit: int) -> tuple[StoredCall, ...]:
 def get_streams(tx: Tx, id: str) -> tuple[CallRecord, ...]:
     """The records of a call's streams, in order; of one that goes on, as of a second ago.
 
+    A stream that has no end and no pulse has crashed: that is read from it, not written, so
+    that a node which was only out of reach is believed again.
+
     Raises:
         NotFound: there is no such call.
     """
     get_call(tx, id)
-    query = sa.select(call_streams.c.record).where(call_streams.c.call_id == id)
-    rows = tx.conn.scalars(query.order_by(call_streams.c.number))
-    return tuple(msgspec.json.decode(row, type=CallRecord) for row in rows)
+    query = sa.select(call_streams).where(STREAMS.call_id == id).order_by(STREAMS.number)
+    rows = list(tx.conn.execute(query))
+    notes: dict[int, list[Noted]] = {}
+    if not all(row.is_final for row in rows):
+        pieces = sa.select(call_notes).where(NOTES.call_id == id).order_by(NOTES.first)
+        for piece in tx.conn.execute(pieces):
+            found = msgspec.json.decode(piece.notes, type=list[Noted])
+            notes.setdefault(piece.number, []).extend(found)
+    return tuple(_record(tx, row, notes.get(row.number, ())) for row in rows)
+
+
+def _record(tx: Tx, row: sa.Row[Any], notes: Sequence[Noted]) -> CallRecord:
+    record = msgspec.json.decode(row.record, type=CallRecord)
+    if row.is_final:
+        return record
+    goes_on = row.updated_at_ms >= tx.now_ms - PULSE_LIMIT_MS
+    return msgspec.structs.replace(record, ended_by="" if goes_on else CRASHED, notes=tuple(notes))
 
 
 # --- how a call begins ------------------------------------------------------------------
@@ -297,18 +325,80 @@ def mark_ended(tx: Tx, id: str, ended: Ended) -> StoredCall:
     )
 
 
-def write_streams(tx: Tx, records: Mapping[tuple[str, int], tuple[CallRecord, bool]]) -> None:
-    """Keep the newest record of each stream, by call and number; a final one is not replaced."""
-    for (id, number), (record, is_final) in records.items():
-        row = {"record": _json(record), "is_final": int(is_final), "updated_at_ms": tx.now_ms}
-        where = (call_streams.c.call_id == id, call_streams.c.number == number)
-        changed = tx.conn.execute(
-            sa.update(call_streams).where(*where, call_streams.c.is_final == 0).values(**row)
+def write_streams(tx: Tx, records: Mapping[Stream, tuple[CallRecord, bool]]) -> None:
+    """Keep the newest record of each stream, by call and number; a final one is not replaced.
+
+    That of a call which has been erased meanwhile is not kept.
+    """
+    known = _known(tx, records)
+    rows = [
+        {
+            "call_id": id,
+            "number": number,
+            "record": _json(record),
+            "is_final": int(is_final),
+            "updated_at_ms": tx.now_ms,
+        }
+        for (id, number), (record, is_final) in records.items()
+        if id in known
+    ]
+    if not rows:
+        return
+    insert = (postgresql if tx.is_postgres else sqlite).insert(call_streams)
+    fresh = {name: insert.excluded[name] for name in ("record", "is_final", "updated_at_ms")}
+    tx.conn.execute(
+        insert.on_conflict_do_update(
+            index_elements=[STREAMS.call_id, STREAMS.number],
+            set_=fresh,
+            where=STREAMS.is_final == 0,
+        ),
+        rows,
+    )
+    for (id, number), (_, is_final) in records.items():
+        if is_final:  # which has them all
+            where = (NOTES.call_id == id, NOTES.number == number)
+            tx.conn.execute(sa.delete(call_notes).where(*where))
+
+
+def write_notes(tx: Tx, notes: Mapping[Stream, Sequence[tuple[int, Sequence[Noted]]]]) -> None:
+    """Keep more of the journals of streams that go on: each piece once, by its first entry."""
+    known = _known(tx, notes)
+    rows = [
+        {
+            "call_id": id,
+            "number": number,
+            "first": first,
+            "notes": msgspec.json.encode(piece).decode(),
+        }
+        for (id, number), pieces in notes.items()
+        if id in known
+        for first, piece in pieces
+    ]
+    if rows:
+        insert = (postgresql if tx.is_postgres else sqlite).insert(call_notes)
+        tx.conn.execute(insert.on_conflict_do_nothing(), rows)
+
+
+def touch_streams(tx: Tx, streams: Collection[Stream]) -> None:
+    """These streams go on."""
+    if streams:
+        pulse = (
+            sa.update(call_streams)
+            .where(
+                STREAMS.call_id == sa.bindparam("id"),
+                STREAMS.number == sa.bindparam("stream"),
+                STREAMS.is_final == 0,
+            )
+            .values(updated_at_ms=tx.now_ms)
         )
-        if changed.rowcount == 0 and not tx.conn.scalar(
-            sa.select(sa.func.count()).select_from(call_streams).where(*where)
-        ):
-            tx.conn.execute(sa.insert(call_streams).values(call_id=id, number=number, **row))
+        tx.conn.execute(pulse, [{"id": id, "stream": number} for id, number in streams])
+
+
+def _known(tx: Tx, streams: Collection[Stream]) -> set[str]:
+    """Which of these calls there are; they stay until this transaction ends."""
+    ids = {id for id, _ in streams}
+    query = sa.select(CALLS.id).where(CALLS.id.in_(ids)).with_for_update(read=True, key_share=True)
+    return set(tx.conn.scalars(query))
 
 
 def _change(tx: Tx, id: str, **values: Any) -> StoredCall:

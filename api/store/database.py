@@ -89,6 +89,7 @@ def _configure_sqlite(raw: object, _record: object) -> None:
     _write_ahead(raw)
     raw.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
     raw.execute("PRAGMA foreign_keys=ON")
+    raw.execute("PRAGMA secure_delete=ON")  # what was erased is not left in the file
 
 
 def _write_ahead(raw: sqlite3.Connection) -> None:
@@ -180,6 +181,27 @@ class Store:
             # the statement and its values stay out of the message: it may reach a log
             reason = type(getattr(exc, "orig", None) or exc).__name__
             raise StoreUnavailable(f"the database did not answer ({reason})") from exc
+
+    async def settle(self) -> None:
+        """Let the file hold what was written, and nothing of what was erased.
+
+        SQLite keeps old pages in its log until that is written back; PostgreSQL's vacuum does
+        the like by itself.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        if self.engine.dialect.name == "sqlite":
+            await trio.to_thread.run_sync(self._checkpoint, limiter=self._writers)
+
+    def _checkpoint(self) -> None:
+        raw = self.engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as exc:
+            raise StoreUnavailable("the database is locked") from exc
+        finally:
+            raw.close()
 
     def close(self) -> None:
         """Close all connections."""

@@ -1,0 +1,296 @@
+"""Forgetting callers: what was said, what was recorded, whom we talked with.
+
+By policy (:func:`erase_due`), by call and by caller. What is erased goes in one transaction for
+some calls at a time; files go after it, and their rows last of all. The audit log says that
+something was erased and by whom, never of whom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from api.calls.recordings import KeptRecording, doom_recordings
+from api.specs import Retention
+from api.store.database import Actor, Tx
+from api.store.errors import Conflict, NotFound
+from api.store.records import note
+from api.store.tables import (
+    agent_versions,
+    agents,
+    analyses,
+    call_notes,
+    call_streams,
+    calls,
+    campaign_attempts,
+    campaign_targets,
+    chats,
+    deliveries,
+    do_not_call,
+    idempotency,
+    messages,
+    recordings,
+)
+from rtcore.call import CallRecord
+
+__all__ = [
+    "BATCH_MAX",
+    "Erased",
+    "Subject",
+    "caller_alias",
+    "due_before_ms",
+    "erase_call",
+    "erase_caller",
+    "erase_due",
+    "erase_recordings",
+    "forget_idle",
+    "overrides",
+]
+
+CALLS = calls.c
+STREAMS = call_streams.c
+BATCH_MAX = 100  # calls in one transaction: some ten milliseconds of the store's writer
+DAY_MS = 86_400_000
+SETTLED_MS = 60_000  # a final record follows its call within a second
+Subject = Literal["recordings", "transcripts", "calls"]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What one transaction erased; the ``files`` are still to be removed."""
+
+    calls: int = 0
+    transcripts: int = 0
+    targets: int = 0  # of campaigns
+    files: tuple[KeptRecording, ...] = ()
+
+
+# --- one call, one caller ---------------------------------------------------------------
+
+
+def erase_call(tx: Tx, actor: Actor, id: str) -> Erased:
+    """Erase a call that is over, with all that is known of it.
+
+    Raises:
+        NotFound: there is no such call.
+        Conflict: it goes on.
+    """
+    _check_over(tx, id)
+    return _erase(tx, actor, [id])
+
+
+def erase_recordings(tx: Tx, actor: Actor, id: str) -> Erased:
+    """Erase the recordings of a call that is over; the rest stays.
+
+    Raises:
+        NotFound: there is no such call, or it was not recorded.
+        Conflict: it goes on.
+    """
+    _check_over(tx, id)
+    files = doom_recordings(tx, [id])
+    if not files:
+        raise NotFound("recording of", id)
+    note(tx, actor, "call.recording_erased", id)
+    return Erased(files=files)
+
+
+def erase_caller(tx: Tx, actor: Actor, number: str, alias: str) -> tuple[Erased, int]:
+    """Erase some calls with ``number`` at the far end; how many such calls go on.
+
+    Ask again until nothing is erased. ``alias`` stands for the number in the audit log. That
+    somebody is not to be called stays: it could not be kept to otherwise.
+    """
+    numbers = (number, f"+{number}")
+    is_theirs = sa.or_(
+        sa.and_(CALLS.direction == "inbound", CALLS.from_number.in_(numbers)),
+        sa.and_(CALLS.direction == "outbound", CALLS.to_number.in_(numbers)),
+    )
+    over = sa.select(CALLS.id).where(is_theirs, CALLS.ended_at_ms.is_not(None))
+    ids = list(tx.conn.scalars(over.limit(BATCH_MAX)))
+    erased = replace(_erase(tx, actor, ids), targets=_forget_target(tx, number))
+    if ids or erased.targets:
+        note(tx, actor, "caller.erased", alias)
+    going = sa.select(sa.func.count()).where(is_theirs, CALLS.ended_at_ms.is_(None))
+    return erased, tx.conn.scalar(going) or 0
+
+
+def _forget_target(tx: Tx, number: str) -> int:
+    """Take a number out of all campaigns that are not calling it at this moment."""
+    attempts, targets = campaign_attempts.c, campaign_targets.c
+    tx.conn.execute(
+        sa.delete(campaign_attempts).where(attempts.number == number, attempts.is_open == 0)
+    )
+    tx.conn.execute(sa.update(do_not_call).where(do_not_call.c.number == number).values(note=""))
+    gone = sa.delete(campaign_targets).where(targets.number == number, targets.state != "dialling")
+    return tx.conn.execute(gone).rowcount
+
+
+def caller_alias(secret: bytes, number: str) -> str:
+    """What stands for a number in the audit log: nobody without ``secret`` finds it by trying."""
+    digest = hmac.new(secret, f"caller:{number}".encode(), hashlib.sha256).hexdigest()
+    return f"caller_{digest[:24]}"
+
+
+def _check_over(tx: Tx, id: str) -> None:
+    row = tx.conn.execute(sa.select(CALLS.ended_at_ms).where(CALLS.id == id)).one_or_none()
+    if row is None:
+        raise NotFound("call", id)
+    if row.ended_at_ms is None:
+        raise Conflict("the call goes on: hang up first")
+
+
+def _erase(tx: Tx, actor: Actor, ids: Sequence[str]) -> Erased:
+    """All that is known of these calls; what refers to their rows goes with them."""
+    if not ids:
+        return Erased()
+    files = doom_recordings(tx, ids)
+    _forget_told(tx, ids)
+    tx.conn.execute(sa.delete(messages).where(messages.c.call_id.in_(ids)))
+    tx.conn.execute(
+        sa.delete(campaign_attempts).where(
+            campaign_attempts.c.call_id.in_(ids), campaign_attempts.c.is_open == 0
+        )
+    )
+    counted = sa.select(sa.func.count()).where(STREAMS.call_id.in_(ids), STREAMS.has_words == 1)
+    transcripts = tx.conn.scalar(counted) or 0
+    tx.conn.execute(sa.delete(calls).where(CALLS.id.in_(ids)))
+    for id in ids:
+        note(tx, actor, "call.erased", id)
+    return Erased(calls=len(ids), transcripts=transcripts, files=files)
+
+
+def _forget_told(tx: Tx, ids: Sequence[str]) -> None:
+    """What others were to be told of these calls, and answers kept for who asks again."""
+    tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
+    for id in ids:
+        needle = sa.literal(id.encode(), sa.LargeBinary)
+        if tx.is_postgres:
+            place = sa.func.position(needle.op("IN")(idempotency.c.answer))
+        else:
+            place = sa.func.instr(idempotency.c.answer, needle)
+        tx.conn.execute(sa.delete(idempotency).where(place > 0))
+
+
+# --- by policy --------------------------------------------------------------------------
+
+
+def overrides(tx: Tx) -> dict[str, Retention]:
+    """What agents say otherwise, by agent: at the version that is published."""
+    query = sa.select(agents.c.id, agent_versions.c.spec).join(
+        agent_versions,
+        sa.and_(
+            agent_versions.c.agent_id == agents.c.id,
+            agent_versions.c.number == sa.func.coalesce(agents.c.published, agents.c.latest),
+        ),
+    )
+    found = {
+        row.id: msgspec.json.decode(row.spec, type=_Kept).retention
+        for row in tx.conn.execute(query)
+    }
+    return {id: retention for id, retention in found.items() if retention != Retention()}
+
+
+class _Kept(msgspec.Struct):
+    """The one field of :class:`api.specs.AgentSpec` that is read here."""
+
+    retention: Retention = Retention()
+
+
+def due_before_ms(
+    subject: Subject, default: Retention, agents: Mapping[str, Retention], now_ms: int
+) -> tuple[int | None, dict[str, int | None]]:
+    """What ended before is due: for all agents, and for those that say otherwise; None: nothing."""
+
+    def before_ms(days: int | None) -> int | None:
+        return None if days is None else now_ms - days * DAY_MS
+
+    field = f"{subject}_days"
+    usual: int | None = getattr(default, field)
+    wanted: dict[str, int | None] = {
+        id: getattr(retention, field) for id, retention in agents.items()
+    }
+    return before_ms(usual), {
+        id: before_ms(days) for id, days in wanted.items() if days is not None
+    }
+
+
+def erase_due(tx: Tx, actor: Actor, subject: Subject, default: Retention) -> Erased:
+    """Erase some of what is kept for longer than wished. Ask again until nothing is erased."""
+    usual, by_agent = due_before_ms(subject, default, overrides(tx), tx.now_ms)
+    is_due = _is_due(usual, by_agent)
+    return Erased() if is_due is None else ERASERS[subject](tx, actor, is_due)
+
+
+def _is_due(usual: int | None, by_agent: Mapping[str, int | None]) -> sa.ColumnElement[bool] | None:
+    limits = [(CALLS.agent_id == id, sa.literal(before)) for id, before in by_agent.items()]
+    if usual is None and not limits:
+        return None
+    never = sa.literal(usual if usual is not None else 0, sa.BigInteger)
+    limit = sa.case(*limits, else_=never) if limits else never
+    latest = max(before for before in (usual, *by_agent.values()) if before is not None)
+    return sa.and_(CALLS.ended_at_ms <= latest, CALLS.ended_at_ms <= limit)
+
+
+def _recordings_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:
+    query = sa.select(recordings.c.call_id).join(calls, CALLS.id == recordings.c.call_id)
+    ids = set(tx.conn.scalars(query.where(is_due, recordings.c.state == "kept").limit(BATCH_MAX)))
+    for id in sorted(ids):
+        note(tx, actor, "call.recording_erased", id)
+    return Erased(files=doom_recordings(tx, sorted(ids)) if ids else ())
+
+
+def _transcripts_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:
+    query = (
+        sa.select(call_streams)
+        .join(calls, CALLS.id == STREAMS.call_id)
+        .where(
+            is_due,
+            STREAMS.has_words == 1,
+            # nobody writes it any more: whoever did has ended or died
+            sa.or_(STREAMS.is_final == 1, STREAMS.updated_at_ms < tx.now_ms - SETTLED_MS),
+        )
+        .limit(BATCH_MAX)
+    )
+    rows = list(tx.conn.execute(query))
+    for row in rows:
+        record = msgspec.json.decode(row.record, type=CallRecord)
+        wordless = msgspec.structs.replace(record, transcript=())
+        tx.conn.execute(
+            sa.update(call_streams)
+            .where(STREAMS.call_id == row.call_id, STREAMS.number == row.number)
+            .values(record=msgspec.json.encode(wordless).decode(), has_words=0)
+        )
+    ids = sorted({row.call_id for row in rows})
+    if ids:
+        tx.conn.execute(sa.delete(analyses).where(analyses.c.call_id.in_(ids)))
+        tx.conn.execute(sa.delete(call_notes).where(call_notes.c.call_id.in_(ids)))
+        _forget_told(tx, ids)
+    for id in ids:
+        note(tx, actor, "call.transcript_erased", id)
+    return Erased(transcripts=len(rows))
+
+
+def _calls_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:
+    return _erase(
+        tx, actor, list(tx.conn.scalars(sa.select(CALLS.id).where(is_due).limit(BATCH_MAX)))
+    )
+
+
+ERASERS: dict[Subject, Callable[[Tx, Actor, sa.ColumnElement[bool]], Erased]] = {
+    "recordings": _recordings_due,
+    "transcripts": _transcripts_due,
+    "calls": _calls_due,
+}
+
+
+def forget_idle(tx: Tx, chats_keep_ms: int, answers_keep_ms: int) -> int:
+    """Forget conversations nobody goes on with, and answers nobody asks for again."""
+    idle = sa.delete(chats).where(chats.c.updated_at_ms < tx.now_ms - chats_keep_ms)
+    old = sa.delete(idempotency).where(idempotency.c.created_at_ms < tx.now_ms - answers_keep_ms)
+    return tx.conn.execute(idle).rowcount + tx.conn.execute(old).rowcount
