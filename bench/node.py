@@ -37,6 +37,7 @@ from rtcore.recording import Recordings, file_name
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from rtcore.tls import Certificate
 from rtcore.turn import TurnConfig
+from rtcore.turn.silero import find_model
 
 HEARD = "What time do you open tomorrow?"  # reads as complete
 PARTIAL_MS = 500  # of audio for each word of a partial: with the pre-roll, the first comes some
@@ -150,6 +151,8 @@ def main(
 ) -> None:
     """Serve calls with scripted providers on 127.0.0.1."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    if voice == "silero":
+        find_model()  # a node goes on with the default instead: here that would be a wrong number
     config = NodeConfig(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
         voice=msgspec.convert(voice, Literal["webrtc", "silero"]),

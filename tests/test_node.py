@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from rtcore.admission import MEDIA_PATH, MediaGate
 from rtcore.agent.agent import Agent
@@ -18,10 +19,11 @@ from rtcore.errors import SocketClosed
 from rtcore.media import fast
 from rtcore.media.handshake import UpgradeRefused
 from rtcore.media.limits import SocketLimits
-from rtcore.node import Node, NodeConfig, open_listeners, serve_calls
+from rtcore.node import Node, NodeConfig, _judge_voices, open_listeners, serve_calls
 from rtcore.protocol.plivo_signature import Tokens, sign_v3
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from rtcore.tokens import MediaToken, issue
+from rtcore.turn.silero import SileroBatch
 
 SECRET = b"0123456789abcdef"
 LIMITS = SocketLimits()
@@ -354,6 +356,27 @@ async def test_silero_judges_for_all_calls_together() -> None:
         await run.until(lambda: len(run.records) == 3)
         assert run.node.stats.failed == 0
         assert all(record.stats.heard_frames >= 20 for record in run.records)
+
+
+async def test_voices_that_do_not_fit_one_run_are_judged_in_the_same_tick(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Batch(SileroBatch):
+        def __init__(self) -> None:
+            self.most_at_once, self.waiting = 64, 0
+            self.runs_s: list[float] = []
+
+        def run(self) -> int:
+            self.runs_s.append(trio.current_time())
+            count = min(self.waiting, self.most_at_once)
+            self.waiting -= count
+            return count
+
+    batch = Batch()
+    batch.waiting = 150
+    with trio.move_on_after(0.1):
+        await _judge_voices(batch)
+    assert batch.runs_s == pytest.approx([0.032, 0.032, 0.032, 0.064, 0.096])
 
 
 async def test_serving_calls_from_another_program() -> None:
