@@ -43,6 +43,7 @@ __all__ = [
     "mark_ended",
     "mark_machine",
     "mark_requested",
+    "mark_resumed",
     "mark_ringing",
     "open_stream",
     "set_transfer",
