@@ -53,7 +53,6 @@ __all__ = [
     "write_streams",
 ]
 
-    "mark_resumed",
 Direction = Literal["inbound", "outbound"]
 CallState = Literal[
     "queued", "ringing", "in_progress", "completed", "busy", "no_answer", "failed", "cancelled"
@@ -117,6 +116,7 @@ class StoredCall:
     created_at_ms: int
     answered_at_ms: int | None
     ended_at_ms: int | None
+    node_id: str | None = None  # that holds a stream of it
 
 
 # --- reading ----------------------------------------------------------------------------
@@ -131,7 +131,6 @@ def get_call(tx: Tx, id: str, *, lock: bool = False) -> StoredCall:
     if found is None:
         raise NotFound("call", id)
     return found
-    node_id: str | None = None  # that holds a stream of it
 
 
 def stored_call(
@@ -309,6 +308,12 @@ def mark_machine(tx: Tx, id: str) -> StoredCall:
     return _change(tx, id, is_machine=1)
 
 
+def mark_resumed(tx: Tx, id: str, carrier_id: str) -> StoredCall:
+    """As :func:`mark_answered`, of a call whose stream is over: no node holds it meanwhile."""
+    call = mark_answered(tx, id, carrier_id)
+    return call if call.ended_at_ms is not None else _change(tx, id, node_id=None)
+
+
 def set_transfer(tx: Tx, id: str, transfer: Transfer | None, actor: Actor | None) -> StoredCall:
     """Keep what was asked, or what became of it."""
     if actor is not None:
@@ -408,12 +413,6 @@ def _change(tx: Tx, id: str, **values: Any) -> StoredCall:
 
 
 def _json(struct: msgspec.Struct) -> str:
-def mark_resumed(tx: Tx, id: str, carrier_id: str) -> StoredCall:
-    """As :func:`mark_answered`, of a call whose stream is over: no node holds it meanwhile."""
-    call = mark_answered(tx, id, carrier_id)
-    return call if call.ended_at_ms is not None else _change(tx, id, node_id=None)
-
-
     return msgspec.json.encode(struct).decode()
 
 
@@ -437,5 +436,5 @@ def _call(row: sa.Row[Any]) -> StoredCall:
         created_at_ms=row.created_at_ms,
         answered_at_ms=row.answered_at_ms,
         ended_at_ms=row.ended_at_ms,
-    )
         node_id=row.node_id,
+    )
