@@ -147,6 +147,6 @@ def breaks_off(newest: Sequence[Outcome]) -> bool:
     return len(recent) == FAILURES_MAX and all(each in FAILURES for each in recent)
 
 
-def is_finished(waiting: int, dialling: int) -> bool:
-    """Whether nothing is left to do for a campaign with so many numbers in each state."""
-    return waiting == 0 and dialling == 0
+def is_finished(*, has_waiting: bool, has_dialling: bool) -> bool:
+    """Whether nothing is left to do for a campaign, by the states its numbers are in."""
+    return not has_waiting and not has_dialling

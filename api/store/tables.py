@@ -377,6 +377,7 @@ campaigns = Table(
     Column("state", String(20), nullable=False, default="draft"),
     Column("reason", Text, nullable=False, default=""),  # why it paused by itself
     Column("dialled_at_ms", BigInteger, nullable=False, default=0),  # last; for its own pace
+    Column("resumed_at_ms", BigInteger, nullable=False, default=0),  # older failures are forgiven
     Column("started_at_ms", BigInteger),
     Column("ended_at_ms", BigInteger),
     Column("created_at_ms", BigInteger, nullable=False),

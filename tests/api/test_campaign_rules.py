@@ -268,6 +268,6 @@ def test_a_campaign_whose_calls_all_fail_breaks_off() -> None:
 
 
 def test_a_campaign_is_finished_when_nothing_waits_or_rings() -> None:
-    assert is_finished(0, 0)
-    assert not is_finished(1, 0)
-    assert not is_finished(0, 1)
+    assert is_finished(has_waiting=False, has_dialling=False)
+    assert not is_finished(has_waiting=True, has_dialling=False)
+    assert not is_finished(has_waiting=False, has_dialling=True)

@@ -1,0 +1,563 @@
+"""Campaigns and the numbers they call: plain functions of a transaction.
+
+Whoever changes a campaign or its numbers locks the campaign first, so that two nodes never
+wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from api.campaigns.rules import is_finished
+from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
+from api.store import tables
+from api.store.database import Actor, Tx
+from api.store.errors import Conflict, NotFound, User
+from api.store.records import (
+    Page,
+    Record,
+    Resources,
+    check_revision,
+    hold,
+    new_id,
+    note,
+    page_of,
+    set_uses,
+)
+from api.store.tables import campaign_attempts, campaign_targets, campaigns, do_not_call
+
+__all__ = [
+    "ATTEMPTS",
+    "CAMPAIGNS",
+    "TARGETS",
+    "Added",
+    "AttemptRecord",
+    "CampaignRecord",
+    "CampaignState",
+    "Report",
+    "TargetRecord",
+    "add_targets",
+    "cancel_campaign",
+    "create_campaign",
+    "delete_campaign",
+    "find_campaigns",
+    "find_targets",
+    "finish_if_done",
+    "get_campaign",
+    "get_target",
+    "pause_campaign",
+    "report_on",
+    "resume_campaign",
+    "retry_targets",
+    "start_campaign",
+    "stop_itself",
+    "update_campaign",
+]
+
+CampaignState = Literal["draft", "running", "paused", "completed", "cancelled"]
+RESOURCES = Resources("campaign", "cmp", campaigns, CampaignSpec)
+CAMPAIGNS, TARGETS, ATTEMPTS = campaigns.c, campaign_targets.c, campaign_attempts.c
+CHUNK = 500  # numbers in one statement: far below what either database takes
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRecord:
+    """A campaign as it is kept; ``reason`` says why it paused, if it did so by itself."""
+
+    record: Record[CampaignSpec]
+    state: CampaignState
+    reason: str
+    dialled_at_ms: int
+    resumed_at_ms: int
+    started_at_ms: int | None
+    ended_at_ms: int | None
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def spec(self) -> CampaignSpec:
+        return self.record.spec
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRecord:
+    """A number of a campaign, and how far it got."""
+
+    id: str
+    campaign_id: str
+    number: str
+    time_zone: str | None
+    variables: dict[str, str]
+    state: TargetState
+    outcome: Outcome | None
+    attempts: int
+    due_at_ms: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One time that a number was called, or may have been."""
+
+    call_id: str
+    ordinal: int
+    outcome: str | None
+    created_at_ms: int
+    ended_at_ms: int | None
+
+
+@dataclass(slots=True)
+class Added:
+    """What became of numbers that were added; ``duplicates`` by their places, from 0."""
+
+    added: int = 0
+    duplicates: list[int] = field(default_factory=list)
+    do_not_call: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Numbers by state and by outcome, attempts by outcome; calls that go on have none."""
+
+    states: dict[str, int]
+    outcomes: dict[str, int]
+    attempts: dict[str, int]
+    open_attempts: int
+    next_due_ms: int | None
+
+
+# --- campaigns --------------------------------------------------------------------------
+
+
+def create_campaign(tx: Tx, actor: Actor, spec: CampaignSpec) -> CampaignRecord:
+    """
+    Raises:
+        InvalidReference: there is no such agent.
+    """
+    record = RESOURCES.create(tx, actor, spec)
+    _hold_agent(tx, record.id, spec)
+    return get_campaign(tx, record.id)
+
+
+def get_campaign(tx: Tx, id: str, *, lock: bool = False) -> CampaignRecord:
+    """
+    Raises:
+        NotFound: there is none.
+    """
+    query = sa.select(campaigns).where(CAMPAIGNS.id == id)
+    row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound("campaign", id)
+    return _campaign(row)
+
+
+def find_campaigns(
+    tx: Tx, limit: int, offset: int, name: str | None, state: CampaignState | None
+) -> Page[CampaignRecord]:
+    """A page of campaigns, the newest first."""
+    query = sa.select(campaigns).order_by(CAMPAIGNS.created_at_ms.desc(), CAMPAIGNS.id)
+    if name is not None:
+        query = query.where(CAMPAIGNS.name.icontains(name, autoescape=True))
+    if state is not None:
+        query = query.where(CAMPAIGNS.state == state)
+    return page_of(tx, query, limit, offset, _campaign)
+
+
+def update_campaign(
+    tx: Tx,
+    actor: Actor,
+    id: str,
+    revision: int | None,
+    change: Callable[[CampaignSpec], CampaignSpec],
+) -> CampaignRecord:
+    """What is changed holds for every call that begins after it.
+
+    Raises:
+        NotFound, RevisionChanged, InvalidReference; what ``change`` raises.
+        Conflict: the campaign is over.
+    """
+    old = get_campaign(tx, id, lock=True)
+    _refuse_if(old, "cancelled")
+    record = RESOURCES.update(tx, actor, id, revision, change)
+    if old.state != "completed":
+        _hold_agent(tx, id, record.spec)
+    _look_again(tx, id)
+    return get_campaign(tx, id)
+
+
+def delete_campaign(tx: Tx, actor: Actor, id: str, revision: int | None = None) -> None:
+    """Delete a campaign, its numbers and its attempts; the calls stay.
+
+    Raises:
+        NotFound, RevisionChanged.
+        Conflict: it still calls.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    check_revision(campaign.record.revision, revision)
+    _refuse_if(campaign, "running")
+    if _open_attempts(tx, id):
+        raise Conflict("calls of this campaign still go on: wait, or cancel it with hang_up=true")
+    RESOURCES.delete(tx, actor, id)
+
+
+# --- what it does -----------------------------------------------------------------------
+
+
+def start_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
+    """
+    Raises:
+        NotFound.
+        Conflict: it has begun before, or there is nobody to call.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "running", "paused", "completed", "cancelled")
+    if not _has(tx, id, "waiting"):
+        raise Conflict("there is nobody to call: add numbers first")
+    return _run(tx, actor, id, "started", started_at_ms=tx.now_ms)
+
+
+def pause_campaign(tx: Tx, actor: Actor, id: str, *, hangs_up: bool) -> CampaignRecord:
+    """No call begins once this is written; those that go on end by themselves, or are ended.
+
+    Raises:
+        NotFound.
+        Conflict: it does not run.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "draft", "completed", "cancelled")
+    if hangs_up:
+        _hang_up(tx, id)
+    if campaign.state == "paused":
+        return campaign
+    return _turn(tx, actor, id, "paused", state="paused", reason="")
+
+
+def resume_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
+    """
+    Raises:
+        NotFound.
+        Conflict: it is not paused.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "draft", "completed", "cancelled")
+    if campaign.state == "running":
+        return campaign
+    _look_again(tx, id)
+    _run(tx, actor, id, "resumed")
+    finish_if_done(tx, id)
+    return get_campaign(tx, id)
+
+
+def cancel_campaign(tx: Tx, actor: Actor, id: str, *, hangs_up: bool) -> CampaignRecord:
+    """End it for good: whoever has not been called will not be.
+
+    Raises:
+        NotFound.
+        Conflict: it is completed.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "completed")
+    if hangs_up:
+        _hang_up(tx, id)
+    if campaign.state == "cancelled":
+        return campaign
+    tx.conn.execute(
+        sa.update(campaign_targets)
+        .where(TARGETS.campaign_id == id, TARGETS.state == "waiting")
+        .values(
+            state="done",
+            outcome=sa.func.coalesce(TARGETS.outcome, "cancelled"),
+            updated_at_ms=tx.now_ms,
+        )
+    )
+    _release_agent(tx, id)
+    return _turn(tx, actor, id, "cancelled", state="cancelled", ended_at_ms=tx.now_ms)
+
+
+def stop_itself(tx: Tx, id: str, reason: str) -> None:
+    """Pause a campaign that goes wrong, until somebody has seen why."""
+    campaign = get_campaign(tx, id, lock=True)
+    if campaign.state == "running":
+        _turn(tx, Actor("campaign"), id, "paused", state="paused", reason=reason)
+
+
+def finish_if_done(tx: Tx, id: str) -> None:
+    """Complete a campaign that runs and has nothing left to do. It must be locked."""
+    if get_campaign(tx, id).state != "running":
+        return
+    if is_finished(has_waiting=_has(tx, id, "waiting"), has_dialling=_has(tx, id, "dialling")):
+        _release_agent(tx, id)
+        values = {"state": "completed", "ended_at_ms": tx.now_ms}
+        _turn(tx, Actor("campaign"), id, "completed", **values)
+
+
+def _has(tx: Tx, id: str, state: TargetState) -> bool:
+    query = sa.select(TARGETS.id).where(TARGETS.campaign_id == id, TARGETS.state == state)
+    return tx.conn.scalar(query.limit(1)) is not None
+
+
+def _run(tx: Tx, actor: Actor, id: str, action: str, **values: Any) -> CampaignRecord:
+    """Let it call, with no failure held against it."""
+    values |= {"reason": "", "ended_at_ms": None, "resumed_at_ms": tx.now_ms}
+    return _turn(tx, actor, id, action, state="running", **values)
+
+
+def _turn(tx: Tx, actor: Actor, id: str, action: str, **values: Any) -> CampaignRecord:
+    tx.conn.execute(
+        sa.update(campaigns).where(CAMPAIGNS.id == id).values(**values, updated_at_ms=tx.now_ms)
+    )
+    note(tx, actor, f"campaign.{action}", id)
+    return get_campaign(tx, id)
+
+
+def _refuse_if(campaign: CampaignRecord, *states: CampaignState) -> None:
+    hints = {
+        "draft": "it has not been started: start it",
+        "running": "it is running: pause it first",
+        "paused": "it is paused: resume it",
+        "completed": "it is completed: add numbers, or retry some",
+        "cancelled": "it was cancelled: create another",
+    }
+    if campaign.state in states:
+        raise Conflict(hints[campaign.state])
+
+
+def _hold_agent(tx: Tx, id: str, spec: CampaignSpec) -> None:
+    hold(tx, tables.agents.c.id, {spec.agent_id: "agent_id"})
+    set_uses(tx, User(kind="campaign", id=id, name=spec.name), [("agent", spec.agent_id)])
+
+
+def _release_agent(tx: Tx, id: str) -> None:
+    set_uses(tx, User(kind="campaign", id=id, name=""), ())
+
+
+def _look_again(tx: Tx, id: str) -> None:
+    """The hours may be others now: forget when they were to come next."""
+    tx.conn.execute(
+        sa.update(campaign_targets)
+        .where(TARGETS.campaign_id == id, TARGETS.state == "waiting")
+        .values(due_at_ms=TARGETS.not_before_ms)
+    )
+
+
+def _hang_up(tx: Tx, id: str) -> None:
+    tx.conn.execute(
+        sa.update(campaign_attempts)
+        .where(ATTEMPTS.campaign_id == id, ATTEMPTS.is_open == 1)
+        .values(hang_up_at_ms=tx.now_ms)
+    )
+
+
+def _open_attempts(tx: Tx, id: str) -> int:
+    query = sa.select(sa.func.count()).select_from(campaign_attempts)
+    where = ATTEMPTS.campaign_id == id, ATTEMPTS.is_open == 1
+    return tx.conn.scalar(query.where(*where)) or 0
+
+
+# --- numbers ----------------------------------------------------------------------------
+
+
+def add_targets(tx: Tx, actor: Actor, id: str, targets: Sequence[TargetSpec]) -> Added:
+    """Add numbers, in their order; one that is in the campaign already is passed over.
+
+    A completed campaign goes on with them.
+
+    Raises:
+        NotFound.
+        Conflict: the campaign was cancelled.
+        InvalidReference: the campaign is completed and its agent has gone.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "cancelled")
+    result = Added()
+    numbers = [target.number.removeprefix("+") for target in targets]
+    seen = _among(tx, TARGETS.number, numbers, TARGETS.campaign_id == id)
+    blocked = _among(tx, do_not_call.c.number, numbers)
+    rows: list[dict[str, Any]] = []
+    position = tx.conn.scalar(
+        sa.select(sa.func.coalesce(sa.func.max(TARGETS.position), -1)).where(
+            TARGETS.campaign_id == id
+        )
+    )
+    assert position is not None
+    for place, (number, target) in enumerate(zip(numbers, targets, strict=True)):
+        if number in seen:
+            result.duplicates.append(place)
+            continue
+        seen.add(number)
+        position += 1
+        is_blocked = number in blocked
+        result.do_not_call += is_blocked
+        rows.append(
+            {
+                "id": new_id("tgt"),
+                "campaign_id": id,
+                "position": position,
+                "number": number,
+                "time_zone": target.time_zone,
+                "variables": msgspec.json.encode(target.variables).decode(),
+                "state": "done" if is_blocked else "waiting",
+                "outcome": "do_not_call" if is_blocked else None,
+                "attempts": 0,
+                "not_before_ms": tx.now_ms,
+                "due_at_ms": tx.now_ms,
+                "updated_at_ms": tx.now_ms,
+            }
+        )
+    for first in range(0, len(rows), CHUNK):
+        tx.conn.execute(sa.insert(campaign_targets), rows[first : first + CHUNK])
+    result.added = len(rows)
+    note(tx, actor, "campaign.targets_added", id)
+    if campaign.state == "completed" and result.added > result.do_not_call:
+        _hold_agent(tx, id, campaign.spec)
+        _run(tx, actor, id, "resumed")
+    return result
+
+
+def find_targets(
+    tx: Tx, campaign_id: str, limit: int, offset: int, filters: Mapping[str, str | None]
+) -> Page[TargetRecord]:
+    """A page of a campaign's numbers, in their order; ``filters`` by column.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    get_campaign(tx, campaign_id)
+    query = sa.select(campaign_targets).where(TARGETS.campaign_id == campaign_id)
+    for name, value in filters.items():
+        if value is not None:
+            query = query.where(TARGETS[name] == value)
+    return page_of(tx, query.order_by(TARGETS.position), limit, offset, _target)
+
+
+def get_target(tx: Tx, campaign_id: str, id: str) -> tuple[TargetRecord, tuple[AttemptRecord, ...]]:
+    """A number and all its attempts, in order.
+
+    Raises:
+        NotFound: there is none.
+    """
+    where = TARGETS.campaign_id == campaign_id, TARGETS.id == id
+    row = tx.conn.execute(sa.select(campaign_targets).where(*where)).one_or_none()
+    if row is None:
+        raise NotFound("target", id)
+    attempts = tx.conn.execute(
+        sa.select(campaign_attempts).where(ATTEMPTS.target_id == id).order_by(ATTEMPTS.ordinal)
+    )
+    return _target(row), tuple(_attempt(each) for each in attempts)
+
+
+def retry_targets(
+    tx: Tx, actor: Actor, id: str, *, outcome: Outcome | None, target_ids: Sequence[str]
+) -> int:
+    """Call numbers again that are done, at once, whatever the rules say; return how many.
+
+    Those are chosen by ``outcome``, or else by their ids. Whoever is not to be called stays so.
+
+    Raises:
+        NotFound.
+        Conflict: the campaign was cancelled.
+        InvalidReference: the campaign is completed and its agent has gone.
+    """
+    campaign = get_campaign(tx, id, lock=True)
+    _refuse_if(campaign, "cancelled")
+    chosen = TARGETS.id.in_(target_ids) if outcome is None else TARGETS.outcome == outcome
+    changed = tx.conn.execute(
+        sa.update(campaign_targets)
+        .where(
+            TARGETS.campaign_id == id,
+            TARGETS.state == "done",
+            chosen,
+            TARGETS.number.not_in(sa.select(do_not_call.c.number)),
+        )
+        .values(
+            state="waiting",
+            not_before_ms=tx.now_ms,
+            due_at_ms=tx.now_ms,
+            updated_at_ms=tx.now_ms,
+        )
+    )
+    note(tx, actor, "campaign.targets_retried", id)
+    if campaign.state == "completed" and changed.rowcount:
+        _hold_agent(tx, id, campaign.spec)
+        _run(tx, actor, id, "resumed")
+    return changed.rowcount
+
+
+def report_on(tx: Tx, id: str) -> Report:
+    """
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    get_campaign(tx, id)
+    is_ours, is_waiting = TARGETS.campaign_id == id, TARGETS.state == "waiting"
+    attempts_of = ATTEMPTS.campaign_id == id
+    return Report(
+        states=_counted(tx, TARGETS.state, is_ours),
+        outcomes=_counted(tx, TARGETS.outcome, is_ours, TARGETS.state == "done"),
+        attempts=_counted(tx, ATTEMPTS.outcome, attempts_of, ATTEMPTS.is_open == 0),
+        open_attempts=_open_attempts(tx, id),
+        next_due_ms=tx.conn.scalar(
+            sa.select(sa.func.min(TARGETS.due_at_ms)).where(is_ours, is_waiting)
+        ),
+    )
+
+
+def _counted(tx: Tx, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
+    rows = tx.conn.execute(sa.select(column, sa.func.count()).where(*where).group_by(column))
+    return {value: count for value, count in rows if value is not None}
+
+
+def _among(
+    tx: Tx, column: sa.Column[Any], values: Sequence[str], *where: sa.ColumnElement[bool]
+) -> set[str]:
+    """Those of ``values`` that ``column`` holds."""
+    found: set[str] = set()
+    for first in range(0, len(values), CHUNK):
+        chunk = values[first : first + CHUNK]
+        found.update(tx.conn.scalars(sa.select(column).where(column.in_(chunk), *where)))
+    return found
+
+
+def _campaign(row: sa.Row[Any]) -> CampaignRecord:
+    spec = msgspec.json.decode(row.spec, type=CampaignSpec)
+    return CampaignRecord(
+        record=Record(row.id, row.revision, row.created_at_ms, row.updated_at_ms, spec),
+        state=row.state,
+        reason=row.reason,
+        dialled_at_ms=row.dialled_at_ms,
+        resumed_at_ms=row.resumed_at_ms,
+        started_at_ms=row.started_at_ms,
+        ended_at_ms=row.ended_at_ms,
+    )
+
+
+def _target(row: sa.Row[Any]) -> TargetRecord:
+    return TargetRecord(
+        id=row.id,
+        campaign_id=row.campaign_id,
+        number=row.number,
+        time_zone=row.time_zone,
+        variables=msgspec.json.decode(row.variables, type=dict[str, str]),
+        state=row.state,
+        outcome=row.outcome,
+        attempts=row.attempts,
+        due_at_ms=row.due_at_ms,
+        updated_at_ms=row.updated_at_ms,
+    )
+
+
+def _attempt(row: sa.Row[Any]) -> AttemptRecord:
+    return AttemptRecord(
+        call_id=row.call_id,
+        ordinal=row.ordinal,
+        outcome=row.outcome,
+        created_at_ms=row.created_at_ms,
+        ended_at_ms=row.ended_at_ms,
+    )
