@@ -15,6 +15,8 @@ from quart_trio import QuartTrio
 
 from api.binding import AgentFactory
 from api.indexing import Indexer
+from api.outgoing import routes as outgoing
+from api.outgoing.sending import Sender
 from api.routes import access, agents, chat, functions, health, knowledge
 from api.settings import ApiSettings
 from api.store import Store
@@ -63,6 +65,7 @@ def create_app(
     app.url_map.merge_slashes = False  # no redirects: an address is there or not
     add_converters(app)
     handle_problems(app)
+    registry = registry or CollectorRegistry()
     own = Services(
         store=store,
         settings=settings,
@@ -71,11 +74,12 @@ def create_app(
         webhooks=Webhooks(allow_private=settings.allow_private_urls),
         indexer=Indexer(store),
         limiter=RateLimiter(settings.requests_per_s, settings.requests_burst),
-        registry=registry or CollectorRegistry(),
+        sender=Sender(store, allow_private=settings.allow_private_urls, registry=registry),
+        registry=registry,
         is_ready=is_ready,
     )
     app.extensions[EXTENSION] = own
-    for module in (agents, chat, functions, knowledge, access, health, docs):
+    for module in (agents, chat, functions, knowledge, access, outgoing, health, docs):
         app.register_blueprint(module.blueprint)
     QuartSchema(
         app,
@@ -90,6 +94,7 @@ def create_app(
     @app.while_serving
     async def background() -> AsyncGenerator[None, None]:
         app.nursery.start_soon(own.indexer.run)
+        app.nursery.start_soon(own.sender.run)
         yield
         await own.webhooks.aclose()
 

@@ -16,11 +16,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from api.outgoing.outbox import tell
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.errors import InvalidReference, NotFound
 from api.store.records import Page, new_id, note, page_of
 from api.store.tables import call_notes, call_streams, calls
+from api.web.times import shown_time
 from rtcore.call import CallRecord
 from rtcore.journal import Noted
 
@@ -35,6 +37,7 @@ __all__ = [
     "Transfer",
     "begin_inbound",
     "begin_outbound",
+    "facts",
     "find_calls",
     "find_unended",
     "get_call",
@@ -205,6 +208,7 @@ def begin_outbound(
         raise InvalidReference("agent_id", f"{exc}: create it first") from exc
     call = _insert(tx, "outbound", "queued", agent_id, version, from_number, to_number, plan)
     note(tx, actor, "call.created", call.id)
+    tell(tx, "call.started", call.id, facts(call))
     return call
 
 
@@ -228,13 +232,15 @@ def begin_inbound(
     numbers = from_number, to_number
     try:
         with tx.conn.begin_nested():
-            return _insert(
+            call = _insert(
                 tx, "inbound", "ringing", agent_id, version, *numbers, CallPlan(), carrier_id
             )
     except IntegrityError:  # told twice in the same moment: the other one was first
         found = stored_call(tx, carrier_id=carrier_id, lock=True)
         assert found is not None
         return found
+    tell(tx, "call.started", call.id, facts(call))
+    return call
 
 
 def _insert(
@@ -282,7 +288,7 @@ def mark_answered(tx: Tx, id: str, carrier_id: str) -> StoredCall:
     call = get_call(tx, id, lock=True)
     if call.ended_at_ms is not None:
         return call
-    return _change(
+    answered = _change(
         tx,
         id,
         state="in_progress",
@@ -290,6 +296,9 @@ def mark_answered(tx: Tx, id: str, carrier_id: str) -> StoredCall:
         answered_at_ms=call.answered_at_ms or tx.now_ms,
         media_nonce=call.media_nonce or secrets.token_hex(12),
     )
+    if call.answered_at_ms is None:
+        tell(tx, "call.answered", id, facts(answered))
+    return answered
 
 
 def open_stream(tx: Tx, carrier_id: str, nonce: str, node_id: str) -> StoredCall | None:
@@ -326,9 +335,11 @@ def mark_ended(tx: Tx, id: str, ended: Ended) -> StoredCall:
     call = get_call(tx, id, lock=True)
     if call.ended_at_ms is not None:
         return call
-    return _change(
+    over = _change(
         tx, id, state=ended.state, hangup=_json(ended), ended_at_ms=tx.now_ms, media_nonce=None
     )
+    tell(tx, "call.ended", id, facts(over))
+    return over
 
 
 def write_streams(tx: Tx, records: Mapping[Stream, tuple[CallRecord, bool]]) -> None:
@@ -405,6 +416,26 @@ def _known(tx: Tx, streams: Collection[Stream]) -> set[str]:
     ids = {id for id, _ in streams}
     query = sa.select(CALLS.id).where(CALLS.id.in_(ids)).with_for_update(read=True, key_share=True)
     return set(tx.conn.scalars(query))
+
+
+def facts(call: StoredCall) -> dict[str, Any]:
+    """What webhooks are told of ``call``: as it is shown, but for what only the agent needs."""
+    ended = call.ended
+    return {
+        "call_id": call.id,
+        "direction": call.direction,
+        "state": call.state,
+        "agent_id": call.agent_id,
+        "agent_version": call.agent_version,
+        "from": call.from_number,
+        "to": call.to_number,
+        "variables": call.plan.variables,
+        "is_machine": call.is_machine,
+        "hangup": None if ended is None else {"cause": ended.cause, "source": ended.source},
+        "created_at": shown_time(call.created_at_ms),
+        "answered_at": None if call.answered_at_ms is None else shown_time(call.answered_at_ms),
+        "ended_at": None if call.ended_at_ms is None else shown_time(call.ended_at_ms),
+    }
 
 
 def _change(tx: Tx, id: str, **values: Any) -> StoredCall:

@@ -10,7 +10,7 @@ import base64
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -345,4 +345,4 @@ def _get(tx: Tx, webhook_id: str, id: str, *, lock: bool = False) -> Delivery:
 
 
 def _delivery(row: sa.Row[Any]) -> Delivery:
-    return Delivery(**cast(dict[str, Any], row._asdict()))
+    return Delivery(**row._asdict())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from api.outgoing.examples import EXAMPLES as OUTGOING
+
 __all__ = ["EXAMPLES", "problem_example"]
 
 AGENT_ID = "agt_0123456789abcdef01234567"
@@ -145,6 +147,7 @@ EXAMPLES: dict[str, Any] = {
     "PageView_KeyView_": _page(KEY),
     "PageView_SecretView_": _page(SECRET),
     "PageView_AuditView_": _page(AUDIT),
+    **OUTGOING,
 }
 
 DETAILS = {

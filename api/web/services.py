@@ -10,6 +10,7 @@ from quart import current_app
 
 from api.binding import AgentFactory
 from api.indexing import Indexer
+from api.outgoing.sending import Sender
 from api.settings import ApiSettings
 from api.store import Store
 from api.web.limits import RateLimiter
@@ -31,6 +32,7 @@ class Services:
     call_config: CallConfig
     webhooks: Webhooks
     indexer: Indexer
+    sender: Sender
     limiter: RateLimiter
     registry: CollectorRegistry
     is_ready: Callable[[], bool]
