@@ -18,6 +18,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.agent.context import fit
+from rtcore.agent.conversation import HINT
 from rtcore.agent.performing import CANCELLED, Outcome, Performer
 from rtcore.agent.thinking import Step
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
@@ -117,6 +118,16 @@ class Conversing:
         return self._ledger.heard_of_spans
 
     @property
+    def saying(self) -> str:
+        """What the caller has heard of the reply so far, in words."""
+        reply = self.reply
+        if reply is None or not reply.committed.is_set():
+            return ""
+        steps = len(reply.steps) if isinstance(reply, ModelReply) else 1
+        parts = (self._ledger.heard_text((reply.number, step)) for step in range(steps))
+        return " ".join(part for part in parts if part)
+
+    @property
     def tool_calls(self) -> int:
         return self._performer.calls
 
@@ -201,7 +212,9 @@ class Conversing:
     def turn_may_be_over(self) -> None:
         """The eager end of a turn: the model may begin to answer, unheard."""
         self._decided_s = trio.current_time()
-        if self._call.config.speculate and self.reply is None and self.link.is_open:
+        if self._call.is_muted or not self._call.config.speculate:
+            return
+        if self.reply is None and self.link.is_open:
             self._call.stats.speculations += 1
             self._begin()
 
@@ -217,6 +230,10 @@ class Conversing:
         if not self._is_ours:
             self._answer_keys()
             return
+        if self._call.is_muted:
+            self._turn_over(tuple(self._parts))
+            self._call.floor(AgentState.LISTENING)
+            return
         if self._decided_s is None:
             self._decided_s = trio.current_time()
         reply = self.reply
@@ -230,6 +247,10 @@ class Conversing:
         self._turn_over((*self._parts, reply.id))
         reply.committed.set()
         self._call.floor(AgentState.THINKING)
+
+    def hinted(self, text: str) -> None:
+        """The conversation holds a note for the model: it is told, too."""
+        self.link.tell(Tell(text=f"({HINT}{text})"))
 
     def _turn_over(self, parts: tuple[str, ...]) -> None:
         self._call.stats.turns += 1
@@ -293,6 +314,9 @@ class Conversing:
 
     def _on_own_reply(self, id: str) -> None:
         """The model has begun to answer by itself."""
+        if self._call.is_muted:
+            self.link.tell(CancelReply(reply=id))
+            return
         now_s, clock = trio.current_time(), None
         if self._decided_s is not None and self._speech_end_s is not None:
             clock = TurnClock(
@@ -518,18 +542,24 @@ class Conversing:
 
     async def _next_piece(self, reply: ModelReply) -> SpeechAudio | None:
         """The next piece of sound, None at the end; a model that owes one must not be silent."""
-        config = self._call.config
+        config, waits_s = self._call.config, trio.current_time()
         while True:
-            limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
-            now_s = trio.current_time()
-            due_s = (now_s if reply.owes_results else reply.alive_s) + limit_s
+            try:
+                return reply.sound_rx.receive_nowait()  # the usual case: the model is ahead
+            except trio.WouldBlock:
+                limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
+            except trio.EndOfChannel:
+                return None
+            if reply.owes_results:
+                waits_s = trio.current_time()
+            due_s = max(waits_s, reply.alive_s) + limit_s
+            if trio.current_time() >= due_s:
+                raise ProviderError(self._model.name, f"nothing for {limit_s:g} s", retryable=True)
             with trio.move_on_at(due_s):
                 try:
                     return await reply.sound_rx.receive()
                 except trio.EndOfChannel:
                     return None
-            if trio.current_time() >= reply.alive_s + limit_s and not reply.owes_results:
-                raise ProviderError(self._model.name, f"nothing for {limit_s:g} s", retryable=True)
 
     async def _play(self, reply: ModelReply, piece: SpeechAudio) -> None:
         """Put a piece on the line once it may be heard; count what of it was left out."""

@@ -25,6 +25,7 @@ from rtcore.testing.providers import (
 from rtcore.testing.report import BargeIn, CarrierEvent, CarrierReport, Counts, Gap, Turn
 from rtcore.testing.simulation import Resources, simulate
 from rtcore.testing.sockets import MemorySocket, memory_sockets
+from rtcore.testing.speech_model import ScriptedSpeechModel
 from rtcore.testing.summary import Summary, summarise
 from rtcore.testing.tape import Tape
 from rtcore.testing.voice import Spoken, heard_samples, speak
@@ -52,6 +53,7 @@ __all__ = [
     "ProviderFault",
     "Resources",
     "ScriptedResponder",
+    "ScriptedSpeechModel",
     "ScriptedSynthesizer",
     "ScriptedTranscriber",
     "Spoken",
