@@ -135,8 +135,12 @@ class _Reply:
 
     async def ask_for(self, segments: trio.MemoryReceiveChannel[Segment]) -> None:
         """Have each segment spoken, the next one before the last has ended."""
-        async for segment in segments:
-            await self._room.acquire()
+        while True:
+            await self._room.acquire()  # first: what is taken is asked for at once
+            try:
+                segment = await segments.receive()
+            except trio.EndOfChannel:
+                break
             if not self._order:
                 self._expect_audio(self._deadlines.first_byte_s)
             self._order.append(segment.index)
