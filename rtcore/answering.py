@@ -48,6 +48,7 @@ class Answers(Protocol):
     conversation: Conversation
     stats: CallStats
     steering: Steering
+    is_muted: bool  # the agent listens, and answers nothing
 
     def floor(self, state: AgentState, *, interruptible: bool = True) -> None:
         """Tell the turn machine what the agent does, and act on what follows from it."""
@@ -98,6 +99,16 @@ class Answering:
         return self._ledger.heard_of_spans
 
     @property
+    def saying(self) -> str:
+        """What the caller has heard of the reply so far, in words."""
+        reply = self.reply
+        if reply is None or not reply.committed.is_set():
+            return ""
+        steps = len(reply.thought.steps) if reply.thought is not None else 1
+        parts = (self._ledger.heard_text((reply.number, step)) for step in range(steps))
+        return " ".join(part for part in parts if part)
+
+    @property
     def tool_calls(self) -> int:
         return self._performer.calls
 
@@ -143,7 +154,7 @@ class Answering:
     def think(self) -> None:
         """Begin the answer to the words so far, silently; one that already fits stays."""
         text = self.words.text
-        if not text or not self._call.config.speculate:
+        if not text or not self._call.config.speculate or self._call.is_muted:
             return
         reply = self.reply
         if reply is not None:
@@ -162,6 +173,9 @@ class Answering:
             self._wants_words = True
             self._words_came = trio.Event()
             self._call.start(self._commit_when_words_come)
+            return
+        if self._call.is_muted:
+            self._leave_unanswered(text)
             return
         self._call.stats.turns += 1
         self._call.steering.caller_spoke()
@@ -182,6 +196,23 @@ class Answering:
         reply.committed.set()
         self._call.floor(AgentState.THINKING)
 
+    def _leave_unanswered(self, text: str) -> None:
+        """The turn is over and the agent is muted: it is written down."""
+        self._call.stats.turns += 1
+        self._call.steering.caller_spoke()
+        self.words.close()
+        self._wants_words = False
+        self._decided_s = None
+        self._call.conversation.user(text)
+        self._call.note("turn_unanswered", chars=len(text))
+        self._call.floor(AgentState.LISTENING)
+
+    def hinted(self, text: str) -> None:
+        """The conversation holds a note for the model: an answer begun without it begins anew."""
+        if self.reply is not None and not self.reply.committed.is_set():
+            self.discard()
+            self.think()
+
     async def _commit_when_words_come(self) -> None:
         with trio.move_on_after(self._call.config.stt_final_limit_s):
             await self._words_came.wait()
@@ -190,6 +221,9 @@ class Answering:
         self._wants_words = False
         if self.words.text:
             self.commit()
+        elif self._call.is_muted:
+            self._decided_s = None
+            self._call.floor(AgentState.LISTENING)
         else:  # a voice, and not one word of it understood
             self._decided_s = None
             self._call.stats.wordless_turns += 1

@@ -145,6 +145,8 @@ class Call:
         self.context = CallContext(call_id="")
         self.stream_id = ""
         self.ended_by = ""
+        self.is_muted = False
+        self.waiting_line = ""  # said to a caller who is silent, while a human is being fetched
         self.recorder: Recorder | None = None
         self._pacer = pacer
         self._socket = socket
@@ -441,17 +443,25 @@ class Call:
             )
 
     def _on_idle(self, event: events.CallerIdle) -> None:
+        if self.is_muted:
+            return
         idle = self.agent.definition.idle
-        if event.is_last or event.count > len(idle.reminders):
+        if self.waiting_line:
+            self.say(self.waiting_line)
+        elif event.is_last or event.count > len(idle.reminders):
             self.say(idle.goodbye, ends_call=True)
         else:
             self.say(idle.reminders[event.count - 1])
 
     def _on_floor_lost(self, event: events.FloorLost) -> None:
         """Silence where somebody should speak, for longer than anyone waits: break it."""
+        if self.is_muted:
+            return
         self.stats.floor_lost += 1
         lines = self.agent.definition
-        if event.reason == "abandoned":
+        if event.reason == "abandoned" and self.waiting_line:
+            self.say(self.waiting_line)
+        elif event.reason == "abandoned":
             self.end("abandoned")
         elif self._answering.reply is None:
             self.say(lines.repeat_line)
@@ -466,6 +476,39 @@ class Call:
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
         """Say a fixed line as soon as the agent has the floor; False if too many wait."""
         return self._answering.say(text, is_interruptible=is_interruptible, ends_call=ends_call)
+
+    def mute(self) -> None:
+        """The agent stops at once and listens: what the caller says is written down unanswered.
+
+        Lines are still said (:meth:`say`); what makes up for silence is not.
+        """
+        if not self.is_muted:
+            self.is_muted = True
+            self.note("muted")
+            self._answering.discard()
+            self._answering.interrupt()
+
+    def unmute(self) -> None:
+        """The agent answers again, from the caller's next turn on."""
+        if self.is_muted:
+            self.is_muted = False
+            self.note("unmuted")
+
+    def whisper(self, text: str) -> None:
+        """Tell the model what the caller does not hear, from its next reply on."""
+        self.conversation.hint(text)
+        self._answering.hinted(text)
+        self.note("whispered", chars=len(text))
+
+    @property
+    def hearing(self) -> str:
+        """The caller's open turn, as far as it is recognised."""
+        return self._answering.words.text
+
+    @property
+    def saying(self) -> str:
+        """What the caller has heard of what the agent is saying."""
+        return self._answering.saying
 
     def become(self, agent: Agent) -> None:
         """``agent`` goes on with the call from its next reply on; who listens stays."""

@@ -62,7 +62,7 @@ async def listen_for_ever(
 
 def _connect(engine: Engine, channels: tuple[str, ...]) -> psycopg.Connection[Any]:
     _, options = engine.dialect.create_connect_args(engine.url)
-    options |= {"connect_timeout": CONNECT_LIMIT_S, **KEEPALIVE}
+    options = {**options, "connect_timeout": CONNECT_LIMIT_S, **KEEPALIVE}
     conn = psycopg.connect(**options, autocommit=True)
     try:
         for channel in channels:

@@ -10,9 +10,10 @@ import msgspec
 
 from rtcore.ports import Message, ToolCall
 
-__all__ = ["Conversation"]
+__all__ = ["HINT", "Conversation"]
 
 UNKNOWN_OUTCOME = "still running; its outcome is not known yet"
+HINT = "A note for you, which the caller does not hear: "
 UNKNOWN_WORDS = "(not transcribed)"  # of a turn that only a speech model has heard
 
 
@@ -41,6 +42,10 @@ class Conversation:
         """What the caller heard of us (nothing heard and nothing called is nothing said)."""
         if text or tool_calls:
             self._log.append(Message(role="assistant", text=text, tool_calls=tool_calls))
+
+    def hint(self, text: str) -> None:
+        """What somebody who listens wants the model to know; the caller does not hear it."""
+        self._log.append(Message(role="system", text=f"{HINT}{text}"))
 
     def tool(self, call_id: str, result: str | None) -> int:
         """The outcome of a function, exactly one for every call; None: not known yet.
