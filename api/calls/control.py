@@ -26,7 +26,8 @@ from api.calls.views import CallRequest, SayRequest, TransferRequest
 from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
 from api.plivo.documents import Links
 from api.store.database import Actor, Tx
-from api.store.errors import Conflict, StoreUnavailable
+from api.store.do_not_call import is_blocked
+from api.store.errors import Conflict, InvalidReference, StoreUnavailable
 from api.store.records import note
 from api.web.problems import ApiError, invalid
 
@@ -35,6 +36,7 @@ __all__ = [
     "carrying",
     "hang_up_call",
     "make_call",
+    "order_of",
     "say_in_call",
     "transfer_call",
 ]
@@ -77,24 +79,13 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
         on_machine="" if policy == "off" else policy,
         machine_message=body.machine_message,
     )
-    call = await line.store.write(
-        begin_outbound, actor, body.agent_id, from_number, to_number, plan
-    )
-    links = Links(base=line.public_url)
-    wanted = OutboundCall(
-        to=to_number,
-        from_=from_number,
-        answer_url=links.answer(call.agent_id, call.id),
-        hangup_url=links.hangup(call.agent_id, call.id),
-        fallback_url=links.fallback(call.agent_id),
-        ring_url=links.of_call("ring", call.id),
-        caller_name=body.caller_name or None,
-        ring_timeout=body.ring_timeout_s,
-        time_limit=body.time_limit_s,
-        machine_detection={"off": None, "hang_up": "hangup"}.get(policy, "true"),
-        machine_detection_url=None
-        if policy in ("off", "hang_up")
-        else links.of_call("machine", call.id),
+    call = await line.store.write(_begun, actor, body.agent_id, from_number, to_number, plan)
+    wanted = order_of(
+        line,
+        call,
+        caller_name=body.caller_name,
+        ring_timeout_s=body.ring_timeout_s,
+        time_limit_s=body.time_limit_s,
     )
     try:
         request_id = await carrier.make_call(wanted)
@@ -106,6 +97,36 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
             raise invalid("to", f"the carrier says: {exc.message}") from exc
         raise as_api_error(exc) from exc
     return await line.store.write(mark_requested, call.id, request_id)
+
+
+def _begun(
+    tx: Tx, actor: Actor, agent_id: str, from_number: str, to_number: str, plan: CallPlan
+) -> StoredCall:
+    if is_blocked(tx, to_number):
+        raise InvalidReference("to", "is on the do-not-call list: DELETE it there to call it")
+    return begin_outbound(tx, actor, agent_id, from_number, to_number, plan)
+
+
+def order_of(
+    line: Telephony, call: StoredCall, *, caller_name: str, ring_timeout_s: int, time_limit_s: int
+) -> OutboundCall:
+    """What the carrier is asked for: ``call``, with its id in every address it is told."""
+    links = Links(base=line.public_url)
+    policy = call.plan.on_machine
+    asks_later = policy in ("continue", "leave_message")
+    return OutboundCall(
+        to=call.to_number,
+        from_=call.from_number,
+        answer_url=links.answer(call.agent_id, call.id),
+        hangup_url=links.hangup(call.agent_id, call.id),
+        fallback_url=links.fallback(call.agent_id),
+        ring_url=links.of_call("ring", call.id),
+        caller_name=caller_name or None,
+        ring_timeout=ring_timeout_s,
+        time_limit=time_limit_s,
+        machine_detection="hangup" if policy == "hang_up" else "true" if asks_later else None,
+        machine_detection_url=links.of_call("machine", call.id) if asks_later else None,
+    )
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from rtcore.errors import LocalProtocolError, RtcoreError
 __all__ = [
     "Application",
     "OutboundCall",
+    "PastCall",
     "PlivoAccount",
     "PlivoClient",
     "PlivoError",
@@ -98,6 +99,20 @@ class Application(msgspec.Struct, frozen=True, kw_only=True):
     app_name: str = ""
 
 
+class PastCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What Plivo has on record of a call that is over; some of it comes seconds late."""
+
+    call_uuid: str
+    call_direction: str = ""
+    from_number: str = ""
+    to_number: str = ""
+    answer_time: str | None = None
+    end_time: str | None = None
+    hangup_cause_code: int | None = None
+    hangup_cause_name: str | None = None
+    hangup_source: str | None = None
+
+
 class _Number(msgspec.Struct, frozen=True):
     application: str | None = None  # a path that ends in the application's id
 
@@ -157,6 +172,31 @@ class PlivoClient:
                 raise
             return False
         return True
+
+    async def past_call(self, call_uuid: str) -> PastCall | None:
+        """What is on record of a call; None: nothing, or nothing yet."""
+        try:
+            answer = await self._ask("GET", f"/Call/{_uuid(call_uuid)}/")
+        except PlivoRefused as exc:
+            if exc.status != HTTPStatus.NOT_FOUND:
+                raise
+            return None
+        return _converted(answer, PastCall)
+
+    async def past_calls(self, *, from_: str, to: str, since: str) -> list[PastCall]:
+        """The newest calls we made between two numbers that ended since ``since``, at most 20.
+
+        ``since``: ``YYYY-MM-DD hh:mm:ss``, UTC.
+        """
+        query = {
+            "call_direction": "outbound",
+            "from_number": _number(from_),
+            "to_number": _number(to),
+            "end_time__gte": since,
+            "limit": PAGE_ITEMS,
+        }
+        answer = await self._ask("GET", "/Call/", query)
+        return _converted(answer.get("objects", []), list[PastCall])
 
     async def transfer(self, call_uuid: str, url: str) -> None:
         """Let the call go on with the document at ``url``."""
@@ -298,7 +338,7 @@ def _object(content: bytes) -> dict[str, Any]:
 
 def _converted(found: Any, kind: type[T]) -> T:
     try:
-        return msgspec.convert(found, kind)
+        return msgspec.convert(found, kind, strict=False)  # numbers come as text here and there
     except msgspec.ValidationError as exc:
         raise PlivoUnreachable(
             f"its answer is not as documented: {exc}", may_have_happened=True

@@ -27,6 +27,7 @@ from api.settings import ApiSettings
 from api.specs import AgentSpec
 from api.store import Actor, Store, Tx
 from api.store.agents import create_agent
+from api.store.do_not_call import block_numbers
 from api.store.errors import StoreUnavailable
 from api.web.operations import operation_of
 from rtcore.call import CallRecord
@@ -98,6 +99,16 @@ async def test_a_call_that_cannot_be_made(
         assert problem["errors"][0]["field"].startswith(field)
         assert node.plivo.calls == {}
         assert (await node.ask("GET", "/v1/calls"))["total"] == 0
+
+
+async def test_nobody_is_called_who_is_on_the_list(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        agent_id = await node.agent()
+        await node.line.store.write(block_numbers, ME, [CALLER], source="api")
+        body = {"to": f"+{CALLER}", "from": OURS, "agent_id": agent_id}
+        problem = await node.ask("POST", "/v1/calls", body, 422)
+        assert problem["errors"][0]["field"] == "to"
+        assert node.plivo.calls == {}
 
 
 async def test_what_is_not_there(sqlite_url: str) -> None:

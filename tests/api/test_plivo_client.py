@@ -80,6 +80,23 @@ async def test_calls_are_made_steered_and_ended() -> None:
         assert refused.value.status == 404
 
 
+async def test_calls_that_are_over_are_found_by_their_numbers() -> None:
+    service = FakePlivo()
+    service.phones["14155550100"] = Phone(when_rung="busy")
+    async with against(service) as client:
+        uuid = await client.make_call(CALL)
+        other = await client.make_call(msgspec.structs.replace(CALL, to="14155550101"))
+        await service.calls[uuid].over.wait()
+        await service.calls[other].over.wait()
+        between = {"from_": "+14155550199", "to": "14155550100"}
+        (found,) = await client.past_calls(**between, since="2026-01-01 00:00:00")
+        assert (found.call_uuid, found.hangup_cause_code) == (uuid, 3010)
+        assert found == await client.past_call(uuid)
+        assert (found.answer_time, found.end_time is None) == (None, False)
+        assert await client.past_calls(**between, since="2999-01-01 00:00:00") == []
+        assert await client.past_call(UUID) is None
+
+
 async def test_numbers_are_bound_to_applications() -> None:
     service = FakePlivo()
     service.rent("14155550199")

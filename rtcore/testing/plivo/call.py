@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
@@ -91,6 +92,8 @@ class PlacedCall:
         self.dialled: list[str] = []
         self.hangup: Hangup | None = None
         self.hangup_source = ""
+        self.answered_at = ""  # as records say it: YYYY-MM-DD hh:mm:ss, UTC
+        self.ended_at = ""
         self.over = trio.Event()
         self._account = account
         self._callbacks = callbacks
@@ -144,6 +147,7 @@ class PlacedCall:
         if self.hangup is None:
             self.end("time_limit", "Plivo")
         self.state = "completed"
+        self.ended_at = _now()
         await self._tell_hangup()
         self.over.set()
 
@@ -162,6 +166,7 @@ class PlacedCall:
             if phone.when_rung == "reject":
                 return self.end("rejected", "Callee")
             self.state = "in-progress"
+            self.answered_at = _now()
             if phone.is_machine and order.machine_detection == "hangup":
                 return self.end("machine", "Plivo")
             if phone.is_machine and order.machine is not None:
@@ -177,6 +182,7 @@ class PlacedCall:
     async def _converse(self) -> None:
         found: Document | HangupName | None = await self._answer()
         self.state = "in-progress"
+        self.answered_at = self.answered_at or _now()
         while isinstance(found, Document):
             found = await self._perform(found)
         if found is not None:
@@ -392,6 +398,10 @@ class PlacedCall:
             if url is not None:
                 asked = {"Timestamp": "2026-01-15 11:34:33", **self._fields(), **fields}
                 await self._callbacks.ask("stream-status", method, url, asked)
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def new_id(digits: int = 17) -> str:

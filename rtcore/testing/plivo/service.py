@@ -75,6 +75,7 @@ class FakePlivo:
         self.transfers: dict[str, int] = {}
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []  # method and path, in order
+        self.answers_after_s = 0.0  # what is done is done, and the answer still on its way
         self.callbacks = Callbacks(self.account)
         self.url = ""  # once it runs; a client puts /Account/{auth_id}/ behind it
         self._gap_s = 1 / calls_per_s
@@ -154,6 +155,7 @@ class FakePlivo:
             status, answer = self._route(request)
         except _Refused as refused:
             status, answer = refused.status, {"error": refused.error}
+        await trio.sleep(self.answers_after_s)
         if answer is None:
             return Response(status=status)
         return Response(status=status, body=msgspec.json.encode({"api_id": api_id, **answer}))
@@ -281,7 +283,14 @@ class FakePlivo:
         if given.get("status") == "queued":
             waiting = [call.uuid for call in self.calls.values() if call.state == "queued"]
             return 200, {"calls": waiting}
-        return 200, _page([self._show_call(call) for call in self.calls.values()], given)
+        past = [call for call in self.calls.values() if call.state == "completed"]
+        shown = [self._show_call(call) for call in reversed(past)]  # the newest first
+        for name in ("call_direction", "from_number", "to_number", "parent_call_uuid"):
+            if given.get(name) is not None:
+                wanted = normal_number(given[name])
+                shown = [each for each in shown if each.get(name) == wanted]
+        since = given.get("end_time__gte", "")
+        return 200, _page([each for each in shown if each["end_time"] >= since], given)
 
     def _get_call(self, given: Fields, uuid: str) -> tuple[int, Fields]:
         call = _found(self.calls, uuid)
@@ -302,9 +311,11 @@ class FakePlivo:
         shown: Fields = {
             "call_uuid": call.uuid,
             "call_direction": call.order.direction,
-            "from_number": call.order.from_number,
-            "to_number": call.order.to_number,
+            "from_number": normal_number(call.order.from_number),
+            "to_number": normal_number(call.order.to_number),
             "call_state": "ANSWER" if call.reports else "NO_ANSWER",
+            "answer_time": call.answered_at or None,
+            "end_time": call.ended_at or None,
         }
         if call.hangup is not None:
             shown["hangup_cause_code"] = call.hangup.code
