@@ -21,7 +21,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from rtcore.errors import ConfigError
 from rtcore.node import open_listeners
 from rtcore.supervisor import Supervisor
 
@@ -55,10 +54,8 @@ async def serve(options: WorkersOptions) -> int:
     Returns the exit status, see :meth:`Supervisor.run`.
 
     Raises:
-        ConfigError: several processes cannot serve this.
         OSError: an address cannot be listened on.
     """
-    check(options)
     held, arguments = [], list(options.arguments)
     for name, port in (("--port", options.port), ("--media-port", options.media_port)):
         if port is not None:
@@ -92,19 +89,6 @@ async def serve(options: WorkersOptions) -> int:
         sock.close()
     log.info("workers_stopped", status=status)
     return status
-
-
-def check(options: WorkersOptions) -> None:
-    """
-    Raises:
-        ConfigError: several processes cannot serve this.
-    """
-    if options.workers > 1 and (options.database or "").startswith("sqlite"):
-        raise ConfigError(
-            "workers",
-            "a call is steered by the process that holds it, and SQLite does not carry word to "
-            "that one: use a PostgreSQL database, or one worker",
-        )
 
 
 def _hold(host: str, port: int) -> socket.socket:
