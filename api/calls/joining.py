@@ -6,7 +6,7 @@ from functools import partial
 
 from quart_trio import QuartTrio
 
-from api.calls import routes
+from api.calls import keeping, routes
 from api.calls.control import transfer_call
 from api.calls.examples import EXAMPLES
 from api.calls.sweeping import sweep_for_ever
@@ -23,6 +23,7 @@ from api.web.services import Services
 from api.web.spec import MORE_EXAMPLES
 from rtcore.errors import ToolError
 from rtcore.node import NodeConfig
+from rtcore.recording import Recordings
 
 __all__ = ["add_telephony"]
 
@@ -38,6 +39,7 @@ def add_telephony(
     node_config: NodeConfig | None = None,
     media_url: str = "",
     presence: PresenceConfig | None = None,
+    recordings: Recordings | None = None,
 ) -> Telephony:
     """Let ``app`` make and take calls: its routes, its callbacks, its node.
 
@@ -46,6 +48,7 @@ def add_telephony(
         secret: signs media tokens: at least 16 octets, the same on all nodes.
         media_url: where the carrier reaches the media sockets, if not at the public URL.
         presence: how the node says that it is up, and looks after others on the same store.
+        recordings: where calls are recorded whose agent wants it; None: nowhere.
 
     The node is not running yet: :func:`api.serve.serve_node` runs both.
     """
@@ -58,19 +61,19 @@ def add_telephony(
         node_config=node_config,
         media_url=media_url,
         presence=presence,
+        recordings=recordings,
     )
     line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
-    app.extensions[MORE_EXAMPLES] = EXAMPLES
+    app.extensions[MORE_EXAMPLES] = {**EXAMPLES, **keeping.EXAMPLES}
     app.url_map.converters["e164"] = numbers.E164Converter
-    for module in (routes, numbers, webhooks, node_routes):
+    for module in (routes, keeping, numbers, webhooks, node_routes):
         app.register_blueprint(module.blueprint)
 
     @app.before_serving
     async def begin() -> None:
         await app.nursery.start(line.run)  # which writes what is left when it is cancelled
-        if account is not None:
-            app.nursery.start_soon(sweep_for_ever, line)
+        app.nursery.start_soon(partial(sweep_for_ever, line, asks_carrier=account is not None))
 
     return line
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
 import trio
 
-from api.calls.records import write_streams
+from api.calls.recordings import finish_recordings
+from api.calls.records import Stream, touch_streams, write_notes, write_streams
 from api.nodes.records import release
 from api.store import Store, Tx
 from api.store.errors import StoreUnavailable
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 EVENTS_MAX = 256  # that wait for one listener; a slower one is let go and told so
 LISTENERS_MAX = 20  # of one call
 KEEP_EVERY_S = 0.5  # a crash loses no more of a record than this and one write
+PULSE_EVERY_S = 2.0  # a stream without a pulse for five of them is taken for crashed
 UNWRITTEN_MAX = 10_000  # streams, while the database does not answer
 FLUSH_LIMIT_S = 5.0
 
@@ -111,7 +113,9 @@ class LiveCall:
     listeners: Listeners
     began_s: float
     _told_messages: int = 0
-    _kept_messages: int = 0
+    _kept_notes: int = 0
+    _seen: object = None  # when the record was last looked at
+    _kept: object = None  # of it, when it was last written
 
     def begin(self) -> None:
         """Pass on what happens in the call from here on."""
@@ -141,27 +145,74 @@ class LiveCall:
         ]
 
     def grown(self, now_s: float) -> CallRecord | None:
-        """The record as if the call ended now, without its journal; None: nothing was said."""
-        said = len(self.call.conversation.log)
-        if said == self._kept_messages:
+        """The record as if the call ended now, without its journal; None: it is as it was."""
+        journal = self.call.journal
+        seen = len(journal.notes) + journal.dropped_notes, self.call.conversation.log
+        if seen == self._seen:
             return None
-        self._kept_messages = said
+        self._seen = seen
         record = self.call.record()
+        kept = record.transcript, record.turns, record.barge_ins
+        if kept == self._kept:
+            return None
+        self._kept = kept
         return msgspec.structs.replace(
             record, ended_by="", duration_s=now_s - self.began_s, notes=()
         )
 
+    def fresh_notes(self) -> tuple[int, tuple[Noted, ...]] | None:
+        """What the journal has got since it was last asked, and how much it had before."""
+        notes, first = self.call.journal.notes, self._kept_notes
+        if len(notes) == first:
+            return None
+        self._kept_notes = len(notes)
+        return first, tuple(notes[first:])
+
+
+@dataclass
+class _Batch:
+    """What is to be written in one transaction, for all calls of the node."""
+
+    records: OrderedDict[Stream, tuple[CallRecord, bool]] = field(default_factory=OrderedDict)
+    notes: dict[Stream, list[tuple[int, tuple[Noted, ...]]]] = field(default_factory=dict)
+    recordings: dict[Stream, tuple[int, int]] = field(default_factory=dict)
+    pulses: tuple[Stream, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.notes or self.recordings or self.pulses)
+
+    def after(self, older: _Batch) -> _Batch:
+        """Both, where this one is the newer."""
+        notes = {stream: list(pieces) for stream, pieces in older.notes.items()}
+        for stream, pieces in self.notes.items():
+            notes.setdefault(stream, []).extend(pieces)
+        return _Batch(
+            OrderedDict({**older.records, **self.records}),
+            notes,
+            {**older.recordings, **self.recordings},
+            self.pulses,
+        )
+
+    def write(self, tx: Tx, node_id: str) -> None:
+        write_notes(tx, self.notes)
+        write_streams(tx, self.records)
+        touch_streams(tx, self.pulses)
+        finish_recordings(tx, self.recordings)
+        release(tx, node_id, [each for each, (_, is_final) in self.records.items() if is_final])
+
 
 class RecordKeeper:
-    """Writes records into the store as they change; the newest of each stream is enough.
+    """Writes records into the store as they change, those of all calls in one transaction.
 
-    With the final record of a stream the node lets go of it.
+    Of a record the newest state is enough, of a journal what has come since. With the final
+    record of a stream the node lets go of it.
     """
 
     def __init__(self, store: Store, node_id: str) -> None:
         self._store = store
         self._node_id = node_id
-        self._unwritten: OrderedDict[tuple[str, int], tuple[CallRecord, bool]] = OrderedDict()
+        self._unwritten = _Batch()
+        self._pulse_s = 0.0
         self._work = trio.Event()
         self._idle = trio.Event()
         self._is_writing = False
@@ -169,13 +220,21 @@ class RecordKeeper:
 
     def put(self, call_id: str, number: int, record: CallRecord, *, is_final: bool) -> None:
         """Take a record without waiting."""
-        self._unwritten[call_id, number] = record, is_final
-        if len(self._unwritten) > UNWRITTEN_MAX:
-            self._unwritten.popitem(last=False)
+        records = self._unwritten.records
+        records[call_id, number] = record, is_final
+        if len(records) > UNWRITTEN_MAX:
+            stream, _ = records.popitem(last=False)
+            self._unwritten.notes.pop(stream, None)
             self.dropped += 1
             log.error("record_dropped", dropped=self.dropped)
         if is_final:
+            self._unwritten.notes.pop((call_id, number), None)  # it has them all
             self._work.set()
+
+    def put_recording(self, stream: Stream, samples: int, dropped_samples: int) -> None:
+        """Take it that the recording of a stream is whole; one too many is found by a sweep."""
+        if len(self._unwritten.recordings) < UNWRITTEN_MAX:
+            self._unwritten.recordings[stream] = samples, dropped_samples
 
     async def flush(self) -> None:
         """Return when all that was put is written (or after a limit)."""
@@ -202,30 +261,35 @@ class RecordKeeper:
             with trio.move_on_after(KEEP_EVERY_S):
                 await self._work.wait()
             self._work = trio.Event()
-            for each in live():
-                if (record := each.grown(trio.current_time())) is not None:
-                    self.put(each.call_id, each.number, record, is_final=False)
+            self._gather(live())
             if self._unwritten:
                 await self._write()
             self._idle.set()
 
+    def _gather(self, live: Iterable[LiveCall]) -> None:
+        now_s, going = trio.current_time(), []
+        for each in live:
+            stream = each.call_id, each.number
+            going.append(stream)
+            if (record := each.grown(now_s)) is not None:
+                self.put(each.call_id, each.number, record, is_final=False)
+            if (piece := each.fresh_notes()) is not None:
+                self._unwritten.notes.setdefault(stream, []).append(piece)
+        if now_s >= self._pulse_s:
+            self._pulse_s = now_s + PULSE_EVERY_S
+            self._unwritten.pulses = tuple(going)
+
     async def _write(self) -> None:
-        batch, self._unwritten = self._unwritten, OrderedDict()
+        batch, self._unwritten = self._unwritten, _Batch()
         self._is_writing, is_written = True, False
         try:
-            await self._store.write(_keep, self._node_id, batch)
+            await self._store.write(batch.write, self._node_id)
             is_written = True
         except StoreUnavailable as exc:
-            log.warning("records_wait", reason=str(exc), waiting=len(batch))
+            log.warning("records_wait", reason=str(exc), waiting=len(batch.records))
         finally:
             self._is_writing = False
             if not is_written:  # nothing of it is, whatever went wrong
-                batch.update(self._unwritten)
-                self._unwritten = batch
+                self._unwritten = self._unwritten.after(batch)
         if not is_written:
             await trio.sleep(KEEP_EVERY_S)
-
-
-def _keep(tx: Tx, node_id: str, records: Mapping[tuple[str, int], tuple[CallRecord, bool]]) -> None:
-    write_streams(tx, records)
-    release(tx, node_id, [stream for stream, (_, is_final) in records.items() if is_final])

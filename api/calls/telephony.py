@@ -22,6 +22,7 @@ from api.calls.commands import Ending, Machine, ask, perform
 from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
+from api.calls.recordings import begin_recording, name_of
 from api.calls.records import StoredCall, get_streams, open_stream
 from api.nodes.bus import Bus
 from api.nodes.presence import Presence, PresenceConfig
@@ -37,6 +38,7 @@ from rtcore.call import Call, CallRecord
 from rtcore.errors import RemoteProtocolError
 from rtcore.node import Node, NodeConfig
 from rtcore.protocol.plivo_signature import NonceWindow, Tokens
+from rtcore.recording import Recording, Recordings
 from rtcore.tokens import BadToken, MediaToken
 
 __all__ = ["EXTENSION", "Telephony", "telephony"]
@@ -64,6 +66,7 @@ class Telephony:
         secret: signs media tokens, at least 16 octets, the same on all nodes.
         media_url: where the carrier reaches the media sockets, if not at the public URL.
         presence: how this node says that it is up, and looks after others.
+        recordings: where the calls of agents that want it are recorded; None: nowhere.
         now_s: Unix time.
     """
 
@@ -76,10 +79,13 @@ class Telephony:
         node_config: NodeConfig | None = None,
         media_url: str = "",
         presence: PresenceConfig | None = None,
+        recordings: Recordings | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.node_id = new_id("node")
         self.store = own.store
+        self.settings = own.settings
+        self.recordings = recordings
         self.public_url = own.settings.public_url
         self.media_url = media_url.rstrip("/") or self.public_url
         self.secret = secret
@@ -125,6 +131,7 @@ class Telephony:
             self._client = PlivoClient(account)
         self._streams: dict[str, LiveCall] = {}  # by the carrier's id of the stream
         self._opening: OrderedDict[str, StoredCall] = OrderedDict()  # by the carrier's id
+        self._recorded: dict[str, str] = {}  # of those: the name of the recording
         self._endings: OrderedDict[tuple[str, int], str] = OrderedDict()  # why a stream ended
         gate = MediaGate(
             {}, find=self._find, secret=secret, plivo=self.tokens, public_url=self.media_url
@@ -156,6 +163,8 @@ class Telephony:
             async with trio.open_nursery() as self._nursery:
                 await self._nursery.start(self.presence.run)
                 self._nursery.start_soon(self.bus.run)
+                if self.recordings is not None:
+                    self._nursery.start_soon(self.recordings.run)
                 task_status.started()
                 await self.keeper.run(self._held)
         finally:
@@ -284,12 +293,27 @@ class Telephony:
             if call.streams > 1:
                 await self.keeper.flush()  # what was said before is read below
             agent = await agent_of_call(self.store, self._own.webhooks, self._own.agent_for, call)
+            if agent.definition.recording:
+                await self._begin_recording(call, token.call_id)
         except (NotFound, VaultLocked, StoreUnavailable):
             return None
         self._opening[token.call_id] = call
         if len(self._opening) > OPENING_MAX:
-            self._opening.popitem(last=False)
+            carrier_id, _ = self._opening.popitem(last=False)
+            self._recorded.pop(carrier_id, None)
         return agent
+
+    async def _begin_recording(self, call: StoredCall, carrier_id: str) -> None:
+        """See that the file which the next stream is recorded to is known before it is there."""
+        if self.recordings is None:
+            log.warning("call_not_recorded", call_id=call.id, reason="start with --recordings")
+            return
+        name = name_of(call.id, self.now_s())
+        await self.store.write(begin_recording, call.id, call.streams, self.recordings.id, name)
+        self._recorded[carrier_id] = name
+
+    def _on_recorded(self, call_id: str, number: int, recording: Recording) -> None:
+        self.keeper.put_recording((call_id, number), recording.samples, recording.dropped_samples)
 
     def _on_start(self, call: Call) -> None:
         stored = self._opening.pop(call.context.call_id, None)
@@ -298,6 +322,10 @@ class Telephony:
         held = LiveCall(stored.id, stored.streams, call, self.listeners, trio.current_time())
         self.live[stored.id] = self._streams[call.stream_id] = held
         held.begin()
+        name = self._recorded.pop(call.context.call_id, None)
+        if name is not None and self.recordings is not None:
+            on_kept = partial(self._on_recorded, stored.id, stored.streams)
+            call.recorder = self.recordings.begin(name, on_kept)
         if self.transferring is not None:
             call.steering.transferring = partial(self.transferring, stored.id)
         if stored.is_machine and self._nursery is not None:

@@ -160,6 +160,7 @@ DETAILS = {
     412: "the resource has changed since; it is at revision 3 now: GET it again and send its ETag"
     " in If-Match",
     413: "the body may have 524288 octets: send less",
+    416: "the recording has 1600058 octets: ask for some of them",
     415: "send JSON, and say so: Content-Type: application/json",
     422: "name: Object missing required field `name`",
     428: "say which revision you change: send the ETag of your last GET in If-Match",

@@ -180,7 +180,9 @@ def _success(status: int, what: Operation, ref_of: dict[Any, Any]) -> dict[str, 
         "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers},
     }
     returned = what.returns[status]
-    if returned is str:
+    if returned is bytes:
+        document["content"] = {"audio/wav": {"schema": {"type": "string", "format": "binary"}}}
+    elif returned is str:
         document["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif returned is not None:
         document["content"] = {JSON: {"schema": ref_of[returned]}}

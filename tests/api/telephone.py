@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from api.store import Actor, Store
 from api.store.keys import SCOPES, create_key
 from rtcore.agent.agent import Agent
 from rtcore.node import NodeConfig, open_listeners
+from rtcore.recording import Recordings
 from rtcore.testing import (
     FakePlivo,
     ScriptedResponder,
@@ -99,6 +101,7 @@ async def serving(
     plivo: FakePlivo | None = None,
     splits: bool = False,
     presence: PresenceConfig | None = None,
+    recordings: Path | None = None,
 ) -> AsyncIterator[Node]:
     """A node and its carrier, until the block ends; then the node must drain by itself.
 
@@ -129,6 +132,7 @@ async def serving(
             node_config=config,
             media_url=f"http://127.0.0.1:{media_port}" if splits else "",
             presence=presence,
+            recordings=None if recordings is None else Recordings(recordings),
         )
         _, token = await store.write(create_key, Actor("test"), "test", SCOPES)
         node = Node(url, token, plivo, line)
