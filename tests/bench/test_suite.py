@@ -18,17 +18,34 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What the suite starts; each leaves a run in which one thing holds, `peers` in which not."""
     started: list[list[str]] = []
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
-        started.append(command)
-        name = command[3]
-        if "--out" in command:
-            lines = [budget("p99", 30 if name == "peers" else 3, 20)]
-            where = {"when": "2026-01-01T00:00:00"}
-            made = Run(bench=name, where=where, settings={}, budgets=lines)
-            write(made, Path(command[command.index("--out") + 1]))
-        return subprocess.CompletedProcess(command, 2 if name == "turns" else 0)
+    class Done:
+        """A bench that has run, but for one that would run for ever."""
 
-    monkeypatch.setattr(subprocess, "run", run)
+        def __init__(self, command: list[str]) -> None:
+            started.append(command)
+            self.name = command[3]
+            self.signals: list[int] = []
+            if "--out" in command:
+                lines = [budget("p99", 30 if self.name == "peers" else 3, 20)]
+                where = {"when": "2026-01-01T00:00:00"}
+                made = Run(bench=self.name, where=where, settings={}, budgets=lines)
+                write(made, Path(command[command.index("--out") + 1]))
+
+        def __enter__(self) -> Done:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def wait(self, limit_s: float) -> int:
+            if self.name == "kernels" and not self.signals:
+                raise subprocess.TimeoutExpired("kernels", limit_s)
+            return 2 if self.name == "turns" else 0
+
+        def send_signal(self, number: int) -> None:
+            self.signals.append(number)
+
+    monkeypatch.setattr(subprocess, "Popen", Done)
     return started
 
 
@@ -41,6 +58,7 @@ def test_no_name_runs_the_whole_suite(
     shown = capsys.readouterr().out
     assert "MISSED" in shown
     assert "turns did not run" in shown
+    assert "kernels did not run" in shown
     assert shown.rstrip().endswith("index.html")
     assert status == 3
     (index,) = tmp_path.glob("*/index.html")
@@ -54,6 +72,18 @@ def test_the_status_says_whether_the_bar_is_met(
     commands: list[list[str]], tmp_path: Path, names: str, status: int
 ) -> None:
     assert bench.__main__.main(["all", "--only", names, "--out", str(tmp_path)]) == status
+
+
+def test_what_there_is_no_time_for_is_named(
+    commands: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(suite, "TOTAL_LIMIT_S", 0.0)
+    assert suite.main(["--only", "latency", "--out", str(tmp_path)]) == 3
+    assert not commands
+    assert "latency did not run" in capsys.readouterr().out
 
 
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
