@@ -19,7 +19,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.call import CallRecord
 
-__all__ = ["agent_of_call", "resumed", "variables_of"]
+__all__ = ["agent_of_call", "agent_with_prompt", "resumed", "variables_of"]
 
 RESUMED_MAX_CHARS = 20_000  # of what was said before: some twenty minutes of talk
 RESUMED_LINE = "Sorry, we were cut off for a moment. Please go on."
@@ -56,6 +56,26 @@ def resumed(
     )
 
 
+async def agent_with_prompt(
+    store: Store,
+    webhooks: Webhooks,
+    agent_for: AgentFactory,
+    call: StoredCall,
+    chosen: tuple[str, int, str | None],
+) -> Agent:
+    """An agent for ``call``: its id, its version, and a prompt in place of its own (or None).
+
+    Raises:
+        NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+    """
+    agent_id, version, prompt = chosen
+    agent = (await bind_agent(store, webhooks, agent_for, agent_id, version)).agent
+    if prompt is not None:
+        definition = msgspec.structs.replace(agent.definition, prompt=prompt)
+        agent = dataclasses.replace(agent, definition=definition)
+    return agent.for_call(variables_of(call))
+
+
 async def agent_of_call(
     store: Store, webhooks: Webhooks, agent_for: AgentFactory, call: StoredCall
 ) -> Agent:
@@ -64,8 +84,8 @@ async def agent_of_call(
     Raises:
         NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
     """
-    bound = await bind_agent(store, webhooks, agent_for, call.agent_id, call.agent_version)
-    agent = bound.agent.for_call(variables_of(call))
+    chosen = call.agent_id, call.agent_version, call.plan.prompt
+    agent = await agent_with_prompt(store, webhooks, agent_for, call, chosen)
     if call.streams == 1:
         return agent
     line = call.transfer.take_back_line if call.transfer is not None else RESUMED_LINE

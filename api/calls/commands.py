@@ -13,16 +13,31 @@ import msgspec
 
 from api.calls.records import StoredCall, get_call
 from api.nodes.bus import ANSWER_LIMIT_S, NodeSilent
-from api.store.errors import Conflict
+from api.store.errors import Conflict, NotFound, VaultLocked
 from api.web.problems import ApiError
 
 if TYPE_CHECKING:
     from api.calls.live import LiveCall
     from api.calls.telephony import Telephony
+    from rtcore.call import Call
 
-__all__ = ["Command", "Done", "End", "Ending", "Follow", "Machine", "Say", "ask", "perform"]
+__all__ = [
+    "Become",
+    "Command",
+    "Done",
+    "End",
+    "Ending",
+    "Follow",
+    "Machine",
+    "Mute",
+    "Say",
+    "Whisper",
+    "ask",
+    "perform",
+]
 
 NOT_HELD = "the agent is not talking with anybody in this call"
+OTHER_KIND = "only one of the two agents has a speech-to-speech model: transfer the call instead"
 TOO_MANY = "too many lines wait to be said already: try again in a moment"
 
 
@@ -36,6 +51,27 @@ class Say(_Command, frozen=True, kw_only=True):
     text: str
     is_interruptible: bool = True
     ends_call: bool = False
+
+
+class Mute(_Command, frozen=True, kw_only=True):
+    """Let the agent only listen, or answer again."""
+
+    is_muted: bool
+
+
+class Whisper(_Command, frozen=True, kw_only=True):
+    """Tell the agent's model what the caller does not hear."""
+
+    text: str
+
+
+class Become(_Command, frozen=True, kw_only=True):
+    """Let that agent go on with the call, with ``prompt`` in place of its own if given."""
+
+    agent_id: str
+    version: int
+    prompt: str | None = None
+    says_welcome: bool = False
 
 
 class End(_Command, frozen=True, kw_only=True):
@@ -60,7 +96,8 @@ class Follow(_Command, frozen=True, kw_only=True):
     node_id: str
 
 
-Command = Say | End | Ending | Machine | Follow
+Steer = Say | Mute | Whisper | Become
+Command = Steer | End | Ending | Machine | Follow
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -125,15 +162,39 @@ async def _do(line: Telephony, command: Command) -> Done | Refused:
         case _:
             if held is None:
                 return Refused(reason=NOT_HELD)
-            return await _steer(held, command)
+            return await _steer(line, held, command)
 
 
-async def _steer(held: LiveCall, command: Say) -> Done | Refused:
+async def _steer(line: Telephony, held: LiveCall, command: Steer) -> Done | Refused:
+    call = held.call
     match command:
         case Say():
-            is_taken = held.call.say(
+            is_taken = call.say(
                 command.text,
                 is_interruptible=command.is_interruptible,
                 ends_call=command.ends_call,
             )
             return Done() if is_taken else Refused(reason=TOO_MANY)
+        case Mute(is_muted=True):
+            call.mute()
+        case Mute():
+            call.unmute()
+        case Whisper():
+            call.whisper(command.text)
+        case Become():
+            return await _become(line, call, command)
+    return Done()
+
+
+async def _become(line: Telephony, call: Call, command: Become) -> Done | Refused:
+    stored = await line.store.read(get_call, command.call_id)
+    try:
+        agent = await line.agent_at(stored, command)
+    except (NotFound, VaultLocked) as exc:
+        return Refused(reason=str(exc))
+    if (agent.speech_model is None) != (call.agent.speech_model is None):
+        return Refused(reason=OTHER_KIND)
+    call.become(agent)
+    if command.says_welcome and agent.definition.welcome_message:
+        call.say(agent.definition.welcome_message)
+    return Done()

@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 import structlog
 
-from api.calls.commands import End, Say, ask
+from api.calls.commands import Become, Command, End, ask
 from api.calls.records import (
     CallPlan,
     Ended,
@@ -19,25 +19,28 @@ from api.calls.records import (
     get_call,
     mark_ended,
     mark_requested,
+    set_agent,
     set_transfer,
 )
 from api.calls.telephony import Telephony
-from api.calls.views import CallRequest, SayRequest, TransferRequest
+from api.calls.views import AgentChange, CallRequest, TransferRequest
 from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
 from api.plivo.documents import Links
+from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.do_not_call import is_blocked
-from api.store.errors import Conflict, InvalidReference, StoreUnavailable
+from api.store.errors import Conflict, InvalidReference, NotFound, StoreUnavailable
 from api.store.records import note
 from api.web.problems import ApiError, invalid
 
 __all__ = [
     "as_api_error",
     "carrying",
+    "change_agent",
     "hang_up_call",
     "make_call",
     "order_of",
-    "say_in_call",
+    "steer_call",
     "transfer_call",
 ]
 
@@ -205,21 +208,51 @@ async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCal
     return call
 
 
-async def say_in_call(line: Telephony, call_id: str, body: SayRequest) -> None:
-    """Let the agent say something, whichever node it is on.
+async def steer_call(line: Telephony, command: Command) -> None:
+    """Have ``command`` done in a call, whichever node it is on.
 
     Raises:
         NotFound, Conflict: there is no such call, or nobody talks in it.
         ApiError: 504, the node that holds the call gave no answer.
     """
+    await ask(line, await line.store.read(get_call, command.call_id), command)
+
+
+async def change_agent(
+    line: Telephony, actor: Actor, call_id: str, body: AgentChange
+) -> StoredCall:
+    """Let another agent go on with the call, or the same with another prompt.
+
+    A call that no agent talks in yet is begun by it.
+
+    Raises:
+        NotFound, Conflict, InvalidReference: there is no such call or agent, or it is over.
+        ApiError: 504, the node that holds the call gave no answer.
+    """
     call = await line.store.read(get_call, call_id)
-    said = Say(
-        call_id=call_id,
-        text=body.text,
-        is_interruptible=body.is_interruptible,
-        ends_call=body.ends_call,
-    )
-    await ask(line, call, said)
+    if call.ended_at_ms is not None:
+        raise Conflict("the call is over")
+    agent_id, version = call.agent_id, call.agent_version
+    if body.agent_id is not None:
+        agent_id = body.agent_id
+        version = await line.store.read(_published_version, agent_id)
+    if call.id in line.live or call.node_id is not None:
+        become = Become(
+            call_id=call_id,
+            agent_id=agent_id,
+            version=version,
+            prompt=body.prompt,
+            says_welcome=body.says_welcome,
+        )
+        await ask(line, call, become)
+    return await line.store.write(set_agent, actor, call_id, agent_id, version, body.prompt)
+
+
+def _published_version(tx: Tx, agent_id: str) -> int:
+    try:
+        return get_published(tx, agent_id).version
+    except NotFound as exc:
+        raise InvalidReference("agent_id", f"{exc}: create it first") from exc
 
 
 def _noted(tx: Tx, actor: Actor, call_id: str) -> StoredCall:

@@ -110,6 +110,8 @@ EXAMPLES: dict[str, Any] = {
     "TransferRequest": {"to": "+14155550111", "ring_timeout_s": 20},
     "DtmfRequest": {"digits": "12#"},
     "SayRequest": {"text": "One more thing before we end."},
+    "WhisperRequest": {"text": "They are a customer of ten years: offer the discount."},
+    "AgentChange": {"agent_id": AGENT_ID, "says_welcome": True},
     "CallTranscript": {
         "items": [
             {"stream": 1, "role": "assistant", "text": "Hello Ann."},

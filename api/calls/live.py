@@ -72,6 +72,10 @@ class Listeners:
             if not heard and self._of.get(call_id) is heard:
                 del self._of[call_id]
 
+    def hears(self, call_id: str) -> bool:
+        """Whether anybody listens."""
+        return call_id in self._of
+
     def tell(self, call_id: str, event: CallEvent, *, relays: bool = True) -> None:
         """Tell all (or all but the relays); who is too slow hears no more."""
         for tx in tuple(self._of.get(call_id, ())):
@@ -113,6 +117,7 @@ class LiveCall:
     listeners: Listeners
     began_s: float
     _told_messages: int = 0
+    _told_partials: dict[str, str] = field(default_factory=dict)
     _kept_notes: int = 0
     _seen: object = None  # when the record was last looked at
     _kept: object = None  # of it, when it was last written
@@ -134,8 +139,19 @@ class LiveCall:
         for words in said:
             self.listeners.tell(self.call_id, CallEvent(event="transcript", data=words))
         self._told_messages += len(said)
+        self.tell_partials()
         data = {"at_ms": noted.at_ms, "stream": self.number, **noted.fields}
         self.listeners.tell(self.call_id, CallEvent(event=noted.kind, data=data))
+
+    def tell_partials(self) -> None:
+        """Tell what either side is saying, as far as it is known: it is not history yet."""
+        if not self.listeners.hears(self.call_id):
+            return
+        for role, text in (("user", self.call.hearing), ("assistant", self.call.saying)):
+            if text != self._told_partials.get(role, "") and text:
+                data = {"stream": self.number, "role": role, "text": text}
+                self.listeners.tell(self.call_id, CallEvent(event="partial", data=data))
+            self._told_partials[role] = text
 
     def said(self, first: int = 0) -> list[dict[str, Any]]:
         """What has been said and heard, from entry ``first`` on, as it is told to listeners."""

@@ -49,6 +49,7 @@ __all__ = [
     "mark_resumed",
     "mark_ringing",
     "open_stream",
+    "set_agent",
     "set_transfer",
     "stored_call",
     "touch_streams",
@@ -74,6 +75,7 @@ class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str] = {}
     on_machine: Literal["", "hang_up", "continue", "leave_message"] = ""
     machine_message: str = ""
+    prompt: str | None = None  # in place of the agent's own, since somebody changed it
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,6 +317,16 @@ def open_stream(tx: Tx, carrier_id: str, nonce: str, node_id: str) -> StoredCall
 def mark_machine(tx: Tx, id: str) -> StoredCall:
     """No human has answered."""
     return _change(tx, id, is_machine=1)
+
+
+def set_agent(
+    tx: Tx, actor: Actor, id: str, agent_id: str, version: int, prompt: str | None
+) -> StoredCall:
+    """Another agent (or the same with other words) goes on with the call."""
+    call = get_call(tx, id, lock=True)
+    note(tx, actor, "call.agent_changed", id)
+    plan = msgspec.structs.replace(call.plan, prompt=prompt)
+    return _change(tx, id, agent_id=agent_id, agent_version=version, plan=_json(plan))
 
 
 def mark_resumed(tx: Tx, id: str, carrier_id: str) -> StoredCall:

@@ -7,17 +7,20 @@ from http import HTTPStatus
 import msgspec
 from quart import Blueprint, Response, request
 
+from api.calls.commands import Mute, Say, Whisper
 from api.calls.control import (
     carrying,
+    change_agent,
     hang_up_call,
     make_call,
-    say_in_call,
+    steer_call,
     transfer_call,
 )
 from api.calls.live import CallEvent, Said
 from api.calls.records import find_calls, get_call, get_streams
 from api.calls.telephony import telephony
 from api.calls.views import (
+    AgentChange,
     CallEvents,
     CallFilter,
     CallMetrics,
@@ -30,6 +33,7 @@ from api.calls.views import (
     TranscriptLine,
     TransferRequest,
     TurnMetrics,
+    WhisperRequest,
     call_view,
     event_data,
 )
@@ -45,6 +49,7 @@ __all__ = ["blueprint"]
 blueprint = Blueprint("calls", __name__, url_prefix="/v1/calls")
 
 CARRIER_PROBLEMS = (409, 502, 504)
+STEERING_PROBLEMS = (409, 504)
 
 
 @operation(
@@ -163,12 +168,83 @@ async def dtmf(call_id: str, body: DtmfRequest) -> Answer:
         scope="calls",
         body=SayRequest,
         returns={204: None},
-        problems=(409, 504),
+        problems=STEERING_PROBLEMS,
     ),
 )
 async def say(call_id: str, body: SayRequest) -> Answer:
-    await say_in_call(telephony(), call_id, body)
+    said = Say(
+        call_id=call_id,
+        text=body.text,
+        is_interruptible=body.is_interruptible,
+        ends_call=body.ends_call,
+    )
+    await steer_call(telephony(), said)
     return Answer(status=204)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/mute",
+    Operation(
+        summary="Let the agent only listen: what the caller says is written down unanswered",
+        scope="calls",
+        returns={204: None},
+        problems=STEERING_PROBLEMS,
+    ),
+)
+async def mute(call_id: str) -> Answer:
+    await steer_call(telephony(), Mute(call_id=call_id, is_muted=True))
+    return Answer(status=204)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/unmute",
+    Operation(
+        summary="Let the agent answer again, from the caller's next turn on",
+        scope="calls",
+        returns={204: None},
+        problems=STEERING_PROBLEMS,
+    ),
+)
+async def unmute(call_id: str) -> Answer:
+    await steer_call(telephony(), Mute(call_id=call_id, is_muted=False))
+    return Answer(status=204)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/whisper",
+    Operation(
+        summary="Tell the agent what the caller does not hear, from its next answer on",
+        scope="calls",
+        body=WhisperRequest,
+        returns={204: None},
+        problems=STEERING_PROBLEMS,
+    ),
+)
+async def whisper(call_id: str, body: WhisperRequest) -> Answer:
+    await steer_call(telephony(), Whisper(call_id=call_id, text=body.text))
+    return Answer(status=204)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/<id:call_id>/agent",
+    Operation(
+        summary="Let another agent go on with a call, or the same with another prompt",
+        scope="calls",
+        body=AgentChange,
+        returns={200: CallView},
+        problems=STEERING_PROBLEMS,
+    ),
+)
+async def agent(call_id: str, body: AgentChange) -> Answer:
+    return Answer(call_view(await change_agent(telephony(), actor(), call_id, body)))
 
 
 # --- what is known ----------------------------------------------------------------------

@@ -17,8 +17,8 @@ import trio
 from prometheus_client import Counter
 from quart import current_app
 
-from api.calls.binding import agent_of_call
-from api.calls.commands import Ending, Machine, ask, perform
+from api.calls.binding import agent_of_call, agent_with_prompt
+from api.calls.commands import Become, Ending, Machine, ask, perform
 from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
@@ -49,6 +49,7 @@ EXTENSION = "rtcore-telephony"
 ENDINGS_MAX = 10_000  # streams that ended lately: the carrier asks what next within seconds
 OPENING_MAX = 10_000  # streams that were let in and have not said which call they are
 ENDING_LIMIT_S = 1.0  # a node that died with a call: the caller hears nothing meanwhile
+PARTIALS_EVERY_S = 0.25  # to those who listen
 TOLD: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
@@ -163,6 +164,7 @@ class Telephony:
             async with trio.open_nursery() as self._nursery:
                 await self._nursery.start(self.presence.run)
                 self._nursery.start_soon(self.bus.run)
+                self._nursery.start_soon(self._tell_partials)
                 if self.recordings is not None:
                     self._nursery.start_soon(self.recordings.run)
                 task_status.started()
@@ -215,6 +217,13 @@ class Telephony:
         """Tell those who listen what has become of the call."""
         state = CallEvent(event="state", data={"state": call.state})
         self.tell(call.id, state, ends=call.ended_at_ms is not None)
+
+    async def _tell_partials(self) -> None:
+        """What the agent is saying grows by itself, without an event to tell it at."""
+        while True:
+            await trio.sleep(PARTIALS_EVERY_S)
+            for held in tuple(self.live.values()):
+                held.tell_partials()
 
     def _tell_here(self, told: Told) -> None:
         self.listeners.tell(told.call_id, told.event, relays=False)  # the others know
@@ -277,6 +286,21 @@ class Telephony:
             _leave_message(held.call, call)
         elif call.carrier_id is not None and call.carrier_id in self._opening:
             self._opening[call.carrier_id] = call  # said once its stream has begun
+
+    async def agent_at(self, call: StoredCall, change: Become) -> Agent:
+        """The agent that is to go on with ``call``, its variables filled in.
+
+        Raises:
+            NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+        """
+        own = self._own
+        return await agent_with_prompt(
+            self.store,
+            own.webhooks,
+            own.agent_for,
+            call,
+            (change.agent_id, change.version, change.prompt),
+        )
 
     # --- media --------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from rtcore.metrics import BargeIn, CallStats
 from rtcore.usage import ProviderUsage
 
 __all__ = [
+    "AgentChange",
     "CallEvents",
     "CallFilter",
     "CallMetrics",
@@ -26,6 +27,7 @@ __all__ = [
     "StreamMetrics",
     "TranscriptLine",
     "TransferRequest",
+    "WhisperRequest",
     "call_view",
 ]
 
@@ -88,6 +90,23 @@ class SayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     text: Said
     is_interruptible: bool = True
     ends_call: Annotated[bool, Meta(description="Hang up once it has been heard.")] = False
+
+
+class WhisperRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something for the agent's model to know from its next answer on; nobody hears it."""
+
+    text: Said
+
+
+class AgentChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who goes on with a call: another agent, or the same one with another prompt."""
+
+    agent_id: Annotated[AgentId | None, Meta(description="By default the one it has.")] = None
+    prompt: Annotated[
+        Annotated[str, Meta(max_length=100_000)] | None,
+        Meta(description="In place of the agent's own, in this call alone."),
+    ] = None
+    says_welcome: Annotated[bool, Meta(description="Begin with the agent's welcome.")] = False
 
 
 class CallFilter(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):

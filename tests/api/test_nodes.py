@@ -280,12 +280,30 @@ async def test_what_is_asked_of_one_node_reaches_the_call_on_the_other(store: St
         path = f"/v1/calls/{held.call_id}"
         await a.ask("POST", f"{path}/say", {"text": "One more thing."}, 204)
         await b.until(lambda: "One more thing." in [m.text for m in held.call.conversation.log])
+        await a.ask("POST", f"{path}/whisper", {"text": "Be brief."}, 204)
+        assert held.call.conversation.log[-1].text.endswith("Be brief.")
+        await a.ask("POST", f"{path}/mute", None, 204)
+        assert held.call.is_muted
+        await a.ask("POST", f"{path}/unmute", None, 204)
+        assert not held.call.is_muted
+        other = await a.agent(name="billing", welcome_message="Billing, {caller}.", prompt="Bill.")
+        change = {"agent_id": other, "says_welcome": True}
+        shown = await a.ask("POST", f"{path}/agent", change)
+        assert shown["agent_id"] == other
+        assert held.call.conversation.system == "Bill."
+        await a.ask("POST", f"{path}/agent", {"prompt": "Talk with {caller}."})
+        assert held.call.conversation.system == f"Talk with {CALLER}."
+        welcome = f"Billing, {CALLER}."
+        await b.until(lambda: welcome in [m.text for m in held.call.conversation.log])
+        nobody = {"agent_id": "agt_" + "0" * 24}
+        await a.ask("POST", f"{path}/agent", nobody, 422)
         await a.ask("POST", f"{path}/hangup", None, 202)
         await b.until(call.over.is_set)
         await b.until(lambda: not b.line.live)
         await b.line.keeper.flush()
         assert (await a.line.store.read(get_call, held.call_id)).node_id is None
         await a.ask("POST", f"{path}/say", {"text": "Too late."}, 409)
+        await a.ask("POST", f"{path}/agent", {"prompt": "Too late."}, 409)
 
 
 async def events(node: Node, call_id: str, into: list[tuple[str, Any]]) -> None:
@@ -325,6 +343,9 @@ async def test_a_call_is_listened_to_from_the_other_node(store: Store) -> None:
         assert texts(second)[:3] == said
         assert [data["state"] for name, data in first if name == "state"][-1] == "completed"
         assert "turn_committed" in [name for name, _ in first]
+        partial = [data["text"] for name, data in first if name == "partial"]
+        assert any(text and "We open at nine.".startswith(text) for text in partial)
+        assert "do you open on sunday" in partial
         assert not a.line.followers._listening
 
 
