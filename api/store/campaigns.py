@@ -54,6 +54,7 @@ __all__ = [
     "report_on",
     "resume_campaign",
     "retry_targets",
+    "spec_of_call",
     "start_campaign",
     "stop_itself",
     "update_campaign",
@@ -156,6 +157,19 @@ def get_campaign(tx: Tx, id: str, *, lock: bool = False) -> CampaignRecord:
     if row is None:
         raise NotFound("campaign", id)
     return _campaign(row)
+
+
+def spec_of_call(tx: Tx, call_id: str) -> CampaignSpec:
+    """How the campaign calls that made this call.
+
+    Raises:
+        NotFound: none did, or it was deleted.
+    """
+    made = sa.select(CAMPAIGNS.spec).join(campaign_attempts, ATTEMPTS.campaign_id == CAMPAIGNS.id)
+    spec = tx.conn.scalar(made.where(ATTEMPTS.call_id == call_id))
+    if spec is None:
+        raise NotFound("campaign of call", call_id)
+    return msgspec.json.decode(spec, type=CampaignSpec)
 
 
 def find_campaigns(
