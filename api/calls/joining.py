@@ -12,6 +12,9 @@ from api.calls.examples import EXAMPLES
 from api.calls.sweeping import sweep_for_ever
 from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
+from api.campaigns import examples as campaign_examples
+from api.campaigns import routes as campaign_routes
+from api.campaigns.running import Runner
 from api.nodes import routes as node_routes
 from api.nodes.presence import PresenceConfig
 from api.plivo import numbers, webhooks
@@ -65,15 +68,26 @@ def add_telephony(
     )
     line.transferring = partial(_transfer, line)
     app.extensions[EXTENSION] = line
-    app.extensions[MORE_EXAMPLES] = {**EXAMPLES, **keeping.EXAMPLES}
+    app.extensions[MORE_EXAMPLES] = {
+        **EXAMPLES,
+        **keeping.EXAMPLES,
+        **campaign_examples.EXAMPLES,
+    }
+    runner = Runner(line)
+    line.on_end = runner.wake
+    app.extensions[campaign_routes.EXTENSION] = runner
     app.url_map.converters["e164"] = numbers.E164Converter
     for module in (routes, keeping, numbers, webhooks, node_routes):
         app.register_blueprint(module.blueprint)
+    app.register_blueprint(campaign_routes.blueprint)
+    app.register_blueprint(campaign_routes.do_not_call)
 
     @app.before_serving
     async def begin() -> None:
         await app.nursery.start(line.run)  # which writes what is left when it is cancelled
         app.nursery.start_soon(partial(sweep_for_ever, line, asks_carrier=account is not None))
+        if account is not None:
+            line.start(runner.run)  # whose last requests the line outlives
 
     return line
 

@@ -123,6 +123,7 @@ class Telephony:
             registry=own.registry,
         )
         self.transferring: Transferring | None = None  # what an agent's transfer does
+        self.on_end: Callable[[], None] | None = None  # a call is over, as far as this node knows
         self._own = own
         self._nursery: trio.Nursery | None = None
         self._client: PlivoClient | None = None
@@ -217,6 +218,8 @@ class Telephony:
         """Tell those who listen what has become of the call."""
         state = CallEvent(event="state", data={"state": call.state})
         self.tell(call.id, state, ends=call.ended_at_ms is not None)
+        if call.ended_at_ms is not None and self.on_end is not None:
+            self.on_end()
 
     async def _tell_partials(self) -> None:
         """What the agent is saying grows by itself, without an event to tell it at."""
