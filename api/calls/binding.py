@@ -13,7 +13,9 @@ import msgspec
 
 from api.binding import AgentFactory, bind_agent
 from api.calls.records import StoredCall, get_streams
+from api.campaigns.tools import OPT_OUT, opt_out_tool
 from api.store import Store
+from api.store.attempts import is_campaign_call
 from api.webhooks import Webhooks
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
@@ -73,7 +75,11 @@ async def agent_with_prompt(
     if prompt is not None:
         definition = msgspec.structs.replace(agent.definition, prompt=prompt)
         agent = dataclasses.replace(agent, definition=definition)
-    return agent.for_call(variables_of(call))
+    agent = agent.for_call(variables_of(call))
+    names = {tool.name for tool in agent.tools}
+    if OPT_OUT.name not in names and await store.read(is_campaign_call, call.id):
+        agent = dataclasses.replace(agent, tools=(*agent.tools, opt_out_tool(store, call)))
+    return agent
 
 
 async def agent_of_call(
