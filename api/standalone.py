@@ -7,6 +7,7 @@ import secrets as random_secrets
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,12 +20,14 @@ from api.calls.joining import add_telephony
 from api.plivo.client import PlivoAccount
 from api.serve import serve_node
 from api.settings import ApiSettings
+from api.specs import Retention
 from api.store import Store, upgrade
 from rtcore.admission import check_exposure
 from rtcore.errors import ConfigError
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
 from rtcore.node_metrics import NodeCollector
+from rtcore.recording import Recordings
 from rtcore.worker import obey_supervisor
 
 __all__ = ["StandaloneOptions", "serve"]
@@ -41,6 +44,10 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     media_port: int | None = None  # None: media comes to the same port
     public_url: str = ""
     is_insecure: bool = False
+    recordings: Path | None = None  # where calls are recorded; None: nowhere
+    keep_recordings_days: int | None = None  # None: for ever; an agent may say otherwise
+    keep_transcripts_days: int | None = None
+    keep_calls_days: int | None = None
     worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
 
@@ -71,13 +78,19 @@ async def serve(options: StandaloneOptions) -> None:
     try:
         app = create_app(
             store,
-            ApiSettings(public_url=public_url),
+            ApiSettings(public_url=public_url, retention=_retention(options)),
             agent_for=providers,
             call_config=options.node.call,
             registry=registry,
             is_ready=lambda: line.node.has_room,
         )
-        line = add_telephony(app, account=account, secret=secret, node_config=options.node)
+        line = add_telephony(
+            app,
+            account=account,
+            secret=secret,
+            node_config=options.node,
+            recordings=None if options.recordings is None else Recordings(options.recordings),
+        )
         registry.register(NodeCollector(line.node))
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as nursery:
@@ -93,6 +106,14 @@ async def serve(options: StandaloneOptions) -> None:
     finally:
         store.close()
     log.info("stopped", calls=line.node.stats.calls, failed=line.node.stats.failed)
+
+
+def _retention(options: StandaloneOptions) -> Retention:
+    return Retention(
+        recordings_days=options.keep_recordings_days,
+        transcripts_days=options.keep_transcripts_days,
+        calls_days=options.keep_calls_days,
+    )
 
 
 def _account() -> PlivoAccount | None:

@@ -32,6 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+KeepDays = Annotated[
+    int | None,
+    typer.Option(min=0, max=36_500, help="With a database: erased after so long; else never."),
+]
 Socket = Annotated[str, typer.Option(help="The media socket's filling: fast or portable.")]
 
 
@@ -80,6 +84,13 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="The key of that, PEM.")
     ] = None,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Where calls go whose agent wants a recording."),
+    ] = None,
+    keep_recordings_days: KeepDays = None,
+    keep_transcripts_days: KeepDays = None,
+    keep_calls_days: KeepDays = None,
     worker: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,  # a supervisor's
 ) -> None:
     """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
@@ -125,6 +136,10 @@ def serve(
             media_port=media_port,
             public_url=public_url,
             is_insecure=insecure,
+            recordings=recordings,
+            keep_recordings_days=keep_recordings_days,
+            keep_transcripts_days=keep_transcripts_days,
+            keep_calls_days=keep_calls_days,
             worker=worker,
             node=node,
         )
@@ -137,6 +152,7 @@ def serve(
         public_url=public_url,
         is_insecure=insecure,
         records=records,
+        recordings=recordings,
         tls=tls,
         worker=worker,
         node=node,

@@ -17,6 +17,7 @@ from rtcore.admission import MEDIA_PATH, MediaGate, check_exposure
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.assembly import serve_agent
+from rtcore.call import Call
 from rtcore.errors import ConfigError, ProviderError, first_error
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
@@ -30,6 +31,7 @@ from rtcore.providers.embedded import (
     RecogniserSettings,
     load_demo_agent,
 )
+from rtcore.recording import Recordings, file_name
 from rtcore.records import RecordLog
 from rtcore.tls import Certificate
 from rtcore.worker import obey_supervisor
@@ -48,6 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str = ""  # as the carrier dials it: what it signs
     is_insecure: bool = False
     records: Path | None = None  # where each call's record goes, as a line of JSON
+    recordings: Path | None = None  # where a call's sound goes, if its agent wants that
     tls: tuple[Path, Path] | None = None  # certificate and key; None: not encrypted
     worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
@@ -104,6 +107,12 @@ async def _serve(options: ServeOptions) -> None:
         is_insecure=options.is_insecure,
     )
     records = RecordLog(options.records) if options.records is not None else None
+    recordings = Recordings(options.recordings) if options.recordings is not None else None
+
+    def record_it(call: Call) -> None:
+        if recordings is not None and call.agent.definition.recording:
+            call.recorder = recordings.begin(file_name(call.context.call_id))
+
     certificate = Certificate(*options.tls) if options.tls is not None else None
     if certificate is not None and options.node.socket != "portable":
         raise ConfigError("tls-cert", "the fast socket speaks no TLS: say --socket portable")
@@ -119,10 +128,17 @@ async def _serve(options: ServeOptions) -> None:
                 plivo=Tokens(account=(auth_token,)) if auth_token else None,
                 public_url=options.public_url,
             )
-            node = Node(gate.admit, options.node, on_record=records.put if records else None)
+            node = Node(
+                gate.admit,
+                options.node,
+                on_start=record_it,
+                on_record=records.put if records else None,
+            )
             nursery.start_soon(keep_heap, lambda: not node.calls)
             if records is not None:
                 nursery.start_soon(records.run)
+            if recordings is not None:
+                nursery.start_soon(recordings.run)
             nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
             if is_worker:
                 registry = CollectorRegistry()
