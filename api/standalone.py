@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets as random_secrets
 import signal
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +24,10 @@ from api.store import Store, upgrade
 from rtcore.admission import check_exposure
 from rtcore.errors import ConfigError
 from rtcore.heap import keep_heap
-from rtcore.node import Node, NodeConfig, open_listeners
+from rtcore.node import NodeConfig, open_listeners
 from rtcore.node_metrics import NodeCollector
 from rtcore.recording import Recordings
-from rtcore.worker import obey_supervisor
+from rtcore.worker import obey_signals, obey_supervisor
 
 __all__ = ["StandaloneOptions", "serve"]
 
@@ -96,7 +95,7 @@ async def serve(options: StandaloneOptions) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(providers.run)
                 nursery.start_soon(keep_heap, lambda: not line.node.calls)
-                nursery.start_soon(_obey, signals, line.node, nursery.cancel_scope)
+                nursery.start_soon(obey_signals, signals, line.node, nursery.cancel_scope)
                 if is_worker:
                     metrics = partial(generate_latest, registry)
                     nursery.start_soon(obey_supervisor, line.node, metrics, nursery.cancel_scope)
@@ -124,11 +123,3 @@ def _account() -> PlivoAccount | None:
         missing = "RTCORE_PLIVO_AUTH_TOKEN" if auth_id else "RTCORE_PLIVO_AUTH_ID"
         raise ConfigError(missing, "is not set, but the other half of the account is")
     return PlivoAccount(auth_id=auth_id, auth_token=auth_token) if auth_id else None
-
-
-async def _obey(signals: AsyncIterator[int], node: Node, everything: trio.CancelScope) -> None:
-    async for _ in signals:
-        if node.is_draining:
-            log.warning("stopping_now", calls=len(node.calls))
-            everything.cancel(reason="second signal")
-        node.drain()

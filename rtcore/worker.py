@@ -1,14 +1,15 @@
-"""A node process under a supervisor: what it tells, and the orders it obeys.
+"""A node process: whom it obeys.
 
-Both go over one socket, the process's standard input. When the supervisor vanishes the socket
-ends, and the process drains: nobody would restart it, and its successor wants the port.
+Signals, and under a supervisor that one too: it gives orders and is told how the node is, over
+one socket, the process's standard input. When the supervisor vanishes the socket ends, and the
+process drains: nobody would restart it, and its successor wants the port.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import msgspec
@@ -17,7 +18,7 @@ import trio
 
 from rtcore.node import Node
 
-__all__ = ["DRAIN", "REPORT_EVERY_S", "STOP", "Report", "obey_supervisor"]
+__all__ = ["DRAIN", "REPORT_EVERY_S", "STOP", "Report", "obey_signals", "obey_supervisor"]
 
 log = structlog.get_logger()
 
@@ -31,6 +32,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     has_room: bool
     calls: int
     metrics: str  # in Prometheus' text format
+
+
+async def obey_signals(
+    signals: AsyncIterator[int], node: Node, everything: trio.CancelScope
+) -> None:
+    """Drain ``node`` at the first signal, cancel ``everything`` at the second."""
+    async for _ in signals:
+        if node.is_draining:
+            log.warning("stopping_now", calls=len(node.calls))
+            everything.cancel(reason="second signal")
+        node.drain()
 
 
 async def obey_supervisor(

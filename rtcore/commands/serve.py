@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from rtcore.providers.embedded import (
 from rtcore.recording import Recordings, file_name
 from rtcore.records import RecordLog
 from rtcore.tls import Certificate
-from rtcore.worker import obey_supervisor
+from rtcore.worker import obey_signals, obey_supervisor
 
 __all__ = ["ServeOptions", "embedded_agent", "serve"]
 
@@ -139,7 +138,7 @@ async def _serve(options: ServeOptions) -> None:
                 nursery.start_soon(records.run)
             if recordings is not None:
                 nursery.start_soon(recordings.run)
-            nursery.start_soon(_obey, signals, node, nursery.cancel_scope)
+            nursery.start_soon(obey_signals, signals, node, nursery.cancel_scope)
             if is_worker:
                 registry = CollectorRegistry()
                 registry.register(NodeCollector(node))
@@ -168,11 +167,3 @@ async def _start_agent(path: Path | None, nursery: trio.Nursery) -> Agent:
     embedded = embedded_agent(load_demo_agent())
     await nursery.start(embedded.run)
     return embedded.agent
-
-
-async def _obey(signals: AsyncIterator[int], node: Node, everything: trio.CancelScope) -> None:
-    async for _ in signals:
-        if node.is_draining:
-            log.warning("stopping_now", calls=len(node.calls))
-            everything.cancel(reason="second signal")
-        node.drain()
