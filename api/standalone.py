@@ -122,4 +122,12 @@ def _account() -> PlivoAccount | None:
     if bool(auth_id) != bool(auth_token):
         missing = "RTCORE_PLIVO_AUTH_TOKEN" if auth_id else "RTCORE_PLIVO_AUTH_ID"
         raise ConfigError(missing, "is not set, but the other half of the account is")
-    return PlivoAccount(auth_id=auth_id, auth_token=auth_token) if auth_id else None
+    if not auth_id:
+        return None
+    given = {"auth_id": auth_id, "auth_token": auth_token}
+    more = {"url": "RTCORE_PLIVO_API_URL", "calls_per_s": "RTCORE_PLIVO_CALLS_PER_S"}
+    given |= {field: os.environ[name] for field, name in more.items() if os.environ.get(name)}
+    try:
+        return msgspec.convert(given, PlivoAccount, strict=False)
+    except msgspec.ValidationError as exc:
+        raise ConfigError("RTCORE_PLIVO_...", f"cannot be used: {exc}") from exc
