@@ -13,6 +13,7 @@ from quart import Response, g, request
 from quart_schema import QuartSchema
 from quart_trio import QuartTrio
 
+from api.analysis.running import Analyst
 from api.binding import AgentFactory
 from api.indexing import Indexer
 from api.outgoing import routes as outgoing
@@ -74,6 +75,7 @@ def create_app(
         webhooks=Webhooks(allow_private=settings.allow_private_urls),
         indexer=Indexer(store),
         limiter=RateLimiter(settings.requests_per_s, settings.requests_burst),
+        analyst=Analyst(store, agent_for, registry=registry),
         sender=Sender(store, allow_private=settings.allow_private_urls, registry=registry),
         registry=registry,
         is_ready=is_ready,
@@ -95,6 +97,7 @@ def create_app(
     async def background() -> AsyncGenerator[None, None]:
         app.nursery.start_soon(own.indexer.run)
         app.nursery.start_soon(own.sender.run)
+        app.nursery.start_soon(own.analyst.run)
         yield
         await own.webhooks.aclose()
 

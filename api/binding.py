@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api.specs import AgentPlan, FunctionSpec, KnowledgeBaseSpec, definition_of
+from api.specs import AgentPlan, AgentSpec, FunctionSpec, KnowledgeBaseSpec, definition_of
 from api.store import Store, Tx
 from api.store.agents import AgentRecord, get_agent, get_published
 from api.store.functions import FUNCTIONS
@@ -16,9 +16,12 @@ from api.store.records import Record
 from api.store.secrets import open_secrets
 from api.tools import function_tool, knowledge_tool
 from api.webhooks import Webhooks
+from rtcore.agent.absent import ABSENT
 from rtcore.agent.agent import Agent
+from rtcore.errors import ConfigError
+from rtcore.ports import Responder
 
-__all__ = ["AgentFactory", "BoundAgent", "bind_agent"]
+__all__ = ["AgentFactory", "BoundAgent", "bind_agent", "bind_responder"]
 
 AgentFactory = Callable[[AgentPlan], Agent]
 """Fills an agent's ports for one call or chat; shares its clients between them, and is quick."""
@@ -95,3 +98,24 @@ async def bind_agent(
         tools.append(knowledge_tool(store, parts.bases, found))
     bound = dataclasses.replace(agent, tools=(*agent.tools, *tools))
     return BoundAgent(bound, id, parts.record.version)
+
+
+async def bind_responder(store: Store, agent_for: AgentFactory, spec: AgentSpec) -> Responder:
+    """The model that analyses the calls of an agent: the one its analysis names, or its own.
+
+    Raises:
+        ConfigError: it cannot be used, or there is none.
+        VaultLocked: a secret of it cannot be opened.
+        StoreUnavailable: the database did not answer.
+    """
+    own = spec.analysis.llm if spec.analysis is not None else ()
+    minds = own or spec.llm
+    names = {choice.secret for choice in (*spec.stt, *minds, *spec.tts)} - {None}
+    secrets = await store.read(open_secrets, [name for name in names if name is not None])
+    plan = AgentPlan(
+        definition=definition_of(spec), stt=spec.stt, llm=minds, tts=spec.tts, secrets=secrets
+    )
+    responder = agent_for(plan).responder
+    if responder is ABSENT:
+        raise ConfigError("analysis.llm", "names no provider, and the agent has none itself")
+    return responder

@@ -14,6 +14,8 @@ from rtcore.agent.tools import Effect
 __all__ = [
     "AgentPlan",
     "AgentSpec",
+    "AnalysisSpec",
+    "Criterion",
     "FunctionSpec",
     "KnowledgeBaseSpec",
     "Name",
@@ -71,6 +73,43 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = None
 
 
+class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing a call is judged by, from ``lowest`` to ``highest``."""
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+    description: Annotated[
+        str, Meta(min_length=1, max_length=2000, description="What a low and a high score mean.")
+    ]
+    lowest: Annotated[int, Meta(ge=0, le=1000)] = 1
+    highest: Annotated[int, Meta(ge=1, le=1000)] = 5
+
+    def __post_init__(self) -> None:
+        if self.lowest >= self.highest:
+            raise ValueError("highest must be more than lowest")
+
+
+class AnalysisSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is made of a call once it is over, by the agent's own model unless ``llm`` names one."""
+
+    summary: bool = True
+    summary_prompt: Annotated[Text, Meta(description="What the summary should say.")] = ""
+    extract: Annotated[
+        dict[str, Any],
+        Meta(description="JSON Schema (2020-12) of an object to be filled in; empty: nothing."),
+    ] = {}
+    extract_prompt: Annotated[Text, Meta(description="How to fill it in.")] = ""
+    rubric: Annotated[
+        tuple[Criterion, ...],
+        Meta(max_length=30, description="Each is scored, with a quote of the call as evidence."),
+    ] = ()
+    llm: Providers = ()
+
+    def __post_init__(self) -> None:
+        names = [criterion.name for criterion in self.rubric]
+        if len(set(names)) < len(names):
+            raise ValueError("two criteria of the rubric have the same name")
+
+
 class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent: its words and manners, its services, its functions and its knowledge."""
 
@@ -80,6 +119,7 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
     retention: Retention = Retention()
+    analysis: AnalysisSpec | None = None
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

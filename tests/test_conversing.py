@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-import trio
-
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
-from rtcore.audio import mulaw_to_pcm
-from rtcore.config import CallConfig
-from rtcore.ports import (
-    CancelReply,
-    Respond,
-    Say,
-    ToolCall,
-    ToolResult,
-    Truncate,
-)
 from rtcore.testing import (
-    ProviderFault,
     ScriptedSpeechModel,
     ScriptedSynthesizer,
     hang_up,
-    heard_samples,
-    interrupt_after,
     say,
     simulate,
-    speak,
-    wait,
     wait_for_agent_quiet,
 )
-from tests.test_call import ANSWERS, LONG, QUESTIONS, VOICE, WELCOME, Made, make_call, said, tool
+from tests.test_call import ANSWERS, QUESTIONS, VOICE, WELCOME, make_call, said
 
 TALK = [wait_for_agent_quiet(500), say(VOICE), wait_for_agent_quiet(1000), hang_up()]
 TWICE = [say(VOICE), wait_for_agent_quiet(1000), say(VOICE), wait_for_agent_quiet(1000)]

@@ -97,7 +97,39 @@ NODE = {
     "heartbeat_at": AT,
     "silent_s": 1.2,
 }
+ANALYSIS = {
+    "state": "done",
+    "agent_version": 2,
+    "attempts": 1,
+    "summary": {"state": "done", "reason": "", "text": "Ann booked a table for four on Friday."},
+    "extraction": {"state": "done", "reason": "", "data": {"persons": 4}},
+    "evaluation": {
+        "state": "done",
+        "reason": "",
+        "scores": [
+            {
+                "criterion": "politeness",
+                "score": 5,
+                "reason": "The agent greeted her by name and thanked her.",
+                "quote": "Hello Ann.",
+                "turn": 0,
+            }
+        ],
+    },
+    "error": "",
+    "requests": 3,
+    "input_tokens": 1210,
+    "output_tokens": 164,
+    "left_out_turns": 0,
+    "requested_at": AT,
+    "updated_at": AT,
+}
+
+
 EXAMPLES: dict[str, Any] = {
+    "AnalysisRequest": {"agent_version": 2},
+    "AnalysisView": ANALYSIS,
+    "CallDetail": CALL | {"analysis": ANALYSIS},
     "CallRequest": {
         "to": "+14155550100",
         "from": "+14155550199",

@@ -6,6 +6,7 @@ from functools import partial
 
 from quart_trio import QuartTrio
 
+from api.analysis import routes as analysis_routes
 from api.calls import keeping, routes
 from api.calls.control import transfer_call
 from api.calls.examples import EXAMPLES
@@ -77,7 +78,7 @@ def add_telephony(
     line.on_end = runner.wake
     app.extensions[campaign_routes.EXTENSION] = runner
     app.url_map.converters["e164"] = numbers.E164Converter
-    for module in (routes, keeping, numbers, webhooks, node_routes):
+    for module in (routes, keeping, numbers, webhooks, node_routes, analysis_routes):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(campaign_routes.blueprint)
     app.register_blueprint(campaign_routes.do_not_call)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from api.analysis.queueing import enqueue_if_wished
 from api.outgoing.outbox import tell
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
@@ -351,6 +352,8 @@ def mark_ended(tx: Tx, id: str, ended: Ended) -> StoredCall:
         tx, id, state=ended.state, hangup=_json(ended), ended_at_ms=tx.now_ms, media_nonce=None
     )
     tell(tx, "call.ended", id, facts(over))
+    if over.streams:  # somebody talked with the agent
+        enqueue_if_wished(tx, id, over.agent_id, over.agent_version)
     return over
 
 

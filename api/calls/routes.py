@@ -7,6 +7,7 @@ from http import HTTPStatus
 import msgspec
 from quart import Blueprint, Response, request
 
+from api.analysis.records import StoredAnalysis, get_analysis
 from api.calls.commands import Mute, Say, Whisper
 from api.calls.control import (
     carrying,
@@ -17,10 +18,11 @@ from api.calls.control import (
     transfer_call,
 )
 from api.calls.live import CallEvent, Said
-from api.calls.records import find_calls, get_call, get_streams
+from api.calls.records import StoredCall, find_calls, get_call, get_streams
 from api.calls.telephony import telephony
 from api.calls.views import (
     AgentChange,
+    CallDetail,
     CallEvents,
     CallFilter,
     CallMetrics,
@@ -34,9 +36,11 @@ from api.calls.views import (
     TransferRequest,
     TurnMetrics,
     WhisperRequest,
+    call_detail,
     call_view,
     event_data,
 )
+from api.store import Tx
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError
 from api.web.requests import PageView, page_view
@@ -98,10 +102,14 @@ def _bare(number: str | None) -> str | None:
     blueprint,
     "GET",
     "/<id:call_id>",
-    Operation(summary="Read a call", scope="read", returns={200: CallView}),
+    Operation(summary="Read a call", scope="read", returns={200: CallDetail}),
 )
 async def get(call_id: str) -> Answer:
-    return Answer(call_view(await telephony().store.read(get_call, call_id)))
+    return Answer(call_detail(*await telephony().store.read(_with_analysis, call_id)))
+
+
+def _with_analysis(tx: Tx, call_id: str) -> tuple[StoredCall, StoredAnalysis | None]:
+    return get_call(tx, call_id), get_analysis(tx, call_id)
 
 
 # --- live control -----------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from api.analysis.records import StoredAnalysis
+from api.analysis.views import AnalysisView, analysis_view
 from api.calls.live import CallEvent
 from api.calls.records import CallState, Direction, StoredCall
 from api.web.requests import Paging
@@ -16,6 +18,7 @@ from rtcore.usage import ProviderUsage
 
 __all__ = [
     "AgentChange",
+    "CallDetail",
     "CallEvents",
     "CallFilter",
     "CallMetrics",
@@ -28,6 +31,7 @@ __all__ = [
     "TranscriptLine",
     "TransferRequest",
     "WhisperRequest",
+    "call_detail",
     "call_view",
 ]
 
@@ -154,6 +158,21 @@ class CallView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: Time
     answered_at: Time | None
     ended_at: Time | None
+
+
+class CallDetail(CallView, frozen=True, kw_only=True):
+    """A call, and what was made of it once it was over."""
+
+    analysis: Annotated[
+        AnalysisView | None, Meta(description="Null: its agent wants none, or it goes on.")
+    ]
+
+
+def call_detail(call: StoredCall, analysis: StoredAnalysis | None) -> CallDetail:
+    """``call`` as it is shown by itself."""
+    shown = {name: getattr(call_view(call), name) for name in CallView.__struct_fields__}
+    view = None if analysis is None else analysis_view(analysis)
+    return CallDetail(**shown, analysis=view)
 
 
 def call_view(call: StoredCall) -> CallView:

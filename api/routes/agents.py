@@ -35,6 +35,8 @@ from api.web.requests import (
 )
 from api.web.services import services
 from api.web.times import Time, shown_time
+from rtcore.agent.schema import Parameters
+from rtcore.errors import ConfigError
 
 __all__ = ["VERSION_MAX", "blueprint"]
 
@@ -100,6 +102,20 @@ class PublishRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 AgentPatch = partial_of(AgentSpec, "AgentPatch")
 
 
+def _check(spec: AgentSpec) -> AgentSpec:
+    """What the types of the fields cannot say.
+
+    Raises:
+        ApiError: 422 with the field.
+    """
+    if spec.analysis is not None:
+        try:
+            Parameters(spec.analysis.extract, "analysis.extract")
+        except ConfigError as exc:
+            raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
+    return spec
+
+
 def _view(agent: AgentRecord) -> AgentView:
     fields = {name: getattr(agent.spec, name) for name in AgentSpec.__struct_fields__}
     return AgentView(
@@ -142,7 +158,7 @@ def _version(record: VersionRecord) -> VersionView:
     ),
 )
 async def create(body: AgentSpec) -> Answer:
-    return _answer(await services().store.write(create_agent, actor(), body), 201)
+    return _answer(await services().store.write(create_agent, actor(), _check(body)), 201)
 
 
 @operation(
@@ -190,7 +206,7 @@ async def update(agent_id: str, query: UpdateOptions, body: msgspec.Struct) -> A
 
     def change(spec: AgentSpec) -> AgentSpec:
         try:
-            return msgspec.structs.replace(spec, **changes)
+            return _check(msgspec.structs.replace(spec, **changes))
         except ValueError as exc:  # fields that cannot stand together, or beside what is stored
             raise invalid("turn" if "turn" in changes else "", str(exc)) from exc
 

@@ -279,6 +279,10 @@ def _hold_parts(tx: Tx, id: str, name: str, specs: list[AgentSpec]) -> None:
             for n, choice in enumerate(getattr(spec, role))
             if choice.secret is not None
         }
+        if spec.analysis is not None:
+            for n, choice in enumerate(spec.analysis.llm):
+                if choice.secret is not None:
+                    keys.setdefault(choice.secret, f"analysis.llm[{n}].secret")
         hold(tx, tables.functions.c.id, functions)
         hold(tx, tables.knowledge_bases.c.id, bases)
         hold(tx, tables.secrets.c.name, keys)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 from quart import current_app
 
+from api.analysis.running import Analyst
 from api.binding import AgentFactory
 from api.indexing import Indexer
 from api.outgoing.sending import Sender
@@ -33,6 +34,7 @@ class Services:
     webhooks: Webhooks
     indexer: Indexer
     sender: Sender
+    analyst: Analyst
     limiter: RateLimiter
     registry: CollectorRegistry
     is_ready: Callable[[], bool]
