@@ -76,6 +76,7 @@ class FakePlivo:
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []  # method and path, in order
         self.answers_after_s = 0.0  # what is done is done, and the answer still on its way
+        self.loses_answers = 0  # so many calls are made next, and answered with 504
         self.callbacks = Callbacks(self.account)
         self.url = ""  # once it runs; a client puts /Account/{auth_id}/ behind it
         self._gap_s = 1 / calls_per_s
@@ -156,6 +157,9 @@ class FakePlivo:
         except _Refused as refused:
             status, answer = refused.status, {"error": refused.error}
         await trio.sleep(self.answers_after_s)
+        if self.loses_answers and request.method == "POST" and request.path.endswith("/Call/"):
+            self.loses_answers -= 1
+            return Response(status=504)
         if answer is None:
             return Response(status=status)
         return Response(status=status, body=msgspec.json.encode({"api_id": api_id, **answer}))
