@@ -8,19 +8,20 @@ from __future__ import annotations
 import bisect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
 from rtcore.audio import RATE_HZ, pcm_to_mulaw
 from rtcore.errors import ProviderError
-from rtcore.ports import CallerAudio, Hearing, Transcript, UtteranceEnd
+from rtcore.ports import CallContext, CallerAudio, Hearing, Transcript, UtteranceEnd
 from rtcore.providers._faults import timed_out
+from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Secret
 from rtcore.providers._tasks import run_beside
 from rtcore.providers._ws import WebSocket, connect
 
-__all__ = ["Dialect", "SampleMap", "recognize"]
+__all__ = ["Dialect", "SampleMap", "SocketTranscriber"]
 
 STRETCHES_MAX = 256  # utterances; no service speaks of audio that old
 MULAW_SILENCE = b"\xff"  # G.711: the first zero
@@ -110,33 +111,52 @@ class Dialect(ABC):
         """What one message of the service says. Raises ProviderError."""
 
 
-async def recognize(
-    provider: str,
-    dialect: Dialect,
-    hearing: Hearing,
-    emit: Callable[[Transcript], None],
-    *,
-    headers: Mapping[str, str],
-    deadlines: Deadlines,
-    secret: Secret | None,
-) -> None:
-    """Hold one session until ``hearing`` ends and the last words are known.
+class SocketTranscriber(Service):
+    """Base of each recogniser behind a WebSocket; fills :class:`rtcore.ports.Transcriber`.
 
-    Raises:
-        ProviderError: no connection, a lost one, a fault told by the service, or silence of
-            the service for ``stall_s`` of audio and of time.
-
-    Cancelled: the connection is closed.
+    Args:
+        secret: None: the service asks for none.
+        scheme: in front of the secret, in the header that carries it; empty: nothing is.
     """
-    socket = await connect(
-        provider, dialect.url, headers=headers, deadlines=deadlines, secret=secret
-    )
-    session = _Session(provider, dialect, socket, deadlines)
-    try:
-        await session.open()
-        await run_beside(lambda: session.listen(emit), lambda: session.tell(hearing))
-    finally:
-        await socket.aclose()
+
+    def __init__(self, name: str, secret: Secret | None, scheme: str, deadlines: Deadlines) -> None:
+        super().__init__(name)
+        self._secret = secret
+        self._scheme = scheme
+        self._deadlines = deadlines
+
+    @abstractmethod
+    def dialect(self, context: CallContext) -> Dialect:
+        """That of a new session for a call."""
+
+    async def transcribe(
+        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
+    ) -> None:
+        """Hold one session until ``hearing`` ends and the last words are known.
+
+        Raises:
+            ProviderError: no connection, a lost one, a fault told by the service, or silence of
+                the service for ``stall_s`` of audio and of time.
+
+        Cancelled: the connection is closed.
+        """
+        dialect = self.dialect(context)
+        headers = {}
+        if self._secret is not None:
+            headers["authorization"] = f"{self._scheme} {self._secret.reveal()}".lstrip()
+        socket = await connect(
+            self.name,
+            dialect.url,
+            headers=headers,
+            deadlines=self._deadlines,
+            secret=self._secret,
+        )
+        session = _Session(self.name, dialect, socket, self._deadlines)
+        try:
+            await session.open()
+            await run_beside(lambda: session.listen(emit), lambda: session.tell(hearing))
+        finally:
+            await socket.aclose()
 
 
 class _Session:

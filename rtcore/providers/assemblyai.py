@@ -7,17 +7,16 @@ sequence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from rtcore.audio import RATE_HZ
-from rtcore.ports import CallContext, Hearing, Transcript, Word
+from rtcore.ports import CallContext, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import Dialect, SampleMap, recognize
-from rtcore.providers._service import Service
+from rtcore.providers._recognition import Dialect, SampleMap, SocketTranscriber
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
 from rtcore.providers._ws import ws_url
@@ -69,33 +68,22 @@ KIND = msgspec.json.Decoder(_Kind)
 TURN = msgspec.json.Decoder(_Turn)
 
 
-class AssemblyAITranscriber(Service):
+class AssemblyAITranscriber(SocketTranscriber):
     """AssemblyAI; fills :class:`rtcore.ports.Transcriber`. A segment is one of its turns."""
 
     def __init__(
         self, settings: AssemblyAISettings, secrets: Mapping[str, str], *, name: str = "assemblyai"
     ) -> None:
-        super().__init__(name)
+        secret = find_secret(secrets, settings.key_name)
+        super().__init__(name, secret, "", settings.deadlines)  # no scheme
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name)
 
     @property
     def wants_all_audio(self) -> bool:
         return self._settings.endpointing == "theirs"
 
-    async def transcribe(
-        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
-    ) -> None:
-        """Hold one session; see :class:`rtcore.ports.Transcriber`."""
-        await recognize(
-            self.name,
-            _Dialect(self.name, self._settings, context),
-            hearing,
-            emit,
-            headers={"authorization": self._secret.reveal()},  # raw, without a scheme
-            deadlines=self._settings.deadlines,
-            secret=self._secret,
-        )
+    def dialect(self, context: CallContext) -> Dialect:
+        return _Dialect(self.name, self._settings, context)
 
 
 class _Dialect(Dialect):

@@ -5,16 +5,15 @@ Source: deepgram-sdk 7.17.0 ``listen/v1``; deepgram-docs, endpointing, finalize,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from rtcore.ports import CallContext, Hearing, Transcript, Word
+from rtcore.ports import CallContext, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import Dialect, SampleMap, recognize
-from rtcore.providers._service import Service
+from rtcore.providers._recognition import Dialect, SampleMap, SocketTranscriber
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
 from rtcore.providers._ws import ws_url
@@ -67,7 +66,7 @@ KIND = msgspec.json.Decoder(_Kind)
 RESULTS = msgspec.json.Decoder(_Results)
 
 
-class DeepgramTranscriber(Service):
+class DeepgramTranscriber(SocketTranscriber):
     """A recogniser at Deepgram; fills :class:`rtcore.ports.Transcriber`.
 
     It is asked to finalise at each end of an utterance that we find.
@@ -78,23 +77,12 @@ class DeepgramTranscriber(Service):
     def __init__(
         self, settings: DeepgramSettings, secrets: Mapping[str, str], *, name: str = "deepgram"
     ) -> None:
-        super().__init__(name)
+        secret = find_secret(secrets, settings.key_name)
+        super().__init__(name, secret, "Token", settings.deadlines)
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name)
 
-    async def transcribe(
-        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
-    ) -> None:
-        """Hold one session; see :class:`rtcore.ports.Transcriber`."""
-        await recognize(
-            self.name,
-            _Dialect(self.name, self._settings, context),
-            hearing,
-            emit,
-            headers={"authorization": f"Token {self._secret.reveal()}"},
-            deadlines=self._settings.deadlines,
-            secret=self._secret,
-        )
+    def dialect(self, context: CallContext) -> Dialect:
+        return _Dialect(self.name, self._settings, context)
 
 
 class _Dialect(Dialect):

@@ -7,16 +7,15 @@ configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from rtcore.ports import CallContext, Hearing, Transcript, Word
+from rtcore.ports import CallContext, Transcript, Word
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import Dialect, SampleMap, recognize
-from rtcore.providers._service import Service
+from rtcore.providers._recognition import Dialect, SampleMap, SocketTranscriber
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode
 from rtcore.providers._ws import ws_url
@@ -65,7 +64,7 @@ KIND = msgspec.json.Decoder(_Kind)
 MESSAGE = msgspec.json.Decoder(_Message)
 
 
-class DeepgramFluxTranscriber(Service):
+class DeepgramFluxTranscriber(SocketTranscriber):
     """Deepgram Flux; fills :class:`rtcore.ports.Transcriber`. A segment is one of its turns."""
 
     wants_all_audio = True  # it hears the silence that ends a turn
@@ -77,23 +76,12 @@ class DeepgramFluxTranscriber(Service):
         *,
         name: str = "deepgram_flux",
     ) -> None:
-        super().__init__(name)
+        secret = find_secret(secrets, settings.key_name)
+        super().__init__(name, secret, "Token", settings.deadlines)
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name)
 
-    async def transcribe(
-        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
-    ) -> None:
-        """Hold one session; see :class:`rtcore.ports.Transcriber`."""
-        await recognize(
-            self.name,
-            _Dialect(self.name, self._settings, context),
-            hearing,
-            emit,
-            headers={"authorization": f"Token {self._secret.reveal()}"},
-            deadlines=self._settings.deadlines,
-            secret=self._secret,
-        )
+    def dialect(self, context: CallContext) -> Dialect:
+        return _Dialect(self.name, self._settings, context)
 
 
 class _Dialect(Dialect):

@@ -10,7 +10,7 @@ may be completed out of order.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -18,10 +18,9 @@ from msgspec import Meta
 
 from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm
 from rtcore.errors import ConfigError
-from rtcore.ports import CallContext, Hearing, Transcript
+from rtcore.ports import CallContext, Transcript
 from rtcore.providers._faults import service_fault
-from rtcore.providers._recognition import MULAW_SILENCE, Dialect, SampleMap, recognize
-from rtcore.providers._service import Service
+from rtcore.providers._recognition import MULAW_SILENCE, Dialect, SampleMap, SocketTranscriber
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode, encode_text
 from rtcore.providers._ws import ws_url
@@ -78,7 +77,7 @@ class _Event(msgspec.Struct):
 EVENT = msgspec.json.Decoder(_Event)
 
 
-class OpenAIRealtimeTranscriber(Service):
+class OpenAIRealtimeTranscriber(SocketTranscriber):
     """OpenAI Realtime; fills :class:`rtcore.ports.Transcriber`. A segment is one of its items.
 
     Raises:
@@ -92,32 +91,20 @@ class OpenAIRealtimeTranscriber(Service):
         *,
         name: str = "openai_realtime",
     ) -> None:
-        super().__init__(name)
+        secret = find_secret(secrets, settings.key_name) if settings.key_name else None
+        super().__init__(name, secret, "Bearer", settings.deadlines)
         if settings.endpointing != "ours" and settings.model.startswith(WITHOUT_TURNS):
             raise ConfigError(
                 "endpointing", f"{settings.model} finds no turns: use ours, or another model"
             )
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name) if settings.key_name else None
 
     @property
     def wants_all_audio(self) -> bool:
         return self._settings.endpointing != "ours"
 
-    async def transcribe(
-        self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]
-    ) -> None:
-        """Hold one session; see :class:`rtcore.ports.Transcriber`."""
-        secret = self._secret
-        await recognize(
-            self.name,
-            _Dialect(self.name, self._settings, context),
-            hearing,
-            emit,
-            headers={"authorization": f"Bearer {secret.reveal()}"} if secret else {},
-            deadlines=self._settings.deadlines,
-            secret=secret,
-        )
+    def dialect(self, context: CallContext) -> Dialect:
+        return _Dialect(self.name, self._settings, context)
 
 
 class _Dialect(Dialect):
