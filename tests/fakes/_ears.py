@@ -6,6 +6,7 @@ speech, can be taught as well: a line that carries µ-law brings them as they we
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rtcore.audio import RATE_HZ, mulaw_to_pcm, pcm_to_mulaw
@@ -19,6 +20,7 @@ WORD_SAMPLES = 1920  # 240 ms
 GAP_SAMPLES = 640  # 80 ms of silence after each
 HEARD_MIN_SAMPLES = 1200  # half a word and more is understood, less is not
 SILENCE = 0xFF
+LONG_RUN = re.compile(rb"(.)\1{99,}", re.DOTALL)  # of one octet: shorter ones are no words
 KEY_SAMPLES = 400  # six pulses of the voice: no two words share them
 TAUGHT: dict[bytes, tuple[str, int, int]] = {}  # a word's last sound: word, where, its length
 
@@ -63,21 +65,29 @@ class Ears:
 
     def __init__(self) -> None:
         self.samples = 0
-        self.silent_samples = 0  # since the last sound
         self.words: list[HeardWord] = []  # not yet taken
         self._tone = SILENCE
         self._tone_samples = 0
         self._lately = b""  # long enough to hold a key that is cut
 
+    @property
+    def silent_samples(self) -> int:
+        """Since the last sound."""
+        return self._tone_samples if self._tone == SILENCE else 0
+
     def feed(self, octets: bytes) -> None:
         self._find_taught(octets)
-        for octet in octets:
-            if octet != self._tone:
-                self._word_ended()
-                self._tone, self._tone_samples = octet, 0
-            self._tone_samples += 1
-            self.samples += 1
-            self.silent_samples = self.silent_samples + 1 if octet == SILENCE else 0
+        at = len(octets) - len(octets.lstrip(bytes([self._tone])))
+        self._tone_samples += at
+        self.samples += at
+        while at < len(octets):
+            self._word_ended()
+            last = len(octets.rstrip(octets[-1:]))  # where the last run begins
+            found = LONG_RUN.search(octets, at)
+            start, end = found.span() if found is not None else (max(at, last), len(octets))
+            self._tone, self._tone_samples = octets[start], end - start
+            self.samples += end - at
+            at = end
 
     def take(self) -> list[HeardWord]:
         """The words since the last take, a word under way included."""

@@ -33,12 +33,13 @@ GOOD = Fault()
 
 @dataclass
 class FaultScript:
-    """Hands out the scripted faults, then goodness."""
+    """Hands out the scripted faults, then what is usual."""
 
     waiting: deque[Fault] = field(default_factory=deque)
+    usual: Fault = GOOD
 
     def next(self) -> Fault:
-        return self.waiting.popleft() if self.waiting else GOOD
+        return self.waiting.popleft() if self.waiting else self.usual
 
     def add(self, *faults: Fault) -> None:
         self.waiting.extend(faults)

@@ -73,6 +73,7 @@ class FakeHttpServer(ABC):
         self.disconnects = 0  # answers whose client left before their end
         self.connections = 0  # ever accepted
         self.open_connections = 0
+        self.answering = 0  # requests whose answer is under way
         self.kills_reused = False  # a connection's second request finds it dead
 
     async def serve(self, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
@@ -145,15 +146,19 @@ class FakeHttpServer(ABC):
             return
         fault = self.faults.next()
         reply = Reply(stream, connection, fault)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, stream, reply, nursery.cancel_scope)
-            try:
-                await self._answer(request, reply, fault)
-            except Dropped:
-                pass
-            except trio.BrokenResourceError:
-                self.disconnects += 1
-            nursery.cancel_scope.cancel()
+        self.answering += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, stream, reply, nursery.cancel_scope)
+                try:
+                    await self._answer(request, reply, fault)
+                except Dropped:
+                    pass
+                except trio.BrokenResourceError:
+                    self.disconnects += 1
+                nursery.cancel_scope.cancel()
+        finally:
+            self.answering -= 1
 
     async def _answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         if fault.status is None:

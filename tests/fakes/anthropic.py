@@ -29,13 +29,17 @@ class FakeAnthropic(FakeHttpServer):
         super().__init__()
         self.answers = list(answers) or [Answer()]
 
+    def choose(self, request: HttpRequest) -> Answer:
+        """What to say to ``request``."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         if complaint := _complaint(request):
             error = {"type": "error", "error": {"type": "invalid_request_error"}}
             error["error"]["message"] = complaint  # type: ignore[index] - built above
             await reply.whole(400, msgspec.json.encode(error), "application/json")
             return
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = self.choose(request)
         overloaded = {"type": "overloaded_error", "message": "Overloaded"}
         await self.play(
             reply,

@@ -26,6 +26,10 @@ class FakeGemini(FakeHttpServer):
         super().__init__()
         self.answers = list(answers) or [Answer()]
 
+    def choose(self, request: HttpRequest) -> Answer:
+        """What to say to ``request``."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         if ":streamGenerateContent?alt=sse" not in request.path:
             await reply.whole(404, b'[{"error":{"message":"unknown method"}}]', "application/json")
@@ -38,7 +42,7 @@ class FakeGemini(FakeHttpServer):
             )
             await reply.whole(400, body, "application/json")
             return
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = self.choose(request)
         await self.play(
             reply,
             [sse(chunk) for chunk in _chunks(answer)],

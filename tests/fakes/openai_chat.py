@@ -38,11 +38,15 @@ class FakeOpenAIChat(FakeHttpServer):
         self.answers = list(answers) or [Answer()]
         self.quirks = quirks
 
+    def choose(self, request: HttpRequest) -> Answer:
+        """What to say to ``request``."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         if not request.path.endswith("/chat/completions"):
             await reply.whole(404, b'{"error":{"message":"unknown path"}}', "application/json")
             return
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = self.choose(request)
         body = request.json()
         await self.play(
             reply,

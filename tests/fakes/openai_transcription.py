@@ -21,13 +21,15 @@ class FakeOpenAITranscription(FakeHttpServer):
         super().__init__()
         self.streams = streams
         self.forms: list[dict[str, str]] = []
+        self.samples = 0  # of all files
 
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         fields = _fields(request)
         self.forms.append(
             {name: value.decode() for name, value in fields.items() if name != "file"}
         )
-        words = _words(fields["file"])
+        words, samples = _words(fields["file"])
+        self.samples += samples
         if not (self.streams and fields.get("stream") == b"true"):
             body = msgspec.json.encode({"text": " ".join(words)})
             await self.play(
@@ -57,7 +59,8 @@ def _fields(request: HttpRequest) -> dict[str, bytes]:
     return fields
 
 
-def _words(wav: bytes) -> list[str]:
+def _words(wav: bytes) -> tuple[list[str], int]:
+    """What is said in a file, and its length."""
     with wave.open(io.BytesIO(wav), "rb") as reader:
         assert (reader.getframerate(), reader.getnchannels(), reader.getsampwidth()) == (
             RATE_HZ,
@@ -67,4 +70,4 @@ def _words(wav: bytes) -> list[str]:
         pcm = reader.readframes(reader.getnframes())
     ears = Ears()
     ears.feed(pcm_to_mulaw(pcm))
-    return [word.text for word in ears.take()]
+    return [word.text for word in ears.take()], ears.samples

@@ -24,8 +24,12 @@ class FakeOwnEndpoint(FakeHttpServer):
         super().__init__()
         self.answers = list(answers) or [Answer()]
 
+    def choose(self, request: HttpRequest) -> Answer:
+        """What to say to ``request``."""
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        answer = self.choose(request)
         events = [sse({"type": "text", "text": text}) for text in answer.texts]
         for call_id, name, pieces in answer.calls:
             call = {"type": "tool_call", "id": call_id, "name": name, "arguments": "".join(pieces)}

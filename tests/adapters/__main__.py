@@ -1,0 +1,150 @@
+"""``python -m tests.adapters``: every provider in a whole node, and the table of it.
+
+Each agent of ``kinds.AGENTS`` holds the conversation of ``talk`` (two questions, one that needs a
+function, one that is talked over), then holds it again behind providers that refuse all; then each
+provider alone goes wrong in six ways, one after the other, within one call. ``--short`` leaves
+the last out. Takes some four minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+
+from tests.adapters import table
+from tests.adapters.kinds import ADAPTERS, AGENTS, USUAL, Adapter, Agent
+from tests.adapters.run import Gate, Seen, converse
+from tests.adapters.table import FAULTS, Row, markdown
+from tests.adapters.talk import conversation, troubled
+from tests.fakes._faults import Fault
+
+AT_ONCE = 3  # calls: the caller's side of all of them is this process
+ATTEMPTS_MAX = 3
+LATE_MAX_MS = 50.0  # of the caller's frames: what comes in later is a stalled line to the node
+INTRO = """# Adapters in a whole node
+
+Written by `python -m tests.adapters`: do not edit. For each line a real node
+(`rtcore serve` as a process of its own, with an agent's file that names the provider by URL), a
+caller over a real socket, and the provider's fake (`tests/fakes`) on loopback between them.
+
+- **works**: what was heard, said, looked up and called, word by word; what was talked over is in
+  the record as far as it was heard.
+- **cancel stops the service**: what the fake was told when the caller interrupted (a recogniser:
+  when the call ended).
+- **fail-over**: the same conversation with a member before it in the list that refuses all (503).
+- **usage**: the call's record beside what the fake counted; they may differ by 1 %, and a
+  recogniser's by the least message it takes.
+- **faults injected**: in one call, each once, at whatever turn it was met; after each the caller
+  heard an answer or an apology, and the call went on to its end. *longest wait*: from the end of
+  the caller's words to the first sound, the worst of that call.
+"""
+
+
+async def conversations() -> dict[str, Row]:
+    """All but the fail-over and the faults."""
+    rows = {adapter.name: Row(adapter.name) for adapter in ADAPTERS}
+    await _at_once([partial(_converse, agent, rows) for agent in AGENTS])
+    return rows
+
+
+async def short() -> dict[str, Row]:
+    """All but the faults."""
+    rows = await conversations()
+    await _at_once([partial(_fail_over, agent, rows) for agent in AGENTS])
+    return rows
+
+
+async def whole() -> dict[str, Row]:
+    """All columns."""
+    rows = await short()
+    await _at_once([partial(_trouble, adapter, rows[adapter.name]) for adapter in ADAPTERS])
+    return rows
+
+
+async def _converse(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path) -> None:
+    seen = await _hold(agent, gate, folder, refusing=False)
+    for adapter in agent.values():
+        row = rows[adapter.name]
+        row.works = row.works or table.works(seen)
+        row.cancel = row.cancel or table.cancel(adapter, seen)
+        row.usage = row.usage or table.usage(adapter, seen)
+
+
+async def _fail_over(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path) -> None:
+    seen = await _hold(agent, gate, folder, refusing=True)
+    for adapter in agent.values():
+        row = rows[adapter.name]
+        row.fail_over = row.fail_over or table.fail_over(adapter, seen)
+
+
+async def _hold(agent: Agent, gate: Gate, folder: Path, *, refusing: bool) -> Seen:
+    """Hold the conversation; again where the machine was too busy to be the caller."""
+    once: Gate | None = gate
+    for attempt in range(ATTEMPTS_MAX):
+        place = folder / str(attempt)
+        place.mkdir()
+        seen = await converse(agent, conversation(), place, gate=once, refusing=refusing)
+        if seen.late_ms <= LATE_MAX_MS or not table.complaints(seen):
+            break
+        once = None
+    return seen
+
+
+async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
+    faults = FAULTS[adapter.kind]
+    in_turn: list[Fault] = []
+    for fault in faults.values():  # a service that fails three times in a row ends the call
+        in_turn += [fault, adapter.usual]
+    seen = await converse(
+        {**USUAL, adapter.kind: adapter},
+        troubled(len(faults) + 2),
+        folder,
+        gate=gate,
+        faults={adapter.kind: in_turn},
+    )
+    left = len(seen.fakes[adapter.kind][-1].faults.waiting)
+    complaint = table.survived(seen)
+    met = ", ".join(faults) if left <= 1 else f"no: {left} of {len(in_turn)} were not met"
+    row.faults = complaint or met
+    row.waited_ms.append(seen.longest_wait_ms)
+
+
+async def _at_once(calls: list[Callable[[Gate, Path], Awaitable[None]]]) -> None:
+    for first in range(0, len(calls), AT_ONCE):
+        some = calls[first : first + AT_ONCE]
+        gate = Gate(len(some))
+        with TemporaryDirectory() as name:
+            async with trio.open_nursery() as nursery:
+                for number, each in enumerate(some):
+                    folder = Path(name) / str(number)
+                    folder.mkdir()
+                    nursery.start_soon(each, gate, folder)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.adapters", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="without the faults")
+    parser.add_argument("--out", type=Path, help="write the page there; else print the table")
+    given = parser.parse_args()
+    rows = trio.run(short if given.short else whole)
+    lines = markdown(rows.values())
+    if given.out is None:
+        sys.stdout.write(lines)
+    else:
+        git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        when = f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}"
+        given.out.write_text(f"{INTRO}\n{when}\n\n{lines}", encoding="utf-8")
+    return 0 if all(row.holds for row in rows.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

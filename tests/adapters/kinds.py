@@ -1,0 +1,262 @@
+"""The adapters: how each is named in an agent's file, its fake, and what the fake must see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tests.adapters.talk import FUNCTION, plan
+from tests.fakes import anthropic, gemini, openai_chat, own_endpoint
+from tests.fakes._faults import Fault
+from tests.fakes._http import HttpRequest
+from tests.fakes.anthropic import FakeAnthropic
+from tests.fakes.assemblyai import FakeAssemblyAI
+from tests.fakes.cartesia import FakeCartesia
+from tests.fakes.deepgram_flux import FakeDeepgramFlux
+from tests.fakes.deepgram_listen import FakeDeepgramListen
+from tests.fakes.deepgram_speak import FakeDeepgramSpeak
+from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.fakes.gemini import FakeGemini
+from tests.fakes.openai_chat import FakeOpenAIChat
+from tests.fakes.openai_realtime_ears import FakeRealtimeEars
+from tests.fakes.openai_speech import FakeOpenAISpeech
+from tests.fakes.openai_transcription import FakeOpenAITranscription
+from tests.fakes.own_endpoint import FakeOwnEndpoint
+
+Kind = Literal["stt", "llm", "tts"]
+Port = Literal["transcriber", "responder", "synthesizer"]
+PORTS: dict[Kind, Port] = {"stt": "transcriber", "llm": "responder", "tts": "synthesizer"}
+TOKEN_S = 0.012  # a long answer takes its model seconds, and its voice is busy meanwhile
+PIECE_S = 0.07  # a voice that speaks 80 ms in 70
+SPEECH_PIECE_S = 0.08  # 83 ms at 24 kHz
+DEADLINES = {"connect_s": 1.0, "first_byte_s": 1.5, "stall_s": 1.0}
+CALL = ("c1", FUNCTION, ("{", '"id": 7}'))
+
+
+# --- minds that know the talk -------------------------------------------------------------
+
+
+class OpenAIMind(FakeOpenAIChat):
+    def choose(self, request: HttpRequest) -> openai_chat.Answer:
+        last = request.json()["messages"][-1]
+        texts, call = plan(last["content"], is_result=last["role"] == "tool")
+        return openai_chat.Answer(texts, [CALL] if call else [])
+
+
+class AnthropicMind(FakeAnthropic):
+    def choose(self, request: HttpRequest) -> anthropic.Answer:
+        *_, block = request.json()["messages"][-1]["content"]
+        is_result = block["type"] == "tool_result"
+        texts, call = plan(block.get("text", ""), is_result=is_result)
+        return anthropic.Answer(texts, [CALL] if call else [])
+
+
+class GeminiMind(FakeGemini):
+    def choose(self, request: HttpRequest) -> gemini.Answer:
+        *_, part = request.json()["contents"][-1]["parts"]
+        texts, call = plan(part.get("text", ""), is_result="functionResponse" in part)
+        return gemini.Answer(texts, [("c1", FUNCTION, {"id": 7}, None)] if call else [])
+
+
+class OwnMind(FakeOwnEndpoint):
+    def choose(self, request: HttpRequest) -> own_endpoint.Answer:
+        last = request.json()["messages"][-1]
+        texts, call = plan(last["text"], is_result=last["role"] == "tool")
+        return own_endpoint.Answer(texts, [CALL] if call else [])
+
+
+# --- what a fake saw ----------------------------------------------------------------------
+
+
+def has_disconnected(fake: Any) -> bool:
+    """Its client left before an answer was whole."""
+    return bool(fake.disconnects)
+
+
+def all_closed(fake: Any) -> bool:
+    """It had sessions, and none of them is open."""
+    return bool(fake.sessions) and fake.open_sessions == 0
+
+
+def none_open(fake: Any) -> bool:
+    """It was asked, and is not being asked any more."""
+    return bool(fake.requests) and not fake.answering
+
+
+def was_told(found: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """One of its sessions heard a message like that."""
+    return lambda fake: any(found(text) for session in fake.sessions for text in session.texts)
+
+
+def has_closed_twice(fake: Any) -> bool:
+    """A context of ElevenLabs that was closing was closed again: it stops at once."""
+    for session in fake.sessions:
+        closed = [text["context_id"] for text in session.texts if text.get("close_context")]
+        if len(closed) > len(set(closed)):
+            return True
+    return False
+
+
+def sent_s(fake: Any) -> float:
+    """Seconds of µ-law that a recogniser got as binary messages."""
+    return sum(len(session.octets) for session in fake.sessions) / 8000
+
+
+def appended_s(fake: Any) -> float:
+    """The same for one that gets it as base64."""
+    appended = (
+        text["audio"]
+        for session in fake.sessions
+        for text in session.texts
+        if text["type"] == "input_audio_buffer.append"
+    )
+    return sum(len(audio) * 3 // 4 - audio.count("=") for audio in appended) / 8000
+
+
+def posted_s(fake: Any) -> float:
+    """The same for one that gets WAV files."""
+    seconds: float = fake.samples / 8000
+    return seconds
+
+
+def spoken_chars(member: str) -> Callable[[Any], float]:
+    """How much text the sessions of a voice were told in ``member``."""
+
+    def chars(fake: Any) -> float:
+        told = (text for session in fake.sessions for text in session.texts)
+        return sum(len(text.get(member, "").rstrip()) for text in told)
+
+    return chars
+
+
+def posted_chars(fake: Any) -> float:
+    posts = (request for request in fake.requests if request.method == "POST")
+    return sum(len(request.json()["input"]) for request in posts)
+
+
+def posts(fake: Any) -> float:
+    return sum(request.method == "POST" for request in fake.requests)
+
+
+# --- all of them --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One provider: ``used`` is what its fake counts, to be held against the record.
+
+    That is seconds of audio of a recogniser, requests of a mind, characters of a voice.
+    """
+
+    kind: Kind
+    provider: str
+    fake: Callable[[], Any]
+    options: Mapping[str, Any]
+    is_cancelled: Callable[[Any], bool]
+    told: str  # by what it knew
+    used: Callable[[Any], float]
+    note: str = ""
+    url: str = "base_url"
+    usual: Fault = field(default_factory=Fault)  # how its fake answers when nothing is wrong
+
+    @property
+    def name(self) -> str:
+        return f"{PORTS[self.kind]} {self.provider}{self.note and ', '}{self.note}"
+
+    def spec(self, url: str) -> dict[str, Any]:
+        return {
+            "provider": self.provider,
+            self.url: url,
+            "deadlines": DEADLINES,
+            **self.options,
+        }
+
+
+TOKENS = Fault(gap_s=TOKEN_S)
+SPEECH = Fault(gap_s=SPEECH_PIECE_S)
+MODEL = {"model": "scripted"}
+CLOSED, AT_ONCE, LEFT = "closed with the call", "nothing open after the call", "disconnect"
+
+
+def _mind(provider: str, fake: Callable[[], Any], url: str = "base_url") -> Adapter:
+    options = {} if provider == "http" else MODEL
+    return Adapter(
+        "llm", provider, fake, options, has_disconnected, LEFT, posts, url=url, usual=TOKENS
+    )
+
+
+EARS = (
+    Adapter("stt", "deepgram", FakeDeepgramListen, {}, all_closed, CLOSED, sent_s),
+    Adapter("stt", "deepgram_flux", FakeDeepgramFlux, {}, all_closed, CLOSED, sent_s),
+    Adapter("stt", "assemblyai", FakeAssemblyAI, {}, all_closed, CLOSED, sent_s),
+    Adapter("stt", "openai_realtime", FakeRealtimeEars, {}, all_closed, CLOSED, appended_s),
+    Adapter("stt", "openai", FakeOpenAITranscription, {}, none_open, AT_ONCE, posted_s),
+    Adapter(
+        "stt",
+        "openai_compatible",
+        lambda: FakeOpenAITranscription(streams=False),
+        MODEL,
+        none_open,
+        AT_ONCE,
+        posted_s,
+        "not streaming",
+    ),
+)
+MINDS = (
+    _mind("openai", OpenAIMind),
+    _mind("openai_compatible", OpenAIMind),
+    _mind("anthropic", AnthropicMind),
+    _mind("gemini", GeminiMind),
+    _mind("http", OwnMind, "url"),
+)
+VOICES = (
+    Adapter(
+        "tts",
+        "deepgram",
+        lambda: FakeDeepgramSpeak(piece_s=PIECE_S, late_pieces=2),
+        {},
+        was_told(lambda text: text["type"] == "Clear"),
+        "`Clear`",
+        spoken_chars("text"),
+    ),
+    Adapter(
+        "tts",
+        "elevenlabs",
+        lambda: FakeElevenLabs(piece_s=PIECE_S, late_pieces=2),
+        {"voice_id": "v"},
+        has_closed_twice,
+        "`close_context`",
+        spoken_chars("text"),
+    ),
+    Adapter(
+        "tts",
+        "cartesia",
+        lambda: FakeCartesia(piece_s=PIECE_S, late_pieces=2),
+        {"voice_id": "v"},
+        was_told(lambda text: text.get("cancel", False)),
+        "`cancel`",
+        spoken_chars("transcript"),
+    ),
+    Adapter(
+        "tts", "openai", FakeOpenAISpeech, {}, has_disconnected, LEFT, posted_chars, usual=SPEECH
+    ),
+    Adapter(
+        "tts",
+        "openai_compatible",
+        lambda: FakeOpenAISpeech(rate_hz=16_000),
+        {"rate_hz": 16_000, **MODEL},
+        has_disconnected,
+        LEFT,
+        posted_chars,
+        usual=SPEECH,
+    ),
+)
+ADAPTERS = EARS + MINDS + VOICES
+Agent = Mapping[Kind, Adapter]
+USUAL: Agent = {"stt": EARS[0], "llm": MINDS[0], "tts": VOICES[0]}
+# as few agents as have every adapter in one of them
+AGENTS: tuple[Agent, ...] = tuple(
+    {"stt": EARS[n % len(EARS)], "llm": MINDS[n % len(MINDS)], "tts": VOICES[n % len(VOICES)]}
+    for n in range(max(len(EARS), len(MINDS), len(VOICES)))
+)

@@ -1,0 +1,207 @@
+"""One adapter in a whole node: its fake, ``rtcore serve`` as a process, a caller, what they saw."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from rtcore.call import CallRecord
+from rtcore.commands.call import NotConnected, call
+from rtcore.testing import Action, CarrierReport, LineClock
+from rtcore.usage import ProviderUsage
+from tests.adapters.kinds import PORTS, Agent, Kind
+from tests.adapters.talk import FUNCTION, GATE, RESULT
+from tests.fakes._faults import Fault
+from tests.fakes.function import FakeFunction
+
+REFUSES = Fault(status=503)
+UP_LIMIT_S = 60.0
+CALL_LIMIT_S = 120.0
+RECORD_LIMIT_S = 5.0
+EXIT_LIMIT_S = 10.0
+KEY_NAMES = (
+    "DEEPGRAM_API_KEY", "ASSEMBLYAI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY", "ELEVENLABS_API_KEY", "CARTESIA_API_KEY",
+)  # fmt: skip
+KEYS = {name: "key-0123456789" for name in KEY_NAMES}
+
+
+class Gate:
+    """Lets ``count`` calls begin together: a node that starts beside them would disturb them."""
+
+    def __init__(self, count: int) -> None:
+        self._missing = count
+        self._open = trio.Event()
+
+    async def passed(self) -> None:
+        """Wait until all have come."""
+        self._missing -= 1
+        if not self._missing:
+            self._open.set()
+        await self._open.wait()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of one call: the carrier's account, the node's record, the fakes."""
+
+    report: CarrierReport
+    record: CallRecord
+    fakes: Mapping[Kind, Sequence[Any]]
+    function: FakeFunction
+    late_ms: float  # the caller's worst: above some 50 the machine was too busy to be a caller
+
+    def used(self, kind: Kind, member: int = 0) -> ProviderUsage:
+        """What the record says was used of a member of a list."""
+        found = (u for u in self.record.usage if u.kind == kind and u.member == member)
+        return next(found, ProviderUsage(kind=kind, provider="", member=member))
+
+    @property
+    def longest_wait_ms(self) -> float:
+        """The longest a caller who had finished heard nothing at all."""
+        waits = [
+            (self.report.duration_ms - turn.end_sample / 8)
+            if turn.response_ms is None
+            else turn.response_ms
+            for turn in self.report.turns[1:]
+        ]
+        return max(waits, default=0.0)
+
+
+async def converse(
+    agent: Agent,
+    script: Sequence[Action],
+    folder: Path,
+    *,
+    refusing: bool = False,
+    faults: Mapping[Kind, Sequence[Fault]] | None = None,
+    gate: Gate | None = None,
+) -> Seen:
+    """Hold one conversation with ``agent``.
+
+    Args:
+        refusing: before each provider stands one of the same kind that refuses all.
+        faults: what goes wrong with each kind, one after the other; then all goes well.
+        gate: passed once the node is up; None: the call is made at once.
+    """
+    async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+        fakes: dict[Kind, list[Any]] = {}
+        specs: dict[Kind, list[dict[str, Any]]] = {}
+        for kind, adapter in agent.items():
+            fakes[kind] = [adapter.fake()]
+            fakes[kind][0].faults.usual = adapter.usual
+            fakes[kind][0].faults.add(*(faults or {}).get(kind, ()))
+            if refusing:
+                fakes[kind].insert(0, adapter.fake())
+                fakes[kind][0].faults.usual = REFUSES
+            specs[kind] = [adapter.spec(await nursery.start(each.serve)) for each in fakes[kind]]
+        function = FakeFunction(RESULT)
+        function.url = await nursery.start(function.serve)
+        (folder / "gate.md").write_text(f"# Visiting\n\n{GATE}\n", encoding="utf-8")
+        path = folder / "agent.toml"
+        path.write_text(agent_file(specs, function.url), encoding="utf-8")
+        port, records = free_port(), folder / "records.jsonl"
+        command = [
+            sys.executable, "-m", "rtcore", "serve", "--agent", str(path),
+            "--port", str(port), "--records", str(records),
+        ]  # fmt: skip
+        await closing.enter_async_context(serving(command, folder))
+        if gate is not None:
+            await gate.passed()
+        url = f"ws://127.0.0.1:{port}/plivo/media/dev"
+        clock = LineClock()
+        nursery.start_soon(clock.run)
+        report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
+        record = await the_record(records)
+        seen = Seen(report, record, fakes, function, clock.latest_ms)
+        await trio.sleep(0.2)  # what the fakes have still to see of the end
+        nursery.cancel_scope.cancel()
+    return seen
+
+
+@asynccontextmanager
+async def serving(command: Sequence[str], folder: Path) -> AsyncIterator[None]:
+    """Keep a node while the block runs; its log lies in ``folder``."""
+    with (folder / "node.log").open("wb") as log:
+        process = await trio.lowlevel.open_process(
+            list(command), env={**os.environ, **KEYS}, stdout=log, stderr=log
+        )
+        try:
+            with trio.fail_after(UP_LIMIT_S):
+                while b"listening" not in (said := (folder / "node.log").read_bytes()):
+                    if process.poll() is not None:
+                        raise NotConnected(f"the node did not start: {said.decode()[-2000:]}")
+                    await trio.sleep(0.05)
+            yield
+        finally:
+            with trio.move_on_after(EXIT_LIMIT_S, shield=True):
+                process.send_signal(signal.SIGTERM)
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+
+
+async def the_record(path: Path) -> CallRecord:
+    """The record of the one call, once it is written."""
+    with trio.move_on_after(RECORD_LIMIT_S):
+        while (record := last_record(path)) is None:
+            await trio.sleep(0.05)
+        return record
+    said = path.with_name("node.log").read_text(encoding="utf-8")
+    raise NotConnected(f"the node wrote no record: {said[-2000:]}")
+
+
+def last_record(path: Path) -> CallRecord | None:
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if not lines or not lines[-1].endswith(b"\n"):
+        return None
+    return msgspec.json.decode(lines[-1], type=CallRecord)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def agent_file(specs: Mapping[Kind, Sequence[Mapping[str, Any]]], function_url: str) -> str:
+    """An agent with these providers, a function and a document."""
+    lines = [
+        'name = "desk"',
+        'welcome_message = ""',
+        'documents = ["gate.md"]',
+        "allow_private_urls = true",
+        "may_hang_up = false",
+    ]
+    for kind, members in specs.items():
+        for spec in members:
+            lines.append(f"[[{PORTS[kind]}]]")
+            lines += [f"{name} = {_toml(value)}" for name, value in spec.items()]
+    function = {
+        "type": "webhook",
+        "name": FUNCTION,
+        "description": "Look up an order.",
+        "effect": "read",
+        "url": function_url,
+        "parameters": {"type": "object", "properties": {"id": {"type": "integer"}}},
+    }
+    lines.append("[[functions]]")
+    lines += [f"{name} = {_toml(value)}" for name, value in function.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + " }"
+    return msgspec.json.encode(value).decode()

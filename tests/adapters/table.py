@@ -1,0 +1,163 @@
+"""What is held against what was seen, and the table it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.adapters.kinds import Adapter, Kind
+from tests.adapters.run import Seen
+from tests.adapters.talk import FOUND, GATE_MARK, GOODBYE, LONG, OPEN, SENTENCES
+from tests.fakes._faults import Fault
+
+WAIT_MAX_MS = 5000.0  # what a fault may cost a caller: the limits of a call's stages and a turn
+USAGE_SHARE = 0.01  # the record and the service differ by less,
+PADDING_S = 0.16  # or by what a recogniser wants as its least message, at the end of the call
+
+REFUSED = Fault(status=503)
+FAULTS: dict[Kind, dict[str, Fault]] = {
+    "stt": {
+        "drop": Fault(drop_after=4),
+        "stall": Fault(stall_after=4),
+        "error": Fault(error_after=3),
+        "malformed": Fault(malformed_after=2),
+        "503": REFUSED,
+        "slow": Fault(first_delay_s=3.0),
+    },
+    "llm": {
+        "drop": Fault(drop_after=3),
+        "stall": Fault(stall_after=3),
+        "error": Fault(error_after=2),
+        "malformed": Fault(malformed_after=2),
+        "429": Fault(status=429, retry_after="1"),
+        "slow": Fault(first_delay_s=3.0),
+    },
+    "tts": {
+        "drop": Fault(drop_after=2),
+        "stall": Fault(stall_after=3),
+        "error": Fault(error_after=2),
+        "malformed": Fault(malformed_after=2),
+        "503": REFUSED,
+        "slow": Fault(first_delay_s=3.0),
+    },
+}
+COLUMNS = (
+    "adapter", "works", "cancel stops the service", "fail-over", "usage, record / service",
+    "faults injected", "longest wait, ms",
+)  # fmt: skip
+
+
+@dataclass
+class Row:
+    """One line; a cell that does not begin with ``no`` holds."""
+
+    name: str
+    works: str = ""
+    cancel: str = ""
+    fail_over: str = ""
+    usage: str = ""
+    faults: str = ""
+    waited_ms: list[float] = field(default_factory=list)
+
+    @property
+    def cells(self) -> list[str]:
+        longest = f"{max(self.waited_ms):.0f}" if self.waited_ms else ""
+        return [
+            self.name, self.works, self.cancel, self.fail_over, self.usage, self.faults, longest,
+        ]  # fmt: skip
+
+    @property
+    def holds(self) -> bool:
+        return not any(cell.startswith("no") for cell in self.cells[1:])
+
+
+def complaints(seen: Seen, *, has_function: bool = True) -> list[str]:
+    """What of the conversation was not as it should be."""
+    record, report = seen.record, seen.report
+    heard = [message.text for message in record.transcript if message.role == "user"]
+    said = [m.text for m in record.transcript if m.role == "assistant" and m.text]
+    found: list[str] = []
+    if [text.lower().rstrip(".") for text in heard] != list(SENTENCES):
+        found.append(f"heard {heard}")
+    if len(said) != len(SENTENCES) or [*said[:2], said[3]] != [OPEN, FOUND, GOODBYE]:
+        found.append(f"said {said}")
+    elif not LONG.startswith(said[2]) or said[2] == LONG:
+        found.append("the story was not cut where it was heard")
+    if has_function and len(seen.function.requests) != 1:
+        found.append(f"{len(seen.function.requests)} calls of the function")
+    if not any(note.kind == "answered_from" for note in record.notes):
+        found.append(f"nobody looked for {GATE_MARK}")
+    if len(record.barge_ins) != 1:
+        found.append(f"{len(record.barge_ins)} barge-ins")
+    if report.counts.stale_messages or report.violations:
+        found.append("audio after its clear, or a broken protocol")
+    if any(turn.response_ms is None for turn in report.turns):
+        found.append("a turn without an answer")
+    if found:
+        stats = record.stats
+        found.append(f"{stats.inserted_frames} frames late, {seen.late_ms:.0f} ms at the caller")
+    return found
+
+
+def works(seen: Seen) -> str:
+    """The first column."""
+    found = complaints(seen)
+    turns = f"{len(seen.report.turns)} turns, function, knowledge, barge-in"
+    return f"no: {'; '.join(found)}" if found else turns
+
+
+def cancel(adapter: Adapter, seen: Seen) -> str:
+    """Whether the service was told that nobody listens any more."""
+    return adapter.told if adapter.is_cancelled(seen.fakes[adapter.kind][-1]) else "no"
+
+
+def usage(adapter: Adapter, seen: Seen) -> str:
+    """What the record says was used, beside what the service counted."""
+    recorded = seen.used(adapter.kind)
+    counted = adapter.used(seen.fakes[adapter.kind][-1])
+    ours = {
+        "stt": recorded.audio_s,
+        "llm": recorded.requests,
+        "tts": recorded.characters,
+    }[adapter.kind]
+    unit = {"stt": "s", "llm": "requests", "tts": "characters"}[adapter.kind]
+    padding = PADDING_S if adapter.kind == "stt" else 0.0
+    is_same = abs(ours - counted) <= max(USAGE_SHARE * counted, padding)
+    shown = f"{ours:g} / {counted:g} {unit}"
+    return shown if is_same and counted else f"no: {shown}"
+
+
+def fail_over(adapter: Adapter, seen: Seen) -> str:
+    """Whether the second of a list did what the first refused."""
+    first, second = (seen.used(adapter.kind, member) for member in (0, 1))
+    refusals = (
+        len(seen.fakes[adapter.kind][0].requests) if adapter.kind == "llm" else first.requests
+    )
+    found = complaints(seen)
+    if found:
+        return f"no: {'; '.join(found)}"
+    if first.answered or not second.answered or not second.failovers or not first.failures:
+        return f"no: first {first}, second {second}"
+    return f"yes: {refusals} refused, {second.answered} answered by the second"
+
+
+def survived(seen: Seen) -> str:
+    """Whether each turn of a troubled call ended in something heard, and the call in peace."""
+    unheard = sum(turn.response_ms is None for turn in seen.report.turns)
+    if seen.report.ended_by != "caller":
+        return f"no: ended by {seen.record.ended_by}"
+    if unheard:
+        return f"no: {unheard} turns without a word"
+    if seen.longest_wait_ms > WAIT_MAX_MS:
+        return f"no: {seen.longest_wait_ms:.0f} ms of silence"
+    return ""
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The table."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells for row in rows)]
+    return "".join(f"| {' | '.join(_plain(line))} |\n" for line in lines)
+
+
+def _plain(cells: Sequence[str]) -> list[str]:
+    return [cell.replace("|", "/") or "–" for cell in cells]
