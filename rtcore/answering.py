@@ -298,6 +298,13 @@ class Answering:
         self._next_line()
         return True
 
+    @property
+    def awaits_function(self) -> bool:
+        """Whether what is silent is a function that runs."""
+        thought = self.reply.thought if self.reply is not None else None
+        steps = thought.steps if thought is not None else []
+        return any(o.is_begun and o.result is None for s in steps for o in s.outcomes.values())
+
     def fill(self) -> None:
         """Say the filler line now, if a thought goes on and on."""
         if self.reply is not None and self.reply.thought is not None:

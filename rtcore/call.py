@@ -465,7 +465,7 @@ class Call:
             self.end("abandoned")
         elif self._answering.reply is None:
             self.say(lines.repeat_line)
-        elif event.reason == "mute":
+        elif event.reason == "mute" and not self._answering.awaits_function:
             self._answering.interrupt()
             self.say(lines.apology_line)
         else:

@@ -18,7 +18,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.agent.context import fit
-from rtcore.agent.conversation import HINT
+from rtcore.agent.conversation import HINT, UNKNOWN_OUTCOME
 from rtcore.agent.performing import CANCELLED, Outcome, Performer
 from rtcore.agent.thinking import Step
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
@@ -37,6 +37,7 @@ from rtcore.ports import (
     CancelReply,
     Forget,
     Instruct,
+    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -59,6 +60,7 @@ from rtcore.reply import Mouth, Reply, speak
 from rtcore.speech_link import SpeechLink
 from rtcore.turn import events
 from rtcore.turn.events import AgentState, Transcript
+from rtcore.usage import Tally
 
 __all__ = ["Conversing"]
 
@@ -95,6 +97,7 @@ class Conversing:
         self._replies = 0
         self._lines: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
         self._failures = 0
+        self._thinks_on = False  # in the midst of a reply, after a function
         self._is_leaving = False  # the last line of the call has been begun
         self.timings: list[TurnTiming] = []
 
@@ -106,6 +109,8 @@ class Conversing:
         self._parts: list[str] = []  # asked about already, by replies that came to nothing
         self._discarded: set[str] = set()  # of these, those whose cost is not known yet
         self._keys = ""  # pressed in it, and told to the model
+        self._is_answer_due = False  # a turn is over, nothing of an answer has been heard
+        self._is_told_again = False  # by which a new session will find that turn once more
 
     @property
     def left_to_model(self) -> frozenset[type[events.Event]]:
@@ -132,6 +137,11 @@ class Conversing:
         return self._performer.calls
 
     @property
+    def _used(self) -> Tally:
+        """What the call used of the model."""
+        return self._call.context.usage.of("speech", self._model.name)
+
+    @property
     def _is_ours(self) -> bool:
         return self._model.turns == "ours"
 
@@ -151,10 +161,17 @@ class Conversing:
     def _session(self) -> SpeechSession:
         """With what a session begins: the conversation so far, if there was one."""
         conversation, agent = self._call.conversation, self._call.agent
-        messages = conversation.messages_until(len(conversation.log))
-        if self.link.has_unanswered:  # the model is told that again, as it was heard
-            while messages and messages[-1].role == "user":
-                messages = messages[:-1]
+        messages = list(conversation.messages_until(len(conversation.log)))
+        if self._is_answer_due and self.link.has_unanswered:
+            while messages and messages[-1].role == "user":  # told again, as it was heard
+                messages.pop()
+        if isinstance(self.reply, ModelReply) and self.reply.has_acted:
+            for text, calls, outcomes in self._said(self.reply):
+                messages.append(Message(role="assistant", text=text, tool_calls=calls))
+                messages += [
+                    Message(role="tool", text=o.result or UNKNOWN_OUTCOME, tool_call_id=id)
+                    for id, o in outcomes.items()
+                ]
         return SpeechSession(
             context=self._call.context,
             instructions=conversation.system,
@@ -179,7 +196,9 @@ class Conversing:
         self._call.note("session_lost", provider=provider, is_last=self.link.is_lost)
         self._drop_waiting()
         reply = self.reply
+        self._is_told_again = self._is_answer_due and self.link.has_unanswered
         if not isinstance(reply, ModelReply) or reply.is_done:
+            self._parts.clear()
             return
         if not reply.committed.is_set():
             self.discard()
@@ -187,6 +206,7 @@ class Conversing:
             reply.close("its session was lost")
         elif not reply.is_asked_for:
             self.interrupt()  # told again what was heard, the next session begins another
+        self._parts.clear()
 
     # --- the caller's side of it ----------------------------------------------------------
 
@@ -260,12 +280,14 @@ class Conversing:
         self._parts.clear()
         self._keys = ""
         self._decided_s = None
+        self._is_answer_due = True
+        self._is_told_again = False
         self._call.note("turn_committed", parts=len(parts))
 
     def _tell_keys(self) -> None:
-        """Keys that were pressed belong to the turn the model is asked about."""
+        """Keys that were pressed belong to the turn the model is asked about, or are one."""
         if keys := self.words.take_keys():
-            self.link.tell(Tell(text=keys))
+            self.link.tell(Tell(text=keys, is_turn=not self._is_ours))
             self._keys = f"{self._keys} {keys}".strip()
 
     def _answer_keys(self) -> None:
@@ -279,15 +301,12 @@ class Conversing:
     def _on_event(self, event: SpeechEvent) -> None:
         """Take an event of the session, in the tick it is known."""
         if isinstance(event, ReplyAudio):
-            self.link.used.speech_samples += len(event.pcm) // 2
+            self._used.speech_samples += len(event.pcm) // 2
         match event:
             case CallerBegan():
                 self._on_caller_began()
             case CallerEnded(turn=turn):
-                self._decided_s = trio.current_time()
-                self._turn_over((turn,))
-                self._decided_s = trio.current_time()
-                self._call.floor(AgentState.THINKING)
+                self._on_caller_ended(turn)
             case CallerSaid():
                 self._call.stats.transcripts += 1
                 self._call.note("words", chars=len(event.text), is_final=event.is_final)
@@ -311,6 +330,17 @@ class Conversing:
             heard_ms = self.heard_samples * 1000 // RATE_HZ
             self._call.stats.barge_ins += self.interrupt()
             self._call.note("interrupted_by_model", heard_ms=heard_ms)
+
+    def _on_caller_ended(self, turn: str) -> None:
+        """The model takes the caller's turn to be over: an answer is due."""
+        self.link.flush()
+        if self._is_told_again:
+            self._is_told_again = False
+            self._turns.again((turn,))
+        else:
+            self._turn_over((turn,))
+        self._decided_s = trio.current_time()
+        self._call.floor(AgentState.THINKING)
 
     def _on_own_reply(self, id: str) -> None:
         """The model has begun to answer by itself."""
@@ -375,7 +405,7 @@ class Conversing:
         """The model's first sign is its first token and sentence; its first sound, the voice's."""
         if not reply.is_begun:
             reply.is_begun = True
-            self.link.used.answered += 1
+            self._used.answered += 1
         clock, now_s = reply.clock, trio.current_time()
         if clock is not None and clock.first_token_s is None:
             clock.first_token_s = clock.first_sentence_s = now_s
@@ -384,7 +414,7 @@ class Conversing:
 
     def _count(self, done: ReplyDone) -> None:
         """What a reply cost counts whether or not anybody heard it."""
-        usage, used = done.usage, self.link.used
+        usage, used = done.usage, self._used
         used.input_tokens += usage.input_tokens
         used.output_tokens += usage.output_tokens
         used.audio_tokens += usage.input_audio_tokens + usage.output_audio_tokens
@@ -431,7 +461,7 @@ class Conversing:
             ends_call=ends_call,
         )
         self._made[reply.id] = reply
-        self.link.used.requests += 1
+        self._used.requests += 1
         return reply
 
     def _start(self, reply: Reply) -> None:
@@ -565,6 +595,8 @@ class Conversing:
         """Put a piece on the line once it may be heard; count what of it was left out."""
         sound = reply.sounds[piece.segment]
         await self.mouth.play(reply, piece)
+        if self._thinks_on and piece.pcm:
+            self._speaks(reply)
         sound.played += len(piece.pcm) // 2
         span = self._span(reply, piece.segment)
         if span is not None and not piece.is_last:
@@ -576,6 +608,12 @@ class Conversing:
             self.timings.append(timing)
             self._call.note("response", response_ms=round(timing.response_ms, 1))
         self.link.answered()
+        self._is_answer_due = False
+        self._speaks(reply)
+
+    def _speaks(self, reply: Reply) -> None:
+        """The caller hears ``reply`` from now on."""
+        self._thinks_on = False
         # who must not interrupt is not heard by a model that would stop for them
         self.link.is_muted = not self._is_ours and not reply.is_interruptible
         is_interruptible = self._is_ours and reply.is_interruptible
@@ -620,7 +658,7 @@ class Conversing:
             self._parts.append(reply.id)  # by this name the model knows the turn until there
             if not reply.is_done:
                 self._discarded.add(reply.id)
-            used, received = self.link.used, sum(sound.received for sound in reply.sounds)
+            used, received = self._used, sum(sound.received for sound in reply.sounds)
             used.wasted_speech_samples += received
             self._drop(reply)
 
@@ -660,6 +698,7 @@ class Conversing:
     def _settle(self, reply: Reply, *, is_whole: bool) -> None:
         """``reply`` is over: it becomes history, and the floor is free."""
         self.reply = None
+        self._thinks_on = False
         self._write_down(reply)
         if isinstance(reply, ModelReply):
             self._drop(reply)
@@ -679,21 +718,26 @@ class Conversing:
     def _write_down(self, reply: Reply) -> None:
         """Write what was heard of ``reply``, and what it called, into the conversation."""
         self._turns.write(is_last_chance=True)  # what it answers comes before it
+        for text, calls, outcomes in self._said(reply):
+            self._call.conversation.assistant(text, tool_calls=calls)
+            for call_id, outcome in outcomes.items():
+                entry = self._call.conversation.tool(call_id, outcome.result)
+                if outcome.result is None:
+                    outcome.entry = entry
+        self._ledger.forget(reply.number)
+
+    def _said(self, reply: Reply) -> Iterator[tuple[str, tuple[ToolCall, ...], dict[str, Outcome]]]:
+        """Of each step: what was heard, the functions that were begun, what came of them."""
         steps = reply.steps if isinstance(reply, ModelReply) else []
         for number, step in enumerate(steps or [Step()]):
             span = self._span(reply, number)
             if span is not None and not span.text:
                 span.text = reply.text  # where nothing is transcribed: what it was told to say
             begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
-            self._call.conversation.assistant(
-                self._ledger.heard_text((reply.number, number)),
-                tool_calls=tuple(call for call in step.calls if call.id in begun),
-            )
-            for call_id, outcome in begun.items():
-                entry = self._call.conversation.tool(call_id, outcome.result)
-                if outcome.result is None:
-                    outcome.entry = entry
-        self._ledger.forget(reply.number)
+            text = self._ledger.heard_text((reply.number, number))
+            calls = tuple(call for call in step.calls if call.id in begun)
+            if text or calls:
+                yield text, calls, begun
 
     def _span(self, reply: Reply, step: int) -> Span | None:
         for span in self._ledger.spans:
@@ -798,11 +842,19 @@ class Conversing:
             reply.told.add(call.id)
             reply.alive_s = trio.current_time()
             self.link.tell(ToolResult(reply=reply.id, call_id=call.id, text=text))
+            if self.reply is reply and reply.is_audible and self.mouth.is_silent:
+                self._thinks_on = True  # the model's time to speak again begins anew
+                self._call.floor(AgentState.THINKING)
 
     async def _tell_late(self, reply: ModelReply, call: ToolCall, outcome: Outcome) -> None:
         """A function that has begun outlives its reply."""
         await outcome.done.wait()
         self._tell_result(reply, call, outcome.result or CANCELLED)
+
+    @property
+    def awaits_function(self) -> bool:
+        """Whether what is silent is a function that runs."""
+        return isinstance(self.reply, ModelReply) and self.reply.owes_results
 
     def fill(self) -> None:
         """Say the filler line now, if the reply waits for a function."""

@@ -476,9 +476,14 @@ class ToolResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tell(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller let us know ``text`` otherwise than by voice (keys); belongs to their turn."""
+    """Something to know beside what is heard: keys the caller pressed, a note for the agent.
+
+    ``is_turn``: it is a turn of the caller and is answered; only under the service's own
+    turn-taking (under ours :class:`Respond` follows where an answer is wanted).
+    """
 
     text: str
+    is_turn: bool = False
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -646,8 +651,10 @@ class SpeechModel(Protocol):
     ) -> None:
         """Hold one session until ``commands`` ends.
 
-        Commands are carried out in order; audio among them is 60 to 100 ms a piece. ``emit``
-        is called in the same tick an event is known and never waits. Events of a reply that
+        Commands are carried out in order; audio among them is 60 to 100 ms a piece, longer
+        where a lost session is made good. :class:`Say` for a reply that waits for results is
+        its next step; a result of a call this session never made is told as a note. ``emit`` is
+        called in the same tick an event is known and never waits. Events of a reply that
         was cancelled may still come, and are dropped by who hears them. A reply is asked for
         while another is not over only after that one's :class:`CancelReply`.
 

@@ -60,7 +60,7 @@ class SpeechLink:
         self._session = trio.CancelScope()
         self._is_wanted_anew = False
         self._is_good = False
-        self.used = Tally()
+        self._used = Tally()
         self.is_muted = False  # the caller is not to be heard: all is silence
         self.is_lost = False  # there is no model any more
 
@@ -104,7 +104,7 @@ class SpeechLink:
         if self._tx is None:
             return
         if self._tx.statistics().current_buffer_used < self._audio_max:
-            self.used.audio_samples += len(audio.pcm) // 2
+            self._used.audio_samples += len(audio.pcm) // 2
             self._send(audio)
         else:
             self._stats.dropped_heard_chunks += 1  # live audio that late is useless
@@ -170,11 +170,11 @@ class SpeechLink:
             if failures:
                 await trio.sleep(PAUSE_S)
             self._is_good = self._is_wanted_anew = False
-            self.used = context.usage.of("speech", self._model.name)
+            self._used = context.usage.of("speech", self._model.name)
             reason = await self._hold(begin(), pending, emit)
             if not self._is_wanted_anew:
                 self._stats.provider_errors += 1
-                self.used.failures += 1
+                self._used.failures += 1
                 failures = 1 if self._is_good else failures + 1
             if reason is not None and not reason.retryable:
                 failures = ATTEMPTS_MAX
@@ -193,7 +193,7 @@ class SpeechLink:
         self._session = trio.CancelScope()
         for command in (*self._kept_in_one(), *pending()):
             if isinstance(command, CallerAudio):
-                self.used.audio_samples += len(command.pcm) // 2
+                self._used.audio_samples += len(command.pcm) // 2
             self._send(command)
         reason: ProviderError | None = None
         try:

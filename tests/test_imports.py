@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "conversing": {
         "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
-        "model_reply", "ports", "reply", "speech_link", "turn",
+        "model_reply", "ports", "reply", "speech_link", "turn", "usage",
     },
     "model_reply": {"agent", "ports", "reply"},
     "speech_link": {"audio", "config", "ears", "errors", "metrics", "ports", "turn", "usage"},

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from rtcore.agent.absent import ABSENT
-from rtcore.agent.builtins import hand_over, hang_up
+from rtcore.agent.builtins import hand_over, hang_up, look_up
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.lines import LineCache
 from rtcore.agent.template import filled
@@ -100,6 +100,8 @@ class Agent:
         own = {tool.name for tool in tools}
         if self.colleagues and HAND_OVER not in own:
             tools += (hand_over({name: c.what_for for name, c in self.colleagues.items()}),)
+        if self.speech_model is not None and self.knowledge is not None:
+            tools += (look_up(self.knowledge),) if "look_up" not in own else ()
         if self.may_hang_up and HANG_UP.name not in own:
             tools += (hang_up(),)
         return tools

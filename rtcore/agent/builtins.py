@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from rtcore.agent.knowledge import HITS_MAX, told
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
-from rtcore.ports import CallControl, ToolSpec
+from rtcore.errors import ProviderError
+from rtcore.ports import CallControl, KnowledgeIndex, ToolSpec
 
-__all__ = ["hand_over", "hang_up", "leave_message", "send_dtmf", "transfer", "wait_for_caller"]
+__all__ = [
+    "hand_over",
+    "hang_up",
+    "leave_message",
+    "look_up",
+    "send_dtmf",
+    "transfer",
+    "wait_for_caller",
+]
 
 DTMF_MAX_KEYS = 32  # 8 s of tones
 WAIT_MAX_S = 300
 MESSAGE_MAX_CHARS = 2000
+QUESTION_MAX_CHARS = 300
 
 
 def hang_up() -> Tool:
@@ -32,6 +43,21 @@ def hand_over(colleagues: Mapping[str, str]) -> Tool:
     to = {"type": "string", "enum": list(colleagues)}
     told = f"Have a colleague go on with this call, after telling the caller so. {who}"
     return Tool(spec=_spec(HAND_OVER, told, {"to": to}), effect="terminal", run=run)
+
+
+def look_up(index: KnowledgeIndex) -> Tool:
+    """Searches what the agent knows: for a speech model, which no turn's words are there for."""
+
+    async def run(use: ToolUse) -> str:
+        try:
+            hits = await index.search(use.arguments["question"], HITS_MAX)
+        except ProviderError as exc:
+            raise ToolError("the documents cannot be searched now") from exc
+        return told(hits).text if hits else "the documents say nothing about it"
+
+    question = {"type": "string", "minLength": 1, "maxLength": QUESTION_MAX_CHARS}
+    what = "Search the documents before answering what you were not told: in the caller's words."
+    return Tool(spec=_spec("look_up", what, {"question": question}), effect="read", run=run)
 
 
 def transfer(targets: Mapping[str, str], *, description: str = "") -> Tool:

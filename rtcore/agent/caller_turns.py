@@ -27,7 +27,16 @@ class CallerTurns:
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._turns: list[_Turn] = []
+        self._last: _Turn | None = None
         self._said: dict[str, CallerSaid] = {}
+
+    def again(self, parts: tuple[str, ...]) -> None:
+        """The last turn was told to another session, which calls it ``parts``."""
+        if self._last is None:
+            return
+        self._last.parts = parts
+        if self._last not in self._turns and not self._last.is_worded:
+            self._turns.append(self._last)
 
     def over(self, parts: tuple[str, ...], *, words: str = "", keys: str = "") -> None:
         """A turn is over: ``parts`` name what the model heard of it.
@@ -35,7 +44,8 @@ class CallerTurns:
         ``words``: all of it, where somebody else has recognised it. ``keys``: pressed in it.
         """
         known = " ".join(part for part in (words, keys) if part)
-        self._turns.append(_Turn(parts, known, is_worded=bool(words) or not parts))
+        self._last = _Turn(parts, known, is_worded=bool(words) or not parts)
+        self._turns.append(self._last)
         del self._turns[:-OPEN_MAX]
         self.write()
 

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import trio
 
+from rtcore.agent.performing import CANCELLED
 from rtcore.audio import RATE_HZ, frame_power
 from rtcore.ports import (
     CallerAudio,
@@ -52,7 +53,8 @@ class ScriptedSpeechModel:
 
     Args:
         replies: each a text, a function call, or several of these in order; over again when
-            used up. Once a call has its result, what follows it is said, or ``after_tool``.
+            used up. Calls in a row are made at once; once they have their results, what follows
+            is said, or ``after_tool``.
         transcripts: the caller's words, turn by turn; none: no transcription.
         first_audio_ms: from the request to the first sound, after results of functions too.
         words_ms: from the end of a turn to its transcript.
@@ -126,7 +128,13 @@ class _Made:
     is_unheard: bool = False
     output_samples: int = 0
     results: dict[str, trio.Event] = field(default_factory=dict)
+    calls_dropped: int = 0
     voice: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the caller, or the world, noticed anything of it."""
+        return self.is_answer and (not self.is_unheard or len(self.results) > self.calls_dropped)
 
 
 class _Conversation:
@@ -165,7 +173,7 @@ class _Conversation:
         match command:
             case Respond(reply=id):
                 self._answer(id, id)
-            case Tell() if self._model.turns == "theirs":
+            case Tell(is_turn=True):
                 self._answer(f"m{len(self._made)}", "")
             case Say(reply=id, text=text):
                 made = self._made.get(id)
@@ -177,7 +185,8 @@ class _Conversation:
                 self._cancel(self._made[id])
             case Truncate(reply=id, heard_ms=heard_ms) if id in self._made:
                 self._made[id].is_unheard = heard_ms == 0 and command.step == 0
-            case ToolResult(reply=id, call_id=call_id) if id in self._made:
+            case ToolResult(reply=id, call_id=call_id, text=text) if id in self._made:
+                self._made[id].calls_dropped += text == CANCELLED
                 self._made[id].results[call_id].set()
             case _:
                 pass
@@ -213,9 +222,7 @@ class _Conversation:
     # --- replies ----------------------------------------------------------------------------
 
     def _answer(self, id: str, turn: str) -> None:
-        number = self._first_turn + sum(
-            made.is_answer and not made.is_unheard for made in self._made.values()
-        )
+        number = self._first_turn + sum(made.has_answered for made in self._made.values())
         made = self._begin(id, self._model.replies[number % len(self._model.replies)])
         if self._model.transcripts and turn:
             self._nursery.start_soon(self._transcribe, turn, made, number)
@@ -234,12 +241,15 @@ class _Conversation:
         self._emit(ReplyBegun(reply=made.id))
         with made.scope:
             async with trio.open_nursery() as made.nursery:
+                wanted: list[ToolCall] = []  # functions asked for in one step
                 for part in made.parts:
-                    if isinstance(part, str):
-                        await self._say(made, part)
-                    else:
-                        await self._call(made, part)
-                if isinstance(made.parts[-1], ToolCall):
+                    if isinstance(part, ToolCall):
+                        wanted.append(part)
+                        continue
+                    await self._call(made, wanted)
+                    await self._say(made, part)
+                if wanted:
+                    await self._call(made, wanted)
                     await self._say(made, self._model.after_tool)
         made.nursery = None
         usage = SpeechUsage(
@@ -261,15 +271,20 @@ class _Conversation:
             await trio.lowlevel.checkpoint()
         return item == "good"
 
-    async def _call(self, made: _Made, call: ToolCall) -> None:
-        """Ask for a function, at the end of what was said before, and await its result."""
-        await self._next_item()
-        call = msgspec.structs.replace(call, id=f"{call.id}-{made.id}-{len(made.results)}")
-        done = made.results[call.id] = trio.Event()
+    async def _call(self, made: _Made, wanted: list[ToolCall]) -> None:
+        """Ask for functions, at the end of what was said before, and await their results."""
         step = made.step - 1 if made.has_spoken else made.step
-        made.step, made.has_spoken = step + 1, False
-        self._emit(ReplyToolCall(reply=made.id, step=step, call=call))
-        await done.wait()
+        results: list[trio.Event] = []
+        for call in wanted:
+            await self._next_item()
+            call = msgspec.structs.replace(call, id=f"{call.id}-{made.id}-{len(made.results)}")
+            made.results[call.id] = trio.Event()
+            results.append(made.results[call.id])
+            made.step, made.has_spoken = step + 1, False
+            self._emit(ReplyToolCall(reply=made.id, step=step, call=call))
+        for result in results:
+            await result.wait()
+        wanted.clear()
 
     async def _say(self, made: _Made, text: str) -> None:
         """Say ``text`` as the next step: its words ahead of its sound, both ahead of time."""
