@@ -49,27 +49,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="recordings: laid out like the manifest's, or any WAVs",
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--detectors",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help=f"of {', '.join(DETECTORS)}; default: all",
-    )
-    parser.add_argument(
-        "--presets",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help=f"of {', '.join(PRESETS)}; default: all",
-    )
-    parser.add_argument(
-        "--conditions",
-        type=names,
-        default=[],
-        metavar="A,B",
-        help=f"of {', '.join(CONDITIONS)}; default: all",
-    )
+    choices = {"--detectors": DETECTORS, "--presets": PRESETS, "--conditions": CONDITIONS}
+    for option, known in choices.items():
+        parser.add_argument(
+            option,
+            type=names,
+            default=[],
+            metavar="A,B",
+            help=f"of {', '.join(known)}; default: all",
+        )
     parser.add_argument(
         "--split",
         choices=[*SPLITS, "both"],
@@ -93,7 +81,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         action="store_true",
         help="judge against the bar; exit code 1 when something is missed",
     )
-    return parser.parse_args(argv)  # fmt: skip
+    return parser.parse_args(argv)
 
 
 def check(names: Sequence[str], known: Collection[str], what: str) -> None:
