@@ -232,7 +232,7 @@ async def delete(knowledgebase_id: str) -> Answer:
     "POST",
     "/<id:knowledgebase_id>/documents",
     Operation(
-        summary="Upload a document: .txt, .md, .html or .csv, in UTF-8",
+        summary="Upload a document: .pdf, .docx, or .txt, .md, .html or .csv in UTF-8",
         scope="write",
         upload="file",
         returns={202: DocumentView},

@@ -12,9 +12,22 @@ from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from typing import Literal, NamedTuple
 
+from rtcore.agent.blocks import Block, Unreadable
+from rtcore.agent.docx import docx_blocks
+from rtcore.agent.pdf import has_pdf, pdf_blocks
+
 __all__ = ["MediaType", "Passage", "Unreadable", "check_upload", "passages"]
 
-MediaType = Literal["text/plain", "text/markdown", "text/html", "text/csv"]
+MediaType = Literal[
+    "text/plain",
+    "text/markdown",
+    "text/html",
+    "text/csv",
+    "application/pdf",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+]
+PDF: MediaType = "application/pdf"
+DOCX: MediaType = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 BY_SUFFIX: dict[str, MediaType] = {
     "txt": "text/plain",
     "md": "text/markdown",
@@ -22,8 +35,29 @@ BY_SUFFIX: dict[str, MediaType] = {
     "html": "text/html",
     "htm": "text/html",
     "csv": "text/csv",
+    "pdf": PDF,
+    "docx": DOCX,
 }
-BINARY = {b"%PDF-": "a PDF", b"PK\x03\x04": "a ZIP archive (or an Office document)"}
+# what a file is by its content; in an archive, the names of its files stand as they are
+PDF_MARK = b"%PDF-"
+LEADING = b"\xef\xbb\xbf\0\t\n\f\r "  # what careless programs put before it
+ARCHIVE_MARK = b"PK\x03\x04"
+ARCHIVES = {
+    b"word/": "a Word document",
+    b"xl/workbook": "an Excel workbook",
+    b"ppt/presentation": "a presentation",
+}
+COMPOUND_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # MS-CFB
+ENCRYPTED_MARK = "EncryptedPackage".encode("utf-16-le")  # MS-OFFCRYPTO
+KINDS: dict[MediaType, str] = {PDF: "a PDF", DOCX: "a Word document"}
+ADVICE = {
+    "a PDF": ": name it .pdf",
+    "a Word document": ": name it .docx",
+    "an Excel workbook": ": export its sheets as .csv",
+    "a presentation": ": export it as .pdf",
+    "an Office document with a password": ": save it without one",
+    "an Office document of before 2007": ": save it as .docx",
+}
 BLOCK_TAGS = (  # text on either side of one of these is not one sentence
     "address article blockquote br dd div dl dt footer form h1 h2 h3 h4 h5 h6 header hr li"
     " main nav ol p pre section table td th title tr ul"
@@ -31,14 +65,6 @@ BLOCK_TAGS = (  # text on either side of one of these is not one sentence
 PASSAGE_CHARS = 800  # some six sentences: one answer, small beside a model's context
 HEADING_MAX_CHARS = 200
 FIELD_MAX_CHARS = 1 << 20  # of one CSV cell; the module's own limit is 128 KiB
-
-
-class Unreadable(Exception):
-    """The upload cannot be used; ``is_type`` says that another kind of file could."""
-
-    def __init__(self, message: str, *, is_type: bool) -> None:
-        super().__init__(message)
-        self.is_type = is_type
 
 
 class Passage(NamedTuple):
@@ -59,15 +85,36 @@ def check_upload(name: str, content: bytes) -> MediaType:
     if media_type is None:
         accepted = ", ".join(f".{each}" for each in BY_SUFFIX)
         raise Unreadable(f"the file name must end in one of {accepted}", is_type=True)
-    for magic, kind in BINARY.items():
-        if content.startswith(magic):
-            raise Unreadable(f"{name} is {kind}, not .{suffix}: export it as text", is_type=True)
+    kind = _kind(content)
+    if kind != KINDS.get(media_type, ""):
+        expected = KINDS.get(media_type, "text")
+        raise Unreadable(
+            f"{name} is {kind or 'not ' + expected}{ADVICE.get(kind, '')}", is_type=True
+        )
+    if media_type == PDF and not has_pdf():
+        raise Unreadable("PDF is not read here: install rtcore[pdf]", is_type=True)
+    if kind:
+        return media_type
     text = decode(content)
     if not text.strip():
         raise Unreadable("the file is empty", is_type=False)
     if media_type == "text/html" and not re.search(r"<\s*[a-zA-Z!/]", text):
         raise Unreadable(f"{name} has no HTML in it", is_type=True)
     return media_type
+
+
+def _kind(content: bytes) -> str:
+    """What a file that is not text is; empty for what may be text. Quick, whatever is in it."""
+    if content[:1024].lstrip(LEADING).startswith(PDF_MARK):
+        return "a PDF"
+    if content.startswith(COMPOUND_MARK):
+        if ENCRYPTED_MARK in content:
+            return "an Office document with a password"
+        return "an Office document of before 2007"
+    if content.startswith(ARCHIVE_MARK):
+        found = (kind for folder, kind in ARCHIVES.items() if folder in content)
+        return next(found, "a ZIP archive")
+    return ""
 
 
 def decode(content: bytes) -> str:
@@ -91,20 +138,16 @@ def passages(media_type: MediaType, content: bytes) -> tuple[Passage, ...]:
     Raises:
         Unreadable: there is no text in it.
     """
-    text = decode(content)
-    readers = {
-        "text/plain": _plain,
-        "text/markdown": _markdown,
-        "text/html": _html,
-        "text/csv": _csv,
-    }
-    found = tuple(_packed(readers[media_type](text)))
+    if media_type == PDF:
+        blocks = pdf_blocks(content)
+    elif media_type == DOCX:
+        blocks = docx_blocks(content)
+    else:
+        blocks = TEXT_READERS[media_type](decode(content))
+    found = tuple(_packed(blocks))
     if not found:
         raise Unreadable("the file has no text in it", is_type=False)
     return found
-
-
-Block = tuple[str, str]  # its heading, its text
 
 
 def _plain(text: str) -> Iterator[Block]:
@@ -183,6 +226,14 @@ class _HtmlReader(HTMLParser):
             self.line = ""
 
 
+TEXT_READERS = {
+    "text/plain": _plain,
+    "text/markdown": _markdown,
+    "text/html": _html,
+    "text/csv": _csv,
+}
+
+
 def _packed(blocks: Iterable[Block]) -> Iterator[Passage]:
     """Join short blocks under one heading, cut long ones, both at about PASSAGE_CHARS."""
     heading, text = "", ""
@@ -196,18 +247,22 @@ def _packed(blocks: Iterable[Block]) -> Iterator[Passage]:
             text = ""
         heading = block_heading
         text = f"{text}\n{block}" if text else block
-        while len(text) > PASSAGE_CHARS:
-            cut = _cut(text)
-            yield Passage(heading, text[:cut].strip())
-            text = text[cut:].strip()
+        at = 0  # what is before it is cut off already: a long block is not copied for each cut
+        while len(text) - at > PASSAGE_CHARS:
+            cut = at + _cut(text[at : at + PASSAGE_CHARS])
+            yield Passage(heading, text[at:cut].strip())
+            at = cut
+            while text[at : at + 1].isspace():
+                at += 1
+        text = text[at:]
     if text:
         yield Passage(heading, text)
 
 
 def _cut(text: str) -> int:
-    """Where to cut ``text`` before PASSAGE_CHARS: after a sentence, else at a space."""
-    ends = [match.end() for match in re.finditer(r"[.!?]\s", text[:PASSAGE_CHARS])]
+    """Where to cut ``text``, PASSAGE_CHARS of it: after a sentence, else at a space."""
+    ends = [match.end() for match in re.finditer(r"[.!?]\s", text)]
     if ends and ends[-1] > PASSAGE_CHARS // 2:
         return ends[-1]
-    space = text.rfind(" ", 1, PASSAGE_CHARS)
+    space = text.rfind(" ", 1)
     return space if space > 0 else PASSAGE_CHARS

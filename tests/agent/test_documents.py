@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from rtcore.agent.documents import PASSAGE_CHARS, Passage, Unreadable, check_upload, passages
 
+OLD = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500)
+
 
 def read(name: str, text: str) -> tuple[Passage, ...]:
     content = text.encode()
@@ -34,6 +36,14 @@ def test_each_kind_keeps_its_headings() -> None:
     [
         ("a.xyz", b"text", "must end in one of"),
         ("a.txt", b"%PDF-1.7", "is a PDF"),
+        ("a.pdf", b"text", "is not a PDF"),
+        ("a.docx", b"text", "is not a Word document"),
+        ("a.docx", b"%PDF-1.7", "is a PDF: name it .pdf"),
+        ("a.pdf", b"PK\x03\x04 word/document.xml", "is a Word document: name it .docx"),
+        ("a.docx", b"PK\x03\x04 xl/workbook.xml", "is an Excel workbook: export its sheets"),
+        ("a.docx", b"PK\x03\x04 ppt/presentation.xml", "is a presentation: export it"),
+        ("a.docx", OLD, "is an Office document of before 2007: save it as .docx"),
+        ("a.docx", OLD + "EncryptedPackage".encode("utf-16-le"), "with a password: save it"),
         ("a.md", b"PK\x03\x04", "ZIP archive"),
         ("a.txt", b"\xff\xfa\xfb", "not text in UTF-8"),
         ("a.txt", b"a\0b", "NUL"),
@@ -75,7 +85,7 @@ def test_plain_text_keeps_every_word(text: str) -> None:
 
 
 @given(
-    st.sampled_from(["a.md", "a.html", "a.csv"]),
+    st.sampled_from(["a.md", "a.html", "a.csv", "a.pdf", "a.docx"]),
     st.one_of(
         st.binary(max_size=400), st.text("<>/h1p#,;\"' \n&!-[", max_size=400).map(str.encode)
     ),

@@ -12,7 +12,8 @@ from quart.datastructures import FileStorage
 from api import extracting
 from api.store import Actor, Store
 from api.store.knowledge import add_document
-from rtcore.agent.documents import Passage, Unreadable
+from rtcore.agent.documents import DOCX, Passage, Unreadable
+from tests.agent.test_office_documents import paragraph, pdf_of, word
 from tests.api.client import Answer, Api
 
 MENU = b"""# Menu
@@ -75,6 +76,45 @@ async def test_what_is_uploaded_is_found(api: Api) -> None:
     assert await search(api, base, "soup") == []
 
 
+async def test_office_documents_are_found(api: Api) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    menu = await indexed(api, base, "menu.docx", word(paragraph("Tomato soup, 5 euro.")))
+    assert (menu["state"], menu["media_type"]) == ("ready", DOCX)
+    handbook = await indexed(api, base, "Handbook.PDF", pdf_of(2))
+    assert (handbook["state"], handbook["media_type"]) == ("ready", "application/pdf")
+    assert (await search(api, base, "tomato"))[0]["document"] == "menu.docx"
+    found = await search(api, base, "telephone")
+    assert {each["heading"] for each in found} == {"1. Chapter of 1", "2. Chapter of 2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.pdf", pdf_of(1, owner_password="o", user_password="u"), "has a password"),
+        ("a.pdf", b"%PDF-1.7 and no more", "is broken"),
+        ("a.docx", word("<w:p>"), "is broken"),
+    ],
+    ids=["password", "broken pdf", "broken docx"],
+)
+async def test_an_office_document_that_cannot_be_read_says_why(
+    api: Api, name: str, content: bytes, error: str
+) -> None:
+    base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
+    document = await indexed(api, base, name, content)
+    assert document["state"] == "failed"
+    assert error in document["error"]
+
+
+async def test_a_worker_that_takes_too_much_memory_fails_its_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = word(paragraph("Much of the same. ") * 300_000)
+    assert len(await extracting.extract(DOCX, content)) > 1000
+    monkeypatch.setattr(extracting, "MEMORY_MAX_BYTES", 80 << 20)  # it has 62 before it begins
+    with pytest.raises(Unreadable, match="too much memory"):
+        await extracting.extract(DOCX, content)
+
+
 async def test_what_was_left_waiting_is_indexed_after_a_restart(api: Api, store: Store) -> None:
     base = (await api.create("/v1/knowledgebases", {"name": "Roma"}))["id"]
     await store.write(add_document, Actor("x"), base, "a.md", "text/markdown", MENU, 10)
@@ -94,6 +134,9 @@ async def test_a_document_without_text_fails_and_says_why(api: Api) -> None:
         ("menu.exe", b"text", 415),
         ("menu", b"text", 415),
         ("menu.txt", b"%PDF-1.7 ...", 415),
+        ("menu.pdf", b"text", 415),
+        ("menu.docx", b"text", 415),
+        ("menu.docx", b"PK\x03\x04 xl/workbook.xml", 415),
         ("menu.csv", b"PK\x03\x04...", 415),
         ("menu.html", b"no tags at all", 415),
         ("menu.txt", b"a\0b", 415),
