@@ -228,7 +228,12 @@ def _begin(tx: Tx, campaign: CampaignRecord, row: sa.Row[Any], node: str) -> Sto
     """The call of a new attempt; None: this number is in a call with us already."""
     spec = campaign.spec
     numbers = (CALLS.to_number == row.number, CALLS.from_number == row.number)
-    talks = sa.select(CALLS.id).where(CALLS.ended_at_ms.is_(None), sa.or_(*numbers))
+    given_up = sa.exists().where(ATTEMPTS.call_id == CALLS.id, ATTEMPTS.is_open == 0)
+    talks = sa.select(CALLS.id).where(
+        CALLS.ended_at_ms.is_(None),
+        sa.or_(*numbers),
+        sa.or_(CALLS.state != "queued", ~given_up),
+    )
     if tx.conn.scalar(talks.limit(1)) is not None:
         return None
     variables = {**spec.variables, **msgspec.json.decode(row.variables, type=dict[str, str])}
