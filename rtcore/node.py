@@ -100,8 +100,8 @@ class Node:
         self.config = config or NodeConfig()
         self.stats = NodeStats()
         self.used = Usage()  # of all providers, by the calls that are over
-        self.pacer = Pacer()
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
+        self.pacer = Pacer(self._pump)
         self._silero = _silero(self.config.calls_max) if self.config.voice == "silero" else None
         self._admit = admit
         self._on_start = on_start
@@ -159,8 +159,6 @@ class Node:
         doors = list(listeners) if tls is None else [trio.SSLListener(x, tls) for x in listeners]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pacer.run)
-            if self._pump is not None:
-                nursery.start_soon(self._pump.run)
             if self._silero is not None:
                 nursery.start_soon(_judge_voices, self._silero)
             async with trio.open_nursery() as calls, trio.open_nursery() as accepting:

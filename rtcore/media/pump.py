@@ -1,12 +1,11 @@
 """One task that reads all fast sockets of a process.
 
 A task per socket pays for each message with a wake-up of its own: arming epoll, rescheduling,
-a switch. Here the sockets are registered once with one epoll, and each wake-up reads whatever
+a switch. Here the sockets are registered once with one epoll, and each look reads whatever
 has become readable, in turn, in one task.
 
-A few sockets are read the moment something comes. Many would wake us for every message; they
-are looked at every 4 ms instead: frames come 20 ms apart, so each is read 2 ms late on average,
-and a hundred of them cost one wake-up.
+A few sockets are read the moment something comes. Many would wake us for every message: they
+are looked at when the media clock beats (:class:`rtcore.media.pacer.Pacer`).
 """
 
 from __future__ import annotations
@@ -20,30 +19,44 @@ __all__ = ["Pump"]
 
 READ_MAX_SOCKETS = 64  # before the other tasks get their turn: some 1 ms of work
 FEW_SOCKETS = 4  # up to here a wake-up for each message costs less than looking would
-LOOK_EVERY_S = 0.004
 
 
 class Pump:
-    """Calls back for each readable socket, for as long as :meth:`run` runs."""
+    """Calls back for each readable socket, while a :class:`~rtcore.media.pacer.Pacer` runs it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
+        self._changed = trio.Event()
+        self.on_many: Callable[[], None] | None = None  # called when looks become necessary
+
+    @property
+    def sockets(self) -> int:
+        return len(self._readers)
+
+    @property
+    def is_many(self) -> bool:
+        """Whether :meth:`look` must be called; else :meth:`run` reads by itself."""
+        return len(self._readers) > FEW_SOCKETS
 
     async def run(self) -> None:
-        """Serve until cancelled; the sockets are left as they are."""
-        look_s = 0.0
+        """Read as long as there are few; until cancelled. The sockets are left as they are."""
         try:
             while True:
-                if len(self._readers) > FEW_SOCKETS:
-                    look_s = max(look_s + LOOK_EVERY_S, trio.current_time())
-                    await trio.sleep_until(look_s)
+                if self.is_many:
+                    self._changed = trio.Event()
+                    await self._changed.wait()
                 else:  # an epoll is itself something epoll can wait for
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
-                while self._read() == READ_MAX_SOCKETS:
-                    await trio.lowlevel.checkpoint()
+                    if not self.is_many:
+                        await self.look()
         finally:
             self._epoll.close()
+
+    async def look(self) -> None:
+        """Read whatever is readable now; the other tasks get their turns in between."""
+        while self._read() == READ_MAX_SOCKETS:
+            await trio.lowlevel.checkpoint()
 
     def _read(self) -> int:
         """Read the sockets that are readable, up to a limit; return how many there were.
@@ -60,6 +73,8 @@ class Pump:
         """Call ``reader`` whenever ``fd`` is readable; it reads without waiting, never raises."""
         self._epoll.register(fd, select.EPOLLIN)
         self._readers[fd] = reader
+        if self.is_many and self.on_many is not None:
+            self.on_many()
 
     def remove(self, fd: int, reader: Callable[[], None]) -> None:
         """Leave ``fd`` alone, if ``reader`` is still what reads it; before ``fd`` is closed."""
@@ -67,3 +82,5 @@ class Pump:
             del self._readers[fd]
             if not self._epoll.closed:
                 self._epoll.unregister(fd)
+            if not self.is_many:
+                self._changed.set()

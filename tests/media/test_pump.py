@@ -14,6 +14,7 @@ from rtcore.errors import RemoteProtocolError, SocketClosed
 from rtcore.media import fast
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.media.limits import SocketLimits
+from rtcore.media.pacer import Pacer
 from rtcore.media.pump import Pump
 
 LIMITS = SocketLimits()
@@ -35,7 +36,7 @@ async def pairs(
     servers: list[fast.FastSocket] = []
     async with trio.open_nursery() as nursery:
         if pump is not None:
-            nursery.start_soon(pump.run)
+            nursery.start_soon(Pacer(pump).run)
         for _ in range(count):
             async with trio.open_nursery() as both:
 
