@@ -142,7 +142,8 @@ class Supervisor:
                 self.drain()
                 return
             lived_s = trio.current_time() - began_s
-            died_young = died_young + 1 if lived_s < self._policy.young_s else 0
+            is_young = status != 0 and lived_s < self._policy.young_s
+            died_young = died_young + 1 if is_young else 0
             pause_s = self._policy.pause_after(died_young)
             if pause_s is None:
                 log.error("worker_given_up", worker=worker.number, died_young=died_young)
@@ -151,7 +152,8 @@ class Supervisor:
                 if all(each.is_given_up for each in self.workers):
                     self.drain()
                 return
-            log.error(
+            ended = log.info if status == 0 else log.error  # 0: somebody had it drained
+            ended(
                 "worker_ended",
                 worker=worker.number,
                 status=status,  # negative: the signal that killed it

@@ -87,6 +87,15 @@ async def test_a_worker_that_dies_again_and_again_is_given_up() -> None:
     assert made.workers[0].restarts == 2
 
 
+async def test_a_worker_that_was_drained_by_hand_is_started_anew_however_often() -> None:
+    made = supervisor(READY, workers=1)
+    async with running(made) as statuses:
+        await until(lambda: made.workers[0].restarts > HASTY.young_max)
+        assert not made.workers[0].is_given_up
+        made.drain()
+    assert statuses == [0]
+
+
 async def test_one_place_given_up_leaves_the_others_at_work() -> None:
     code = f"import sys\nif sys.argv[-1] == '1': {DYING}\n{OBEDIENT}"
     made = supervisor(code)

@@ -52,15 +52,11 @@ async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_tak
             workers = await served.until_they_hold(last)
             if all(worker["calls"] for worker in workers):
                 break
-        first, second = (worker["calls"] for worker in workers)
-        assert first
-        assert second
-
         os.kill(child(served.process, 1), signal.SIGKILL)
         workers = await served.until(lambda ws: ws[0]["restarts"] == 1 and ws[0]["serves"])
-        assert len(served.open) == second
-        assert workers[1]["calls"] == second
+        assert len(served.open) == workers[1]["calls"] > 0
 
+        held = set(served.open)
         served.process.send_signal(signal.SIGTERM)
         while True:  # until nobody is let in any more
             try:
@@ -69,7 +65,7 @@ async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_tak
                 break
             await trio.sleep(0.02)
         await trio.sleep(0.1)
-        assert len(served.open) == second
+        assert served.open == held
         assert served.process.poll() is None
         hang_up.set()
         assert await served.process.wait() == 0
