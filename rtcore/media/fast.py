@@ -114,7 +114,8 @@ class FastSocket:
         self._roused = trio.Event()  # what is delivered has come to an end
         self._reader: Callable[[], None] | None = None  # what the pump calls
         self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
-        self._buffer = bytearray(limits.receive_max_bytes)
+        octets = limits.receive_max_bytes
+        self._buffer = bytearray(octets) if pump is None else pump.buffer(octets)
         self._outbox = Outbox(limits.outbox_max_bytes)
         self._rest: memoryview | None = None  # of the frame whose writing has begun
         self._is_writing = False  # by a task of the nursery
@@ -201,7 +202,7 @@ class FastSocket:
 
     def _read(self) -> list[bytes]:
         try:
-            size = self._sock.recv_into(self._buffer)
+            size = self._sock.recv_into(self._buffer, self._limits.receive_max_bytes)
         except BlockingIOError:  # woken for nothing
             return []
         except OSError as exc:
@@ -330,7 +331,7 @@ class FastSocket:
                 self._sock.shutdown(socket.SHUT_WR)
             while self._codec.is_fault or not self._codec.close_code:
                 await trio.lowlevel.wait_readable(self._sock)
-                size = self._sock.recv_into(self._buffer)
+                size = self._sock.recv_into(self._buffer, self._limits.receive_max_bytes)
                 if size == 0:
                     return
                 self._codec.feed(self._buffer, size)

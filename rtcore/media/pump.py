@@ -28,6 +28,7 @@ class Pump:
         self._epoll = select.epoll()
         self._readers: dict[int, Callable[[], None]] = {}
         self._changed = trio.Event()
+        self._buffer = bytearray()
         self.on_many: Callable[[], None] | None = None  # called when looks become necessary
 
     @property
@@ -38,6 +39,15 @@ class Pump:
     def is_many(self) -> bool:
         """Whether :meth:`look` must be called; else :meth:`run` reads by itself."""
         return len(self._readers) > FEW_SOCKETS
+
+    def buffer(self, octets: int) -> bytearray:
+        """What all its sockets read into, one after the other: warm, and a page less for each.
+
+        Whoever reads into it takes what it wants before anybody else reads.
+        """
+        if len(self._buffer) < octets:
+            self._buffer = bytearray(octets)
+        return self._buffer
 
     async def run(self) -> None:
         """Read as long as there are few; until cancelled. The sockets are left as they are."""

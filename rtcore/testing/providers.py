@@ -140,7 +140,7 @@ class ScriptedTranscriber:
         self.sessions = Sessions(name, faults)
         self.name = name
         self.wants_all_audio = wants_all_audio
-        self._transcripts = tuple(transcripts)
+        self._words = tuple(text.split() for text in transcripts)
         self._stt_ms = stt_ms
         self._partial_ms = partial_ms
         self._end_of_turn = end_of_turn
@@ -153,7 +153,7 @@ class ScriptedTranscriber:
             segment, heard_ms, partial_words = 0, 0.0, 0
             async for heard in hearing:
                 now_s = trio.current_time()
-                words = self._transcripts[segment % len(self._transcripts)].split()
+                words = self._words[segment % len(self._words)]
                 if isinstance(heard, UtteranceEnd):
                     due_s = began_s + heard.at_sample / RATE_HZ + session.seconds(self._stt_ms)
                     await trio.sleep_until(max(due_s, now_s))
