@@ -341,6 +341,9 @@ class Answering:
             self._call.context.usage.add(reply.usage, is_wasted=is_wasted)
         if self.reply is not reply:
             return
+        if failed and not reply.committed.is_set():
+            self.discard()  # nobody waits for it yet: the end of the turn asks again
+            return
         self._settle(reply, is_whole=not failed)
         if failed:
             self._failures += 1

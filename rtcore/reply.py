@@ -283,6 +283,8 @@ class Mouth:
         was_speaking = not self._ledger.is_drained
         if was_speaking:
             self._line.clear(self._ledger.heard)
+        else:  # it may have been held while the voice had nothing to give
+            self._line.resume(trio.current_time(), 0)
         self._ledger.cut()
         self._span = None
         self._changed.set()

@@ -332,6 +332,22 @@ def test_a_stalled_voice_does_not_leave_silence() -> None:
     assert agent.definition.apology_line in said(made.record, "assistant")
 
 
+def test_who_speaks_into_a_stalled_voice_is_answered() -> None:
+    agent = scripted(welcome="", tts_faults={0: ProviderFault(kind="stall", after_items=2)})
+    script = [wait(500), say(VOICE), wait(2500), say(VOICE), wait_for_agent_quiet(1000), hang_up()]
+    made = simulate(make_call, agent, script)
+    assert made.report.turns[1].response_ms == pytest.approx(650, abs=150)
+    assert said(made.record, "assistant")[-1] == ANSWERS[1]
+
+
+def test_an_early_answer_that_fails_is_asked_for_again() -> None:
+    mind = ScriptedResponder(ANSWERS, faults={0: ProviderFault(kind="raise")})
+    agent = dataclasses.replace(scripted(welcome=""), responder=mind)
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(1000)])
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    assert made.record.stats.provider_errors == 1
+
+
 def test_a_voice_that_ends_early_has_failed() -> None:
     agent = scripted(welcome="", tts_faults={0: ProviderFault(kind="end", after_items=2)})
     made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(2500)])
