@@ -51,7 +51,15 @@ from rtcore.turn.media_clock import MediaClock
 from rtcore.turn.vad import VoiceDetector
 from rtcore.usage import ProviderUsage
 
-__all__ = ["Call", "CallRecord", "run_call"]
+__all__ = ["Call", "CallRecord", "TrackSpan", "run_call"]
+
+
+class TrackSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one line of a call that was listened to lies: ms since its track began."""
+
+    track: str
+    at_ms: float
+    until_ms: float
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +76,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[Noted, ...]
     usage: tuple[ProviderUsage, ...] = ()  # of each provider, backups apart
     started_s: float = 0.0  # Unix time
+    tracks: tuple[TrackSpan, ...] = ()  # of each line, where the agent only listened
 
 
 async def run_call(
@@ -80,6 +89,7 @@ async def run_call(
     on_start: Callable[[Call], None] | None = None,
     voice: VoiceDetector | None = None,
     recorder: Recorder | None = None,
+    kind: type[Call] | None = None,
 ) -> CallRecord:
     """Serve one call on ``socket`` until either side ends it; close the socket.
 
@@ -94,6 +104,7 @@ async def run_call(
         voice: what tells voice from noise; webrtcvad if None. The caller's to close.
         recorder: given every frame of both sides, and closed with the call; ``on_start`` may
             set ``call.recorder`` instead.
+        kind: :class:`rtcore.listening.ListeningCall` for a one-way stream.
 
     Raises:
         RemoteProtocolError: the carrier broke the protocol; the socket was closed saying so.
@@ -107,7 +118,7 @@ async def run_call(
             if pacer is None:
                 pacer = Pacer()
                 nursery.start_soon(pacer.run)
-            call = Call(socket, agent, config, pacer, journal or Journal(), voice)
+            call = (kind or Call)(socket, agent, config, pacer, journal or Journal(), voice)
             call.recorder = recorder
             await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
@@ -148,6 +159,7 @@ class Call:
         self.is_muted = False
         self.waiting_line = ""  # said to a caller who is silent, while a human is being fetched
         self.recorder: Recorder | None = None
+        self.spans: list[TrackSpan] = []  # of the lines, in a call that is listened to
         self._pacer = pacer
         self._socket = socket
         self._line = Line(
@@ -278,6 +290,7 @@ class Call:
             notes=tuple(self.journal.notes),
             usage=self.context.usage.report(),
             started_s=self._started_unix_s,
+            tracks=tuple(self.spans),
         )
 
     # --- the way in ---------------------------------------------------------------------

@@ -23,6 +23,7 @@ from rtcore.agent.agent import Agent
 from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
 from rtcore.errors import ConfigError, RemoteProtocolError
+from rtcore.listening import ListeningCall
 from rtcore.media import fast, portable
 from rtcore.media.handshake import Authorise, Rejection, UpgradeRequest
 from rtcore.media.limits import SocketLimits
@@ -287,6 +288,7 @@ class Node:
                 pacer=self.pacer,
                 on_start=started,
                 voice=voice,
+                kind=None if admission.agent.definition.listening is None else ListeningCall,
             )
         finally:
             if voice is not None:

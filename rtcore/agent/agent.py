@@ -53,8 +53,10 @@ class Agent:
     speech_model: SpeechModel | None = None
 
     def __post_init__(self) -> None:
+        if self.definition.listening is not None and self.speech_model is not None:
+            raise ConfigError("speech_model", "an agent that listens says nothing: leave it out")
         if self.speech_model is None:
-            for port in ("transcriber", "responder", "synthesizer"):
+            for port in self._needed:
                 if getattr(self, port) is ABSENT:
                     raise ConfigError(port, "is missing: give the agent one, or a speech_model")
 
@@ -70,6 +72,18 @@ class Agent:
             if (colleague.agent.speech_model is None) != (self.speech_model is None):
                 where = f"colleagues.{name}.speech_model"
                 raise ConfigError(where, "must be there for both agents of a hand-over, or neither")
+
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        """The ports that must be filled where no speech model is."""
+        listening = self.definition.listening
+        if listening is None:
+            return "transcriber", "responder", "synthesizer"
+        return (
+            ("transcriber",)
+            if listening.sentiment_every_s is None
+            else ("transcriber", "responder")
+        )
 
     @property
     def has_ears(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from rtcore.agent.listening import Listening
 from rtcore.errors import ConfigError
 from rtcore.turn import TurnConfig
 from rtcore.turn.config import Preset
@@ -45,6 +46,7 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     turn_preset: Preset | None = None  # how turns are taken with this agent; None: as the node says
     turn: dict[str, TurnNumber] = {}  # single numbers of it, by their names in TurnConfig
     recording: bool = False  # keep what is said and heard, where the node keeps recordings
+    listening: Listening | None = None  # the agent says nothing, and hears one side or both
     context_max_tokens: Annotated[int, Meta(ge=500, le=1_000_000)] = 16_000  # what a request
     # may hold: models read 16,000 tokens in some 300 ms, and a call of 30 minutes has half
 

@@ -6,7 +6,7 @@ and what arrives is heard from the sample at which it arrives.
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -48,6 +48,9 @@ class FakeCarrier:
         tape: where both directions are recorded; None: only facts are kept.
         redial: opens another socket to the same node, for ``faults.second_socket_at_ms``.
         extra_headers: repeated in the messages, as Plivo does.
+        tracks: what the stream carries: ``inbound``, ``outbound``, or both.
+        outbound: what the caller hears, where that is carried; silence after it.
+        is_one_way: whatever the node says into the stream breaks the protocol.
         says_stop: whether a hang-up is announced by ``stop`` before the close.
         on_event: called as each event happens.
         limit_s: the call is ended after so long, whatever the script says.
@@ -65,6 +68,9 @@ class FakeCarrier:
         tape: Tape | None = None,
         redial: Dial | None = None,
         extra_headers: str = "",
+        tracks: Sequence[str] = ("inbound",),
+        outbound: Sequence[Action] = (),
+        is_one_way: bool = False,
         says_stop: bool = False,
         on_event: Callable[[CarrierEvent], None] | None = None,
         limit_s: float = CALL_LIMIT_S,
@@ -76,6 +82,10 @@ class FakeCarrier:
         self._line = line
         self._call_id = call_id
         self._extra_headers = extra_headers
+        self._tracks = tuple(tracks)
+        self._is_one_way = is_one_way
+        self._other = Caller(outbound, line, self.ear, lambda digits: None)
+        self._silence = b64encode(line.silence(line.frame_samples))
         self._writer = self._new_writer(stream_id)
         self._faults = faults or LineFaults()
         self._clock = clock
@@ -166,7 +176,12 @@ class FakeCarrier:
             self._note("playedStream", name)
             self._send(self._writer.played_stream(name))
         if self._spoken is not None:
-            self._send_media(self._spoken)
+            if "inbound" in self._tracks:
+                self._send_media(self._spoken)
+            if "outbound" in self._tracks:
+                self._send(
+                    self._writer.media(self._other.next_frame() or self._silence, "outbound")
+                )
         self._spoken = self.caller.next_frame()
         if self._tape is not None and self._tick_count % TAPE_FRAMES == 0:
             self._tape.flush(self._line)
@@ -229,7 +244,9 @@ class FakeCarrier:
         except msgspec.DecodeError as error:
             self._violate(f"{error}: {message[:60]!r}")
             return
-        if isinstance(command, wire.PlayAudio):
+        if self._is_one_way:
+            self._violate(f"{type(command).__name__} into a one-way stream")
+        elif isinstance(command, wire.PlayAudio):
             self._play(command.media, now)
         elif isinstance(command, wire.SendDtmf):
             self._dtmf += command.dtmf
@@ -293,6 +310,7 @@ class FakeCarrier:
             stream_id=stream_id,
             line=self._line,
             extra_headers=self._extra_headers,
+            tracks=self._tracks,
         )
 
     def _end(self, ended_by: EndedBy, close_code: int) -> None:

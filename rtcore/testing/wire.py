@@ -5,6 +5,8 @@ Strict where the node's own decoder is lenient: it takes only the form that is d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from rtcore.audio import FRAME_MS
@@ -55,14 +57,21 @@ class Writer:
     """Numbers and writes the messages of one stream, as Plivo would."""
 
     def __init__(
-        self, *, call_id: str, stream_id: str, line: LineFormat, extra_headers: str
+        self,
+        *,
+        call_id: str,
+        stream_id: str,
+        line: LineFormat,
+        extra_headers: str,
+        tracks: Sequence[str] = ("inbound",),
     ) -> None:
         self.stream_id = stream_id
         self._call_id = call_id
         self._line = line
         self._extra_headers = extra_headers
         self._sequence = 0
-        self._chunk = 0
+        self._tracks = list(tracks)
+        self._chunks = dict.fromkeys(tracks, 0)
         self._stream = stream_id.encode()
         self._tail = b'"},"extra_headers":%b}' % msgspec.json.encode(extra_headers)
 
@@ -73,7 +82,7 @@ class Writer:
                 "callId": self._call_id,
                 "streamId": self.stream_id,
                 "accountId": "MAFAKECARRIER0000000",
-                "tracks": ["inbound"],
+                "tracks": self._tracks,
                 "mediaFormat": {
                     "encoding": self._line.content_type,
                     "sampleRate": self._line.rate_hz,
@@ -82,18 +91,19 @@ class Writer:
             extra_headers=self._extra_headers,
         )
 
-    def media(self, payload: bytes) -> bytes:
-        """One frame of the caller; ``payload`` is base64 already."""
+    def media(self, payload: bytes, track: str = "inbound") -> bytes:
+        """One frame, of the caller unless told; ``payload`` is base64 already."""
         self._sequence += 1
-        self._chunk += 1
+        chunk = self._chunks[track] = self._chunks[track] + 1
         return (
-            b'{"event":"media","sequenceNumber":%d,"streamId":"%b","media":{"track":"inbound",'
+            b'{"event":"media","sequenceNumber":%d,"streamId":"%b","media":{"track":"%b",'
             b'"timestamp":"%d","chunk":%d,"payload":"%b%b'
         ) % (
             self._sequence,
             self._stream,
-            EPOCH_MS + self._chunk * FRAME_MS,
-            self._chunk,
+            track.encode(),
+            EPOCH_MS + chunk * FRAME_MS,
+            chunk,
             payload,
             self._tail,
         )

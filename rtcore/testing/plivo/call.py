@@ -278,7 +278,11 @@ class PlacedCall:
     async def _element(self, element: Document) -> Document | HangupName | None:
         match element.tag:
             case "Stream":
-                await self._stream(element)
+                if element.get("keepCallAlive", "false") == "true":
+                    await self._stream(element)
+                else:  # what follows runs at once
+                    assert self._nursery is not None
+                    self._nursery.start_soon(self._stream, element)
             case "Redirect":
                 target = Target((element.text or "").strip(), element.get("method", "POST"))
                 return await self._fetch("redirect", target, {"Event": "Redirect"}, "answer_failed")
@@ -344,7 +348,8 @@ class PlacedCall:
         signed = f"http://{parts.netloc}{parts.path}"  # without the query, as on live calls
         headers = signature_headers(self._account, "GET", signed, {})
         number = len(self.reports)
-        scripts = self._phone.scripts
+        scripts, hears = self._phone.scripts, self._phone.hears
+        track = element.get("audioTrack", "inbound")
         common = {"StreamID": stream_id, "ServiceURL": url, "ParentAuthID": self._account.auth_id}
 
         def tell(event: str, **fields: str) -> None:
@@ -359,6 +364,9 @@ class PlacedCall:
             call_id=self.uuid,
             stream_id=stream_id,
             extra_headers=element.get("extraHeaders", ""),
+            tracks=("inbound", "outbound") if track == "both" else (track,),
+            outbound=hears[number] if number < len(hears) else (),
+            is_one_way=element.get("bidirectional", "false") != "true",
             on_event=happened,
         )
         async with trio.open_nursery() as telling:

@@ -41,6 +41,7 @@ class Phone(msgspec.Struct, frozen=True, kw_only=True):
     ring_s: float = 0.02
     talk_s: float = 0.05  # how long a person reached by <Dial> talks
     is_machine: bool = False
+    hears: Sequence[Sequence[Action]] = ()  # the same of what its owner hears, for that track
 
 
 class Application(msgspec.Struct, kw_only=True):
