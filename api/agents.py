@@ -16,6 +16,7 @@ from rtcore.agent.lines import LineCache
 from rtcore.errors import ConfigError
 from rtcore.providers import (
     build_responder,
+    build_speech_model,
     build_synthesizer,
     build_transcriber,
     serve_providers,
@@ -30,6 +31,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "llm": build_responder,
     "tts": build_synthesizer,
 }
+PORTS = {"stt": "transcriber", "llm": "responder", "tts": "synthesizer"}
 
 
 class SharedProviders:
@@ -53,12 +55,14 @@ class SharedProviders:
             ConfigError: a provider is unknown, lacks its key or has a wrong option; the field
                 and the fix are named.
         """
-        ears, mind, voice = (
-            self._provider(kind, choices, plan.secrets)
-            for kind, choices in (("stt", plan.stt), ("llm", plan.llm), ("tts", plan.tts))
-        )
+        ports: dict[str, Any] = {}
+        for kind, choices in (("stt", plan.stt), ("llm", plan.llm), ("tts", plan.tts)):
+            if choices or plan.speech_model is None:
+                ports[PORTS[kind]] = self._provider(kind, choices, plan.secrets)
+        if plan.speech_model is not None:
+            ports["speech_model"] = self._speech_model(plan.speech_model, plan.secrets)
         lines = self._lines.setdefault(_key("tts", plan.tts, plan.secrets), LineCache())
-        return Agent(plan.definition, ears, mind, voice, lines=lines)
+        return Agent(plan.definition, **ports, lines=lines)
 
     async def run(self) -> None:
         """Serve each provider from when it is first asked for, until cancelled."""
@@ -75,13 +79,23 @@ class SharedProviders:
         if key not in self._made:
             specs = [_spec(choice) for choice in choices]
             keys = {**self._environment, **secrets}
-            provider = BUILDERS[kind](specs, keys, breakers=self._breakers)
-            try:
-                self._tx.send_nowait(provider)
-            except trio.WouldBlock as exc:
-                raise ConfigError(kind, "too many providers at once: try again") from exc
-            self._made[key] = provider
+            self._serve(kind, key, BUILDERS[kind](specs, keys, breakers=self._breakers))
         return self._made[key]
+
+    def _speech_model(self, choice: ProviderChoice, secrets: Mapping[str, str]) -> Any:
+        key = _key("speech_model", (choice,), secrets)
+        if key not in self._made:
+            keys = {**self._environment, **secrets}
+            self._serve("speech_model", key, build_speech_model(_spec(choice), keys))
+        return self._made[key]
+
+    def _serve(self, kind: str, key: bytes, provider: object) -> None:
+        """Keep ``provider`` for all who name the same."""
+        try:
+            self._tx.send_nowait(provider)
+        except trio.WouldBlock as exc:
+            raise ConfigError(kind, "too many providers at once: try again") from exc
+        self._made[key] = provider
 
 
 def _spec(choice: ProviderChoice) -> dict[str, Any]:

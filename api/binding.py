@@ -48,7 +48,8 @@ def _load(tx: Tx, id: str, version: int | None) -> _Parts:
     record = get_published(tx, id) if version is None else get_agent(tx, id, version)
     spec = record.spec
     functions = FUNCTIONS.get_all(tx, spec.function_ids)
-    wanted = [choice.secret for choice in (*spec.stt, *spec.llm, *spec.tts)]
+    speech = (spec.speech_model,) if spec.speech_model is not None else ()
+    wanted = [choice.secret for choice in (*spec.stt, *spec.llm, *spec.tts, *speech)]
     wanted += [each.spec.secret for each in functions]
     names = {name for name in wanted if name is not None}
     return _Parts(
@@ -87,6 +88,7 @@ async def bind_agent(
         stt=spec.stt,
         llm=spec.llm,
         tts=spec.tts,
+        speech_model=spec.speech_model,
         secrets=parts.secrets,
     )
     agent = agent_for(plan)
@@ -110,10 +112,16 @@ async def bind_responder(store: Store, agent_for: AgentFactory, spec: AgentSpec)
     """
     own = spec.analysis.llm if spec.analysis is not None else ()
     minds = own or spec.llm
-    names = {choice.secret for choice in (*spec.stt, *minds, *spec.tts)} - {None}
+    speech = (spec.speech_model,) if spec.speech_model is not None else ()
+    names = {choice.secret for choice in (*spec.stt, *minds, *spec.tts, *speech)} - {None}
     secrets = await store.read(open_secrets, [name for name in names if name is not None])
     plan = AgentPlan(
-        definition=definition_of(spec), stt=spec.stt, llm=minds, tts=spec.tts, secrets=secrets
+        definition=definition_of(spec),
+        stt=spec.stt,
+        llm=minds,
+        tts=spec.tts,
+        speech_model=spec.speech_model,
+        secrets=secrets,
     )
     responder = agent_for(plan).responder
     if responder is ABSENT:

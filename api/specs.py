@@ -116,6 +116,13 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     stt: Providers = ()
     llm: Providers = ()
     tts: Providers = ()
+    speech_model: Annotated[
+        ProviderChoice | None,
+        Meta(
+            description="One model that hears, thinks and speaks. With it `stt`, `llm` and `tts`"
+            " may be left out; `tts` says the last words if it fails, `llm` answers chats."
+        ),
+    ] = None
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
     retention: Retention = Retention()
@@ -173,6 +180,7 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     stt: tuple[ProviderChoice, ...] = ()
     llm: tuple[ProviderChoice, ...] = ()
     tts: tuple[ProviderChoice, ...] = ()
+    speech_model: ProviderChoice | None = None
     secrets: Mapping[str, str] = {}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -30,6 +31,7 @@ from rtcore.errors import ConfigError, ProviderError, first_error
 from rtcore.ports import ToolSpec
 from rtcore.providers import (
     build_responder,
+    build_speech_model,
     build_synthesizer,
     build_transcriber,
     serve_providers,
@@ -86,12 +88,7 @@ async def _serve_agent(
         file = read_agent_file(await trio.Path(path).read_bytes())
     except OSError as exc:
         raise ConfigError("agent", f"{path} cannot be read: {exc.strerror}") from exc
-    hedge_after_s = file.hedge_after_s
-    providers = (
-        build_transcriber(file.transcriber, secrets, breakers=breakers),
-        build_responder(file.responder, secrets, breakers=breakers, hedge_after_s=hedge_after_s),
-        build_synthesizer(file.synthesizer, secrets, breakers=breakers),
-    )
+    ports = _ports(file, secrets, breakers)
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
         tools: list[Tool] = []
         for each in file.functions:
@@ -112,13 +109,31 @@ async def _serve_agent(
             closing.callback(knowledge.close)
         agent = Agent(
             file.definition,
-            *providers,
+            **ports,
             tools=tuple(tools),
             may_hang_up=file.may_hang_up,
             knowledge=knowledge,
         )
-        await nursery.start(serve_providers, providers)
+        await nursery.start(serve_providers, ports.values())
         task_status.started(agent)
+
+
+def _ports(
+    file: AgentFile, secrets: Mapping[str, str], breakers: Breakers | None
+) -> dict[str, Any]:
+    """What fills the agent's ports, by the name of the port."""
+    ports: dict[str, Any] = {}
+    if file.transcriber:
+        ports["transcriber"] = build_transcriber(file.transcriber, secrets, breakers=breakers)
+    if file.responder:
+        ports["responder"] = build_responder(
+            file.responder, secrets, breakers=breakers, hedge_after_s=file.hedge_after_s
+        )
+    if file.synthesizer:
+        ports["synthesizer"] = build_synthesizer(file.synthesizer, secrets, breakers=breakers)
+    if file.speech_model is not None:
+        ports["speech_model"] = build_speech_model(file.speech_model, secrets)
+    return ports
 
 
 def _own(

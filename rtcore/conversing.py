@@ -64,6 +64,7 @@ from rtcore.usage import Tally
 
 __all__ = ["Conversing"]
 
+GONE_MAX = 64  # a service is never that far behind
 WAITING_MAX = 4  # replies a model may begin while one is still being heard
 # what the turn machine decides, and the model in its stead where turns are its own
 THEIRS: frozenset[type[events.Event]] = frozenset(
@@ -93,6 +94,7 @@ class Conversing:
         self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
         self.reply: Reply | None = None  # being thought or said
         self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
+        self._gone: deque[str] = deque(maxlen=GONE_MAX)  # of which something may still be told
         self._waiting: deque[ModelReply] = deque()  # begun by the model before its turn to speak
         self._replies = 0
         self._lines: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
@@ -161,6 +163,7 @@ class Conversing:
     def _session(self) -> SpeechSession:
         """With what a session begins: the conversation so far, if there was one."""
         conversation, agent = self._call.conversation, self._call.agent
+        self._gone.clear()  # another session may use the same names
         messages = list(conversation.messages_until(len(conversation.log)))
         if self._is_answer_due and self.link.has_unanswered:
             while messages and messages[-1].role == "user":  # told again, as it was heard
@@ -311,8 +314,9 @@ class Conversing:
                 self._call.stats.transcripts += 1
                 self._call.note("words", chars=len(event.text), is_final=event.is_final)
                 self._turns.said(event)
-            case ReplyBegun(reply=id) if id not in self._made and not self._is_ours:
-                self._on_own_reply(id)
+            case ReplyBegun(reply=id) if id not in self._made:
+                if not self._is_ours and id not in self._gone:
+                    self._on_own_reply(id)
             case ReplyDone():
                 self._count(event)
                 if (reply := self._made.get(event.reply)) is not None:
@@ -665,6 +669,7 @@ class Conversing:
     def _drop(self, reply: ModelReply) -> None:
         """What the model still says of ``reply`` is not heard any more."""
         self._made.pop(reply.id, None)
+        self._gone.append(reply.id)
         reply.close()
 
     def _drop_waiting(self) -> None:

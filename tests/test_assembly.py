@@ -163,3 +163,48 @@ def test_a_file_without_providers_names_them() -> None:
     with pytest.raises(ConfigError) as caught:
         read_agent_file(b'name = "desk"')
     assert caught.value.field == "transcriber"
+
+
+SPEECH = b"""
+name = "desk"
+[speech_model]
+provider = "openai-realtime"
+turns = "theirs"
+"""
+
+
+async def test_a_speech_model_stands_in_for_all_three(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_bytes(SPEECH)
+    async with trio.open_nursery() as nursery:
+        agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
+        assert agent.speech_model is not None
+        assert (agent.speech_model.name, agent.speech_model.turns) == ("openai_realtime", "theirs")
+        assert not agent.has_voice
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_voice_may_stand_beside_a_speech_model(tmp_path: Path) -> None:
+    voice = b'[[synthesizer]]\nprovider = "deepgram"\n'
+    (tmp_path / "agent.toml").write_bytes(SPEECH + voice)
+    async with trio.open_nursery() as nursery:
+        agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
+        assert agent.has_voice
+        assert not agent.has_ears
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (b"turn = 'ours'", "speech_model.openai_realtime.turn"),
+        (b"vad_silence_ms = 1", "speech_model.openai_realtime.vad_silence_ms"),
+        (b"key_name = 'NONE'", "NONE"),
+    ],
+)
+async def test_a_speech_model_that_cannot_be_used_is_said_by_name(
+    tmp_path: Path, more: bytes, field: str
+) -> None:
+    (tmp_path / "agent.toml").write_bytes(SPEECH + more)
+    with pytest.raises(ConfigError) as caught:
+        await serve_agent(tmp_path / "agent.toml", SECRETS)
+    assert caught.value.field == field

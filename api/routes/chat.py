@@ -22,6 +22,7 @@ from api.web.operations import Answer, Operation, operation
 from api.web.problems import STORE_ERRORS, ApiError, as_problem, from_store
 from api.web.services import Services, services
 from api.web.streams import Send, event_stream
+from rtcore.agent.absent import ABSENT
 from rtcore.errors import ProviderError
 
 __all__ = ["blueprint"]
@@ -117,6 +118,8 @@ async def _begin(
     bound = await bind_agent(
         own.store, own.webhooks, own.agent_for, agent_id, version, found.extend
     )
+    if bound.agent.responder is ABSENT:
+        raise Conflict("the agent has a speech model and no llm: give it one to chat with")
     return chat or begin_chat(agent_id, bound.version), bound
 
 

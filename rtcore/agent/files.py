@@ -123,12 +123,14 @@ class AgentFile(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     """What the file holds: the fields of :class:`AgentDefinition`, and these.
 
     Each provider is a table with its name as ``provider`` and its options beside it; several
-    of one kind take over from one another in order.
+    of one kind take over from one another in order. With a ``speech_model``, one table, the
+    others may be left out.
     """
 
-    transcriber: Providers
-    responder: Providers
-    synthesizer: Providers
+    transcriber: Providers = ()
+    responder: Providers = ()
+    synthesizer: Providers = ()
+    speech_model: dict[str, Any] | None = None
     functions: Annotated[tuple[Function, ...], Meta(max_length=50)] = ()
     documents: Annotated[tuple[str, ...], Meta(max_length=DOCUMENTS_MAX)] = ()  # beside the file
     may_hang_up: bool = True
@@ -150,11 +152,15 @@ def read_agent_file(content: bytes) -> AgentFile:
     if len(content) > FILE_MAX_BYTES:
         raise ConfigError("agent", f"is {len(content)} octets long; at most {FILE_MAX_BYTES}")
     try:
-        return msgspec.toml.decode(content, type=AgentFile)
+        file = msgspec.toml.decode(content, type=AgentFile)
     except msgspec.ValidationError as exc:
         raise _field_error(str(exc)) from exc
     except msgspec.DecodeError as exc:
         raise ConfigError("agent", f"is no TOML: {exc}") from exc
+    for port in ("transcriber", "responder", "synthesizer"):
+        if file.speech_model is None and not getattr(file, port):
+            raise ConfigError(port, "is missing")
+    return file
 
 
 def read_documents(names: tuple[str, ...], folder: Path) -> list[Hit]:

@@ -2,6 +2,7 @@
 
 from rtcore.providers._registry import (
     build_responder,
+    build_speech_model,
     build_synthesizer,
     build_transcriber,
     provider_names,
@@ -11,6 +12,7 @@ from rtcore.providers._registry import (
 
 __all__ = [
     "build_responder",
+    "build_speech_model",
     "build_synthesizer",
     "build_transcriber",
     "provider_names",

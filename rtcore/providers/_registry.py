@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from rtcore.errors import ConfigError, ProviderError
-from rtcore.ports import Responder, Synthesizer, Transcriber
+from rtcore.ports import Responder, SpeechModel, Synthesizer, Transcriber
 from rtcore.providers._service import Service
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_responder",
+    "build_speech_model",
     "build_synthesizer",
     "build_transcriber",
     "provider_names",
@@ -31,7 +32,7 @@ __all__ = [
     "warm_providers",
 ]
 
-Kind = Literal["transcriber", "responder", "synthesizer"]
+Kind = Literal["transcriber", "responder", "synthesizer", "speech_model"]
 CLOSE_LIMIT_S = 2.0  # for all connections of one provider, at the end of the process
 FIELD = re.compile(r"field `([^`]+)`|`\$\.([^`]+)`")  # where msgspec says what is wrong
 
@@ -88,6 +89,9 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
         "piper": _Entry("piper", "PiperSynthesizer", "PiperSettings", takes_secrets=False),
         "embedded": _Entry("embedded", "EmbeddedVoice", "VoiceSettings", takes_secrets=False),
     },
+    "speech_model": {
+        "openai_realtime": _Entry("openai_realtime", "OpenAIRealtime", "OpenAIRealtimeSettings"),
+    },
 }
 NEEDS_URL = frozenset({"openai_compatible"})
 Spec = Mapping[str, Any]  # {"provider": a name, and its options beside it}
@@ -140,6 +144,12 @@ def build_synthesizer(
 
     members, keys = _build_all("synthesizer", specs, secrets)
     return FallbackSynthesizer(members, breakers=breakers, keys=keys)
+
+
+def build_speech_model(spec: Spec, secrets: Mapping[str, str]) -> SpeechModel:
+    """The speech-to-speech model of ``spec``; arguments and errors as :func:`build_transcriber`."""
+    model: SpeechModel = _build("speech_model", spec, secrets)[0]
+    return model
 
 
 @runtime_checkable
@@ -206,6 +216,8 @@ def _build_all(
 def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str]:
     options = dict(spec)
     name = options.pop("provider", None)
+    if isinstance(name, str):
+        name = name.replace("-", "_")
     entry = REGISTRY[kind].get(name) if isinstance(name, str) else None
     if entry is None:
         raise ConfigError(f"{kind}.provider", _unknown(name, REGISTRY[kind]))

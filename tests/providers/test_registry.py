@@ -10,8 +10,10 @@ import pytest
 import trio
 
 from rtcore.errors import ConfigError
+from rtcore.ports import SpeechModel
 from rtcore.providers import (
     build_responder,
+    build_speech_model,
     build_synthesizer,
     build_transcriber,
     provider_names,
@@ -58,8 +60,39 @@ def test_every_provider_can_be_built(kind: str, name: str) -> None:
     needed = NEEDED.get(kind, {}) | NEEDED.get(name, {})
     if name == "http":
         needed = {"url": "http://127.0.0.1:1/think"}
+    if kind == "speech_model":
+        assert build_speech_model({"provider": name, **needed}, SECRETS).name == name
+        return
     built: Any = BUILD[kind]([{"provider": name, **needed}], SECRETS)
     assert [member.name for member in built.members] == [name]
+
+
+def test_a_speech_model_s_name_may_be_written_with_dashes() -> None:
+    model = build_speech_model({"provider": "openai-realtime"}, SECRETS)
+    assert isinstance(model, SpeechModel)
+    assert (model.name, model.turns) == ("openai_realtime", "ours")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"provider": "opnai_realtime"}, "speech_model.provider.*did you mean 'openai_realtime'"),
+        (
+            {"provider": "openai_realtime", "turn": "ours"},
+            "speech_model.openai_realtime.turn.*did you mean 'turns'",
+        ),
+        ({"provider": "openai_realtime", "turns": "mine"}, "speech_model.openai_realtime.turns"),
+        ({"provider": "openai_realtime", "speed": 9}, "speech_model.openai_realtime.speed"),
+    ],
+)
+def test_a_speech_model_that_cannot_be_is_refused_by_name(spec: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_speech_model(spec, SECRETS)
+
+
+def test_a_speech_model_needs_its_key() -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY: is missing"):
+        build_speech_model({"provider": "openai_realtime"}, {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,659 @@
+"""OpenAI Realtime as one speech-to-speech model, over its WebSocket.
+
+Source: openai-python 3.52 ``types/realtime`` (the generally available event names, not the
+beta's); developers.openai.com, realtime conversations and VAD (November 2026). Audio is G.711
+both ways. The service makes one response at a time and refuses another until ``response.done``,
+even after a cancel; a cancel that comes before ``response.created`` does nothing. Both are seen
+to here: what is asked for waits, and what was cancelled too early is cancelled when it appears.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+import structlog
+import trio
+from msgspec import Meta
+
+from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm, pcm_to_mulaw
+from rtcore.ports import (
+    CallerAudio,
+    CallerBegan,
+    CallerEnded,
+    CallerSaid,
+    CancelReply,
+    Forget,
+    Instruct,
+    Message,
+    ReplyAudio,
+    ReplyBegun,
+    ReplyDone,
+    ReplyText,
+    ReplyToolCall,
+    Respond,
+    Say,
+    SpeechCommand,
+    SpeechEvent,
+    SpeechSession,
+    SpeechUsage,
+    Tell,
+    ToolCall,
+    ToolResult,
+    ToolSpec,
+    Truncate,
+)
+from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._faults import service_fault
+from rtcore.providers._service import Service
+from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._wire import b64decode, decode, encode_text
+from rtcore.providers._ws import ws_url
+
+__all__ = ["OpenAIRealtime", "OpenAIRealtimeSettings"]
+
+log = structlog.get_logger()
+
+PCM_RATE_HZ = 24_000  # the one rate its pcm may have
+COMMIT_MIN_SAMPLES = RATE_HZ // 10  # less than 100 ms is refused
+MULAW_SILENCE = b"\xff"  # G.711: the first zero
+REPLIES_KEPT = 64  # whose late events and truncations are still understood
+SPOKEN = "conversation.item.input_audio_transcription."
+BETA = frozenset({"response.audio.delta", "response.audio_transcript.delta"})
+NOT_ACTIVE = "response_cancel_not_active"  # what we cancel was over already
+COMMIT_EMPTY = "input_audio_buffer_commit_empty"  # nobody spoke: what was told counts
+BUSY = "conversation_already_has_active_response"
+OVER = frozenset({"session_expired"})  # the session ends; another may be had
+SAY = (
+    "Say the following words exactly as they are written, in their own language, with nothing "
+    "before or after them:\n\n"
+)
+
+
+class OpenAIRealtimeSettings(Settings, frozen=True):
+    """``turns``: ``ours`` ends turns and interrupts by our detector, and sends speech only;
+    ``theirs`` leaves both to the service, by ``detection``, and sends all audio. ``extra`` is
+    merged into the session: ``reasoning``, ``truncation``, ``tracing``..."""
+
+    model: str = "gpt-realtime-1.5"
+    voice: str = "marin"
+    turns: Literal["ours", "theirs"] = "ours"
+    detection: Literal["server_vad", "semantic_vad"] = "semantic_vad"
+    vad_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5  # server_vad
+    vad_prefix_ms: Annotated[int, Meta(ge=0, le=5000)] = 300
+    vad_silence_ms: Annotated[int, Meta(ge=50, le=10_000)] = 500
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"  # semantic_vad
+    transcription_model: str | None = "gpt-4o-mini-transcribe"  # None: the caller's words stay
+    # unknown to us, and the conversation says so
+    language: str | None = None  # of the transcription; None: the call's
+    noise_reduction: Literal["near_field", "far_field"] | None = None  # for microphones
+    speed: Annotated[float, Meta(ge=0.25, le=1.5)] = 1.0
+    max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    encoding: Literal["mulaw", "pcm"] = "mulaw"  # pcm, at 24 kHz: for servers that know no other
+    key_name: str | None = "OPENAI_API_KEY"  # None: a local server that asks for none
+    base_url: str = "wss://api.openai.com/v1"
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    deadlines: Deadlines = Deadlines()
+
+
+class OpenAIRealtime(Service):
+    """OpenAI Realtime; fills :class:`rtcore.ports.SpeechModel`."""
+
+    can_be_instructed = True
+
+    def __init__(
+        self,
+        settings: OpenAIRealtimeSettings,
+        secrets: Mapping[str, str],
+        *,
+        name: str = "openai_realtime",
+    ) -> None:
+        super().__init__(name)
+        self._settings = settings
+        self._secret = find_secret(secrets, settings.key_name) if settings.key_name else None
+
+    @property
+    def turns(self) -> Literal["ours", "theirs"]:
+        return self._settings.turns
+
+    async def converse(
+        self,
+        session: SpeechSession,
+        commands: trio.MemoryReceiveChannel[SpeechCommand],
+        emit: Callable[[SpeechEvent], None],
+    ) -> None:
+        """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
+        key = self._secret
+        await hold_dialogue(
+            self.name,
+            _Dialogue(self.name, self._settings, session),
+            commands,
+            emit,
+            headers={"authorization": f"Bearer {key.reveal()}"} if key else {},
+            deadlines=self._settings.deadlines,
+            secret=key,
+        )
+
+
+# --- the service's messages ---------------------------------------------------------------
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+    code: str | None = None
+    message: str | None = None
+    event_id: str | None = None
+
+
+class _TokenDetails(msgspec.Struct):
+    audio_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_token_details: _TokenDetails | None = None
+    output_token_details: _TokenDetails | None = None
+
+    def told(self) -> SpeechUsage:
+        read = self.input_token_details or _TokenDetails()
+        written = self.output_token_details or _TokenDetails()
+        return SpeechUsage(
+            input_tokens=self.input_tokens or 0,
+            output_tokens=self.output_tokens or 0,
+            input_audio_tokens=read.audio_tokens or 0,
+            output_audio_tokens=written.audio_tokens or 0,
+            cached_tokens=read.cached_tokens or 0,
+        )
+
+
+class _Status(msgspec.Struct):
+    reason: str | None = None
+    error: _Error | None = None
+
+
+class _Response(msgspec.Struct):
+    id: str = ""
+    status: str | None = None
+    status_details: _Status | None = None
+    metadata: dict[str, str] | None = None
+    usage: _Usage | None = None
+
+
+class _Item(msgspec.Struct):
+    id: str = ""
+    type: str = ""
+    name: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    item_id: str = ""
+    response_id: str = ""
+    delta: str | None = None
+    transcript: str = ""
+    call_id: str = ""
+    name: str | None = None
+    arguments: str = ""
+    item: _Item | None = None
+    response: _Response | None = None
+    error: _Error | None = None
+
+
+EVENT = msgspec.json.Decoder(_Event)
+
+
+# --- the session --------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Said:
+    """What was said in one step: an item of the service."""
+
+    item_id: str
+    samples: int = 0
+    is_late: bool = False  # it appeared when its reply was cancelled: nobody heard it
+
+
+@dataclass(slots=True, eq=False)
+class _Reply:
+    """A reply and its responses: one, and one more each time functions have returned."""
+
+    id: str
+    said: dict[int, _Said] = field(default_factory=dict)  # by step
+    steps: int = 0  # begun so far
+    step: int | None = None  # that of the response being made
+    waits_for: set[str] = field(default_factory=set)  # functions
+    has_called: bool = False  # it goes on once their results are there
+    is_begun: bool = False
+    is_cancelled: bool = False
+    is_done: bool = False
+    usage: SpeechUsage = field(default_factory=SpeechUsage)
+
+
+@dataclass(slots=True, eq=False)
+class _Ask:
+    """A response that is wanted."""
+
+    reply: _Reply
+    body: dict[str, Any]
+
+
+class _Dialogue:
+    def __init__(
+        self, provider: str, settings: OpenAIRealtimeSettings, session: SpeechSession
+    ) -> None:
+        self.outbox: deque[str | bytes] = deque()
+        self.events: deque[SpeechEvent] = deque()
+        self.is_ready = False
+        self.url = ws_url(settings.base_url, "/realtime", {"model": settings.model})
+        self._provider = provider
+        self._settings = settings
+        self._session = session
+        self._is_ours = settings.turns == "ours"
+        is_pcm = settings.encoding == "pcm"
+        self._up = Resampler(RATE_HZ, PCM_RATE_HZ) if is_pcm else None
+        self._down: tuple[str, Resampler] | None = None  # of the item being heard
+
+        self._uncommitted_samples = 0
+        self._told = 0  # turns that were no speech
+        self._committing: deque[str] = deque()  # turns whose items are not known yet
+        self._turns: dict[str, str] = {}  # item -> turn, under our turn-taking
+        self._words: dict[str, str] = {}  # item -> what is transcribed so far
+
+        self._replies: dict[str, _Reply] = {}
+        self._responses: dict[str, _Reply] = {}  # by response
+        self._calls: dict[str, _Reply] = {}  # by function call
+        self._names: dict[str, str] = {}  # of functions, by item
+        self._asked: _Ask | None = None  # sent, and not yet known to be made
+        self._active: str | None = None  # the response being made
+        self._waiting: deque[_Ask] = deque()
+
+    # --- what we say ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        self._send("session.update", id="settings", session=_session(self._settings, self._session))
+        for message in self._session.messages:
+            for item in _items(message):
+                self._send("conversation.item.create", item=item)
+
+    def obey(self, command: SpeechCommand) -> None:
+        match command:
+            case CallerAudio(pcm=pcm):
+                self._append(pcm_to_mulaw(pcm))
+            case Respond(reply=id):
+                self._commit(id)
+                self._ask(self._reply(id), {})
+            case Say(reply=id, text=text):
+                # without the conversation before it the model has nothing to do but say it
+                body = {"instructions": SAY + text, "input": [], "tool_choice": "none"}
+                self._ask(self._reply(id), body)
+            case CancelReply(reply=id):
+                self._cancel(id)
+            case Truncate():
+                self._truncate(command)
+            case ToolResult():
+                self._result(command)
+            case Tell(text=text, is_turn=is_turn):
+                self._item(_message("user", text))
+                if is_turn:
+                    self._told += 1
+                    self._ask(self._reply(f"told-{self._told}"), {})
+            case Forget():
+                if self._uncommitted_samples:
+                    self._uncommitted_samples = 0
+                    self._send("input_audio_buffer.clear")
+            case Instruct(instructions=instructions, tools=tools):
+                session = {
+                    "type": "realtime",
+                    "instructions": instructions,
+                    "tools": _tools(tools),
+                }
+                self._send("session.update", id="instructions", session=session)
+
+    def _append(self, mulaw: bytes) -> None:
+        self._uncommitted_samples += len(mulaw)
+        octets = mulaw if self._up is None else self._up.push(mulaw_to_pcm(mulaw))
+        self._send("input_audio_buffer.append", audio=base64.b64encode(octets).decode())
+
+    def _commit(self, turn: str) -> None:
+        """What was appended is the caller's turn ``turn``; nothing, if it was keys alone."""
+        if not self._uncommitted_samples:
+            return
+        if (short := COMMIT_MIN_SAMPLES - self._uncommitted_samples) > 0:
+            self._append(MULAW_SILENCE * short)
+        self._uncommitted_samples = 0
+        self._committing.append(turn)
+        self._send("input_audio_buffer.commit", id="commit")
+
+    def _reply(self, id: str) -> _Reply:
+        if id not in self._replies:
+            self._replies[id] = _Reply(id)
+            while len(self._replies) > REPLIES_KEPT:
+                old = self._replies.pop(next(iter(self._replies)))
+                self._responses = {k: r for k, r in self._responses.items() if r is not old}
+                self._calls = {k: r for k, r in self._calls.items() if r is not old}
+        return self._replies[id]
+
+    def _ask(self, reply: _Reply, body: dict[str, Any]) -> None:
+        """Have a response made as soon as no other is."""
+        self._waiting.append(_Ask(reply, body))
+        self._ask_next()
+
+    def _ask_next(self) -> None:
+        if self._waiting and self._asked is None and self._active is None:
+            self._asked = ask = self._waiting.popleft()
+            body = ask.body | {"metadata": {"reply": ask.reply.id}}
+            self._send("response.create", id=f"ask-{ask.reply.id}", response=body)
+
+    def _cancel(self, id: str) -> None:
+        reply = self._replies.get(id)
+        if reply is None or reply.is_done or reply.is_cancelled:
+            return
+        reply.is_cancelled = True
+        self._waiting = deque(ask for ask in self._waiting if ask.reply is not reply)
+        if self._active is not None and self._responses.get(self._active) is reply:
+            self._send("response.cancel", response_id=self._active)
+        elif self._asked is None or self._asked.reply is not reply:
+            self._done(reply, "cancelled")  # it only waited: for others, or for functions
+
+    def _truncate(self, command: Truncate) -> None:
+        reply = self._replies.get(command.reply)
+        said = reply.said.pop(command.step, None) if reply is not None else None
+        if said is None:
+            return
+        heard_ms = min(command.heard_ms, said.samples * 1000 // RATE_HZ)
+        if heard_ms <= 0:
+            self._send("conversation.item.delete", item_id=said.item_id)
+            return
+        self._send(
+            "conversation.item.truncate",
+            item_id=said.item_id,
+            content_index=0,
+            audio_end_ms=heard_ms,
+        )
+
+    def _result(self, command: ToolResult) -> None:
+        reply = self._calls.pop(command.call_id, None)
+        if reply is None:  # made in a session before this one
+            note = f"The function call {command.call_id} has returned:\n{command.text}"
+            self._item(_message("system", note))
+            return
+        output = {"call_id": command.call_id, "output": command.text}
+        self._item({"type": "function_call_output"} | output)
+        reply.waits_for.discard(command.call_id)
+        self._go_on(reply)
+
+    def _go_on(self, reply: _Reply) -> None:
+        """Once its functions have all returned, a reply goes on with another response."""
+        is_being_made = self._active is not None and self._responses.get(self._active) is reply
+        if reply.has_called and not reply.waits_for and not is_being_made:
+            reply.has_called = False
+            if not reply.is_cancelled and not reply.is_done:
+                self._ask(reply, {})
+
+    def _item(self, item: dict[str, Any]) -> None:
+        self._send("conversation.item.create", item=item)
+
+    def _send(self, kind: str, *, id: str = "", **fields: Any) -> None:
+        named = {"event_id": id} if id else {}
+        self.outbox.append(encode_text({"type": kind} | named | fields))
+
+    # --- what the service says ----------------------------------------------------------------
+
+    def hear(self, message: str | bytes) -> None:
+        event = decode(self._provider, EVENT, message)
+        kind, said = event.type, event.response
+        if kind == "response.output_audio.delta":
+            self._on_audio(event)
+        elif kind == "response.output_audio_transcript.delta":
+            if (found := self._step(event)) is not None and event.delta:
+                reply, step = found
+                self.events.append(ReplyText(reply=reply.id, step=step, text=event.delta))
+        elif kind == "response.output_audio.done":
+            if (found := self._step(event)) is not None:
+                reply, step = found
+                self.events.append(ReplyAudio(reply=reply.id, step=step, pcm=b"", is_last=True))
+        elif kind == "response.created" and said is not None:
+            self._on_created(said)
+        elif kind == "response.output_item.added" and event.item is not None:
+            self._on_item(event.response_id, event.item)
+        elif kind == "response.function_call_arguments.done":
+            self._on_call(event)
+        elif kind == "response.done" and said is not None:
+            self._on_done(said)
+        elif kind.startswith(SPOKEN):
+            self._on_words(kind.removeprefix(SPOKEN), event)
+        elif kind == "input_audio_buffer.speech_started":
+            if not self._is_ours:
+                self.events.append(CallerBegan(turn=event.item_id))
+        elif kind == "input_audio_buffer.committed":
+            if not self._is_ours:
+                self.events.append(CallerEnded(turn=event.item_id))
+            elif self._committing:
+                self._turns[event.item_id] = self._committing.popleft()
+        elif kind == "session.updated":
+            self.is_ready = True
+        elif kind == "error":
+            self._on_error(event.error or _Error())
+        elif kind in BETA:
+            raise service_fault(
+                self._provider, "unsupported", "the server speaks the beta's protocol"
+            )
+
+    def _on_created(self, response: _Response) -> None:
+        id = (response.metadata or {}).get("reply") or response.id
+        reply = self._reply(id)
+        if self._asked is not None and self._asked.reply is reply:
+            self._asked = None
+        self._active = response.id
+        self._responses[response.id] = reply
+        reply.step = None
+        if reply.is_cancelled:
+            self._send("response.cancel", response_id=response.id)
+        elif not reply.is_begun:
+            reply.is_begun = True
+            self.events.append(ReplyBegun(reply=id))
+
+    def _on_item(self, response_id: str, item: _Item) -> None:
+        reply = self._responses.get(response_id)
+        if reply is None:
+            return
+        if item.type == "message":
+            reply.step = reply.steps
+            reply.steps += 1
+            reply.said[reply.step] = _Said(item.id, is_late=reply.is_cancelled)
+        elif item.type == "function_call":
+            if reply.step is None:
+                reply.step = reply.steps
+                reply.steps += 1
+            self._names[item.id] = item.name or ""
+
+    def _step(self, event: _Event) -> tuple[_Reply, int] | None:
+        """The reply and the step of which an event speaks, if they are known."""
+        reply = self._responses.get(event.response_id)
+        if reply is not None:
+            for step, said in reply.said.items():
+                if said.item_id == event.item_id:
+                    return reply, step
+        return None
+
+    def _on_audio(self, event: _Event) -> None:
+        found = self._step(event)
+        if found is None or not event.delta:
+            return
+        reply, step = found
+        octets = b64decode(self._provider, event.delta)
+        if self._up is None:
+            pcm = mulaw_to_pcm(octets)
+        else:
+            if self._down is None or self._down[0] != event.item_id:
+                self._down = event.item_id, Resampler(PCM_RATE_HZ, RATE_HZ)
+            pcm = self._down[1].push(octets)
+        reply.said[step].samples += len(pcm) // 2
+        self.events.append(ReplyAudio(reply=reply.id, step=step, pcm=pcm))
+
+    def _on_call(self, event: _Event) -> None:
+        reply = self._responses.get(event.response_id)
+        if reply is None or reply.step is None:
+            return
+        name = event.name or self._names.pop(event.item_id, "")
+        reply.has_called = True
+        reply.waits_for.add(event.call_id)
+        self._calls[event.call_id] = reply
+        call = ToolCall(id=event.call_id, name=name, arguments=event.arguments)
+        self.events.append(ReplyToolCall(reply=reply.id, step=reply.step, call=call))
+
+    def _on_done(self, response: _Response) -> None:
+        reply = self._responses.pop(response.id, None)
+        if self._active == response.id:
+            self._active = None
+        if reply is not None:
+            reply.usage = _sum(reply.usage, (response.usage or _Usage()).told())
+            self._response_over(reply, response)
+        self._ask_next()
+
+    def _response_over(self, reply: _Reply, response: _Response) -> None:
+        details = response.status_details or _Status()
+        for step, said in tuple(reply.said.items()):
+            if said.is_late:
+                self._send("conversation.item.delete", item_id=said.item_id)
+                del reply.said[step]
+        if response.status == "failed":
+            error = details.error or _Error()
+            self._done(reply, "failed", error.code or error.type)
+        elif response.status == "cancelled" or reply.is_cancelled:
+            self._done(reply, "cancelled", details.reason or "")
+        elif reply.has_called:
+            self._go_on(reply)
+        elif response.status == "incomplete":
+            self._done(reply, "cut", details.reason or "")
+        elif not any(ask.reply is reply for ask in self._waiting) and not reply.waits_for:
+            self._done(reply, "whole")
+
+    def _done(
+        self,
+        reply: _Reply,
+        status: Literal["whole", "cancelled", "cut", "failed"],
+        detail: str = "",
+    ) -> None:
+        if not reply.is_done:
+            reply.is_done = True
+            done = ReplyDone(reply=reply.id, status=status, usage=reply.usage, detail=detail)
+            self.events.append(done)
+
+    def _on_words(self, kind: str, event: _Event) -> None:
+        turn = self._turns.get(event.item_id, event.item_id)
+        known = self._words.get(event.item_id, "")
+        if kind == "delta":
+            self._words[event.item_id] = known = known + (event.delta or "")
+            self.events.append(CallerSaid(turn=turn, text=known, is_final=False))
+        elif kind in ("completed", "failed"):
+            text = event.transcript if kind == "completed" else known
+            self.events.append(CallerSaid(turn=turn, text=text.strip(), is_final=True))
+            self._words.pop(event.item_id, None)
+            self._turns.pop(event.item_id, None)
+
+    def _on_error(self, error: _Error) -> None:
+        """Most errors leave the session as it was; those that end it are raised."""
+        code, about, ask = error.code or "", error.event_id or "", self._asked
+        kind = code if code in OVER else f"{error.type} {code}".strip()
+        if about == "settings" or not self.is_ready or code in OVER:
+            raise service_fault(self._provider, kind, error.message or "")
+        if code == COMMIT_EMPTY:
+            if self._committing:
+                self._committing.popleft()
+        elif ask is not None and (about == f"ask-{ask.reply.id}" or code == BUSY):
+            self._asked = None
+            if ask.reply.is_cancelled:
+                self._done(ask.reply, "cancelled")
+            elif code == BUSY:  # a response of its own was quicker: after that one
+                self._waiting.appendleft(ask)
+                return
+            else:
+                self._done(ask.reply, "failed", kind)
+            self._ask_next()
+        elif code != NOT_ACTIVE:
+            log.warning("speech_model_error", provider=self._provider, error=kind)
+
+
+def _sum(one: SpeechUsage, other: SpeechUsage) -> SpeechUsage:
+    names = SpeechUsage.__struct_fields__
+    return SpeechUsage(**{name: getattr(one, name) + getattr(other, name) for name in names})
+
+
+def _session(settings: OpenAIRealtimeSettings, session: SpeechSession) -> dict[str, Any]:
+    """The ``session`` of ``session.update``."""
+    pcm = {"type": "audio/pcm", "rate": PCM_RATE_HZ}
+    format = {"type": "audio/pcmu"} if settings.encoding == "mulaw" else pcm
+    reduction, transcription = settings.noise_reduction, None
+    if settings.transcription_model:
+        language = (settings.language or session.context.language).split("-")[0]  # ISO 639-1
+        transcription = {"model": settings.transcription_model, "language": language}
+    told: dict[str, Any] = {
+        "type": "realtime",
+        "instructions": session.instructions,
+        "output_modalities": ["audio"],
+        "audio": {
+            "input": {
+                "format": format,
+                "transcription": transcription,
+                "noise_reduction": {"type": reduction} if reduction else None,
+                "turn_detection": _turn_detection(settings),
+            },
+            "output": {"format": format, "voice": settings.voice, "speed": settings.speed},
+        },
+        "tools": _tools(session.tools),
+        "tool_choice": "auto",
+    }
+    if settings.max_output_tokens is not None:
+        told["max_output_tokens"] = settings.max_output_tokens
+    return told | settings.extra
+
+
+def _turn_detection(settings: OpenAIRealtimeSettings) -> dict[str, Any] | None:
+    if settings.turns == "ours":
+        return None
+    acts = {"create_response": True, "interrupt_response": True}
+    if settings.detection == "semantic_vad":
+        return {"type": "semantic_vad", "eagerness": settings.eagerness} | acts
+    return {
+        "type": "server_vad",
+        "threshold": settings.vad_threshold,
+        "prefix_padding_ms": settings.vad_prefix_ms,
+        "silence_duration_ms": settings.vad_silence_ms,
+    } | acts
+
+
+def _tools(tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters or {"type": "object", "properties": {}},
+        }
+        for tool in tools
+    ]
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """A message of the conversation so far, as items of a new one."""
+    if message.role == "tool":
+        answer = {"call_id": message.tool_call_id or "", "output": message.text}
+        return [{"type": "function_call_output"} | answer]
+    items = [_message(message.role, message.text)] if message.text else []
+    for call in message.tool_calls:
+        asked = {"call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
+        items.append({"type": "function_call"} | asked)
+    return items
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    kind = "output_text" if role == "assistant" else "input_text"
+    return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}

@@ -1,0 +1,86 @@
+"""Agents with one model that hears, thinks and speaks: kept, built, and clear where they fail."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from quart_trio import QuartTrio
+
+from api.agents import SharedProviders
+from api.app import create_app
+from api.settings import ApiSettings
+from api.specs import AgentPlan, ProviderChoice
+from api.store import Store
+from rtcore.agent.absent import ABSENT
+from rtcore.agent.agent import Agent
+from rtcore.agent.definition import AgentDefinition
+from rtcore.errors import ConfigError
+from rtcore.testing import ScriptedSpeechModel
+from tests.api.client import Api
+
+SPEECH = {"provider": "openai_realtime", "voice": "cedar", "options": {"turns": "theirs"}}
+KEYS = {"OPENAI_API_KEY": "k"}
+
+
+def plan(**choice: object) -> AgentPlan:
+    speech_model = msgspec.convert(SPEECH | choice, ProviderChoice)
+    return AgentPlan(definition=AgentDefinition(name="desk"), speech_model=speech_model)
+
+
+async def test_a_stored_agent_needs_no_other_provider() -> None:
+    factory = SharedProviders(KEYS)
+    agent, other = factory(plan()), factory(plan())
+    assert agent.speech_model is not None
+    assert agent.speech_model.turns == "theirs"
+    assert agent.speech_model is other.speech_model
+    assert not agent.has_voice
+    assert not agent.has_ears
+
+
+@pytest.mark.parametrize(
+    ("choice", "field"),
+    [
+        ({"provider": "openai_realtim"}, "speech_model.provider"),
+        ({"options": {"turn": "ours"}}, "speech_model.openai_realtime.turn"),
+        ({"options": {"eagerness": "very"}}, "speech_model.openai_realtime.eagerness"),
+        ({"secret": "none-such"}, "none-such"),
+    ],
+)
+async def test_what_cannot_be_used_is_named(choice: dict[str, object], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SharedProviders(KEYS)(plan(**choice))
+    assert caught.value.field == field
+
+
+@pytest.fixture
+def app(store: Store, settings: ApiSettings) -> QuartTrio:
+    def agent_for(plan: AgentPlan) -> Agent:
+        assert plan.speech_model is not None
+        return Agent(plan.definition, speech_model=ScriptedSpeechModel(["Hello."]))
+
+    return create_app(store, settings, agent_for=agent_for)
+
+
+async def test_an_agent_keeps_its_speech_model_and_its_secret(api: Api) -> None:
+    await api.ask("PUT", "/v1/secrets/speech", {"value": "sk-1"})
+    spec = {"name": "desk", "speech_model": SPEECH | {"secret": "speech"}}
+    made = await api.create("/v1/agents", spec)
+    kept = (await api.ask("GET", f"/v1/agents/{made['id']}")).json["speech_model"]
+    assert {name: kept[name] for name in spec["speech_model"]} == spec["speech_model"]
+    in_use = await api.ask("DELETE", "/v1/secrets/speech")
+    assert in_use.status == 409
+
+
+async def test_a_chat_needs_a_responder(api: Api) -> None:
+    made = await api.create("/v1/agents", {"name": "desk", "speech_model": SPEECH})
+    answer = await api.ask("POST", f"/v1/agents/{made['id']}/chat", {"message": "hi"})
+    assert answer.status == 409
+    assert "llm" in answer.json["detail"]
+    assert ABSENT.name not in answer.json["detail"]
+
+
+async def test_an_unknown_field_of_it_is_refused(api: Api) -> None:
+    spec = {"name": "desk", "speech_model": SPEECH | {"speed": 2}}
+    answer = await api.ask("POST", "/v1/agents", spec)
+    assert answer.status == 422
+    assert "speech_model" in str(answer.json)
