@@ -14,7 +14,7 @@ from api.store.knowledge import KNOWLEDGE_BASES
 from api.store.passages import Hit
 from api.store.records import Record
 from api.store.secrets import open_secrets
-from api.tools import function_tool, knowledge_tool
+from api.tools import TRANSFER, function_tool, knowledge_tool, transfer_tool
 from api.webhooks import Webhooks
 from rtcore.agent.absent import ABSENT
 from rtcore.agent.agent import Agent
@@ -98,6 +98,8 @@ async def bind_agent(
     ]
     if parts.bases:
         tools.append(knowledge_tool(store, parts.bases, found))
+    if spec.transfer_targets and TRANSFER not in [tool.name for tool in tools]:
+        tools.append(transfer_tool(spec.transfer_targets))
     bound = dataclasses.replace(agent, tools=(*agent.tools, *tools))
     return BoundAgent(bound, id, parts.record.version)
 

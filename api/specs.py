@@ -16,6 +16,7 @@ __all__ = [
     "AgentSpec",
     "AnalysisSpec",
     "Criterion",
+    "Destination",
     "FunctionSpec",
     "KnowledgeBaseSpec",
     "Name",
@@ -23,12 +24,21 @@ __all__ = [
     "Retention",
     "SecretName",
     "Text",
+    "TransferTarget",
     "definition_of",
 ]
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
 SecretName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+Destination = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})$",
+        description="A number in E.164, or a SIP address.",
+    ),
+]
+TargetName = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")]
 FunctionId = Annotated[str, Meta(pattern="^fn_[0-9a-f]{24}$")]
 KnowledgeBaseId = Annotated[str, Meta(pattern="^kb_[0-9a-f]{24}$")]
 
@@ -110,6 +120,24 @@ class AnalysisSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("two criteria of the rubric have the same name")
 
 
+class TransferTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an agent may send a caller. The model knows it by its name and never sees ``to``."""
+
+    to: Destination
+    what_for: Annotated[Text, Meta(description="Tells the model when to transfer there.")] = ""
+    mode: Annotated[
+        Literal["cold", "warm"],
+        Meta(description="`warm`: the human hears a summary first and presses a key."),
+    ] = "cold"
+    ring_timeout_s: Annotated[int, Meta(ge=5, le=120)] = 30
+    hold_line: Annotated[str, Meta(min_length=1, max_length=2000)] = (
+        "One moment more, please. I am still getting somebody for you."
+    )
+    take_back_line: Annotated[str, Meta(min_length=1, max_length=2000)] = (
+        "I am sorry, nobody could take your call just now. How can I help you?"
+    )
+
+
 class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent: its words and manners, its services, its functions and its knowledge."""
 
@@ -127,6 +155,14 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
     retention: Retention = Retention()
     analysis: AnalysisSpec | None = None
+    transfer_targets: Annotated[
+        dict[TargetName, TransferTarget],
+        Meta(max_length=50, description="By name: the only places the agent may transfer to."),
+    ] = {}
+    overflow_to: Annotated[
+        Destination | None,
+        Meta(description="Who is rung when no node has room for a call; else callers hear busy."),
+    ] = None
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import trio
 
-from api.specs import FunctionSpec, KnowledgeBaseSpec
+from api.specs import FunctionSpec, KnowledgeBaseSpec, TransferTarget
 from api.store import Store
 from api.store.errors import StoreUnavailable
 from api.store.passages import Hit, search
@@ -15,7 +16,10 @@ from api.webhooks import Webhooks
 from rtcore.agent.tools import Tool, ToolError, ToolUse
 from rtcore.ports import ToolSpec
 
-__all__ = ["function_tool", "knowledge_tool"]
+__all__ = ["TRANSFER", "function_tool", "knowledge_tool", "transfer_tool"]
+
+TRANSFER = "transfer"  # its name
+SUMMARY_MAX_CHARS = 1000
 
 HITS_MAX = 4  # some 3,200 characters: what a model can use in one answer
 LOOKUP_LIMIT_S = 1.0  # the caller waits for it; past it the agent goes on without
@@ -40,6 +44,40 @@ def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks
         fixed=function.fixed_parameters,
         limit_s=function.limit_s,
     )
+
+
+def transfer_tool(targets: Mapping[str, TransferTarget]) -> Tool:
+    """``transfer``: hands the caller to one of ``targets``, which the model knows by name."""
+    is_warm = any(target.mode == "warm" for target in targets.values())
+    who = "; ".join(f"{name}: {target.what_for or name}" for name, target in targets.items())
+    properties: dict[str, Any] = {"to": {"type": "string", "enum": list(targets)}}
+    if is_warm:
+        properties["summary"] = {
+            "type": "string",
+            "maxLength": SUMMARY_MAX_CHARS,
+            "description": "What who takes the call should know: who calls, and what about.",
+        }
+    spec = ToolSpec(
+        name=TRANSFER,
+        description=f"Put the caller through, after telling them so. There is: {who}",
+        parameters={
+            "type": "object",
+            "properties": properties,
+            "required": ["to"],
+            "additionalProperties": False,
+        },
+    )
+
+    async def run(use: ToolUse) -> str:
+        if use.control is None:
+            raise ToolError("this is a chat: there is no call to transfer")
+        name = str(use.arguments["to"])
+        await use.control.transfer(name, str(use.arguments.get("summary", "")))
+        if targets[name].mode == "warm":
+            return "their telephone rings; say so, and keep the caller company until they come"
+        return "the caller is being put through"
+
+    return Tool(spec=spec, effect="terminal", run=run)
 
 
 def knowledge_tool(

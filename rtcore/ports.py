@@ -315,8 +315,9 @@ class KnowledgeIndex(Protocol):
 class CallControl(Protocol):
     """The call, as its functions see it. Nothing here waits for the caller."""
 
-    async def transfer(self, to: str) -> None:
-        """Hand the caller over to ``to``, a number in E.164 or a SIP address.
+    async def transfer(self, to: str, summary: str = "") -> None:
+        """Hand the caller over to ``to``: a number in E.164, a SIP address, or the name of a
+        target where whoever redirects calls knows some. ``summary`` is for who takes the call.
 
         Raises:
             ToolError: the carrier refused; the call goes on.

@@ -15,6 +15,7 @@ from api.calls.records import StoredCall, get_call
 from api.nodes.bus import ANSWER_LIMIT_S, NodeSilent
 from api.store.errors import Conflict, NotFound, VaultLocked
 from api.web.problems import ApiError
+from rtcore.agent.context import briefing
 
 if TYPE_CHECKING:
     from api.calls.live import LiveCall
@@ -23,19 +24,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Become",
+    "Brief",
     "Command",
     "Done",
     "End",
     "Ending",
     "Follow",
+    "Hold",
     "Machine",
     "Mute",
+    "Release",
     "Say",
     "Whisper",
     "ask",
     "perform",
 ]
 
+WAITING = (
+    "The telephone of a colleague rings, who is told first what the caller wants. Until they are"
+    " connected, keep the caller company and promise nothing."
+)
+NOBODY_CAME = "The colleague did not take the call. The caller is yours again."
 NOT_HELD = "the agent is not talking with anybody in this call"
 OTHER_KIND = "only one of the two agents has a speech-to-speech model: transfer the call instead"
 TOO_MANY = "too many lines wait to be said already: try again in a moment"
@@ -74,6 +83,26 @@ class Become(_Command, frozen=True, kw_only=True):
     says_welcome: bool = False
 
 
+class Hold(_Command, frozen=True, kw_only=True):
+    """A human is fetched for the caller, who waits with the agent, ``limit_s`` at most."""
+
+    attempt: str
+    line: str  # said now, unless the agent has said so itself, and to a caller who is silent
+    says_line: bool
+    limit_s: float
+
+
+class Release(_Command, frozen=True, kw_only=True):
+    """No human came: the agent goes on with the caller, and begins with ``line``."""
+
+    attempt: str
+    line: str
+
+
+class Brief(_Command, frozen=True, kw_only=True):
+    """What a human should know who takes the caller over, in a few sentences."""
+
+
 class End(_Command, frozen=True, kw_only=True):
     """The stream is over, because of ``reason``; where it is over already, nothing is."""
 
@@ -96,7 +125,7 @@ class Follow(_Command, frozen=True, kw_only=True):
     node_id: str
 
 
-Steer = Say | Mute | Whisper | Become
+Steer = Say | Mute | Whisper | Become | Hold | Release | Brief
 Command = Steer | End | Ending | Machine | Follow
 
 
@@ -183,7 +212,30 @@ async def _steer(line: Telephony, held: LiveCall, command: Steer) -> Done | Refu
             call.whisper(command.text)
         case Become():
             return await _become(line, call, command)
+        case Hold():
+            _hold(line, held, command)
+        case Release():
+            _release(held, command)
+        case Brief():
+            return Done(data={"summary": await _briefing(call)})
     return Done()
+
+
+def _hold(line: Telephony, held: LiveCall, command: Hold) -> None:
+    call = held.call
+    held.waiting_for = command.attempt
+    call.waiting_line = command.line
+    call.whisper(WAITING)
+    if command.says_line:
+        call.say(command.line)
+    call.start(line.give_up_waiting, held, command.attempt, command.limit_s)
+
+
+def _release(held: LiveCall, command: Release) -> None:
+    if held.waiting_for == command.attempt:
+        held.waiting_for = held.call.waiting_line = ""
+        held.call.whisper(NOBODY_CAME)
+        held.call.say(command.line)
 
 
 async def _become(line: Telephony, call: Call, command: Become) -> Done | Refused:
@@ -198,3 +250,11 @@ async def _become(line: Telephony, call: Call, command: Become) -> Done | Refuse
     if command.says_welcome and agent.definition.welcome_message:
         call.say(agent.definition.welcome_message)
     return Done()
+
+
+async def _briefing(call: Call) -> str:
+    agent = call.agent
+    if agent.speech_model is not None:  # it answers the caller alone
+        return ""
+    limit = agent.definition.context_max_tokens
+    return await briefing(call.conversation, agent.responder, call.context, limit)

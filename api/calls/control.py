@@ -9,7 +9,8 @@ from http import HTTPStatus
 
 import structlog
 
-from api.calls.commands import Become, Command, End, ask
+from api.calls.commands import Become, Command, ask
+from api.calls.handing import begin_warm
 from api.calls.records import (
     CallPlan,
     Ended,
@@ -29,7 +30,7 @@ from api.plivo.documents import Links
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.do_not_call import is_blocked
-from api.store.errors import Conflict, InvalidReference, NotFound, StoreUnavailable
+from api.store.errors import Conflict, InvalidReference, NotFound
 from api.store.records import note
 from api.web.problems import ApiError, invalid
 
@@ -152,9 +153,12 @@ async def carrying(line: Telephony, call_id: str) -> AsyncIterator[str]:
 
 
 async def transfer_call(
-    line: Telephony, actor: Actor, call_id: str, body: TransferRequest
+    line: Telephony, actor: Actor, call_id: str, body: TransferRequest, *, says_line: bool = True
 ) -> StoredCall:
-    """Send the caller to a human. The carrier is asked first, then our stream yields.
+    """Send the caller to a human: at once (the carrier is asked first, then our stream yields),
+    or once the human has heard what it is about, and takes the call.
+
+    ``says_line``: the agent tells the caller to wait; it may have done so already.
 
     Raises:
         NotFound, Conflict, ApiError: as :func:`carrying`; the call goes on with the agent.
@@ -162,6 +166,8 @@ async def transfer_call(
     links = Links(base=line.public_url)
     async with carrying(line, call_id) as carrier_id:
         call = await line.store.read(get_call, call_id)
+        if body.mode == "warm":
+            return await begin_warm(line, actor, call, body, says_line=says_line)
         ours = call.to_number if call.direction == "inbound" else call.from_number
         transfer = Transfer(
             to=body.to.removeprefix("+"),
@@ -175,16 +181,8 @@ async def transfer_call(
         except PlivoRefused:  # what may have happened is not taken back
             await line.store.write(set_transfer, call_id, None, None)
             raise
-    await _end_stream(line, call, "transferred")
+    await line.end_stream(call, "transferred")
     return call
-
-
-async def _end_stream(line: Telephony, call: StoredCall, reason: str) -> None:
-    """Let the agent's part of the call end now; the carrier would end it a moment later."""
-    try:
-        await ask(line, call, End(call_id=call.id, reason=reason))
-    except (ApiError, StoreUnavailable) as exc:
-        log.warning("stream_not_ended", reason=type(exc).__name__)
 
 
 async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCall:
@@ -204,7 +202,7 @@ async def hang_up_call(line: Telephony, actor: Actor, call_id: str) -> StoredCal
             await line.carrier.hang_up(call.request_id)  # answered in this very moment
     except PlivoError as exc:
         raise as_api_error(exc) from exc
-    await _end_stream(line, call, "api")
+    await line.end_stream(call, "api")
     return call
 
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from api.calls.records import CallState, Ended, StoredCall
 
-__all__ = ["STREAMS_MAX", "Next", "call_ended", "is_machine", "what_next"]
+__all__ = ["STREAMS_MAX", "Next", "call_ended", "human_outcome", "is_machine", "what_next"]
 
-Next = Literal["stream", "dial", "hang_up"]
+Next = Literal["stream", "dial", "join", "hang_up"]
 
 STREAMS_MAX = 10  # of one call; past it something is wrong that another stream does not mend
 # how a stream ends when nobody wished it: the call itself goes on
@@ -32,7 +32,10 @@ def what_next(call: StoredCall, stream_ended_by: str) -> Next:
     if call.ended_at_ms is not None:
         return "hang_up"
     if call.transfer is not None and not call.transfer.outcome:
-        return "dial"
+        if call.transfer.mode == "cold":
+            return "dial"
+        if call.transfer.is_joined:
+            return "join"
     if stream_ended_by in UNWISHED and call.streams < STREAMS_MAX:
         return "stream"
     return "hang_up"
@@ -49,6 +52,12 @@ def call_ended(fields: dict[str, str]) -> Ended:
         billed_s=_number(fields.get("BillDuration", "")),
         cost=fields.get("TotalCost", ""),
     )
+
+
+def human_outcome(fields: dict[str, str]) -> str:
+    """What became of the call to a human who did not take the caller's: a hangup callback says."""
+    status = fields.get("CallStatus", "")
+    return {"completed": "declined", "timeout": "no-answer"}.get(status, status[:20]) or "failed"
 
 
 def is_machine(fields: dict[str, str]) -> bool:

@@ -26,7 +26,7 @@ CALL = {
     "carrier_id": "3e82ae9d-2c78-4d85-b1a4-6eae7dbafb36",
     "variables": {"name": "Ann"},
     "is_machine": False,
-    "transfer": {"to": "14155550111", "outcome": "no-answer"},
+    "transfer": {"to": "14155550111", "mode": "cold", "outcome": "no-answer"},
     "hangup": {
         "cause": "Normal Hangup",
         "code": 4000,
@@ -139,7 +139,12 @@ EXAMPLES: dict[str, Any] = {
     },
     "CallView": CALL,
     "PageView_CallView_": _page(CALL),
-    "TransferRequest": {"to": "+14155550111", "ring_timeout_s": 20},
+    "TransferRequest": {
+        "to": "+14155550111",
+        "mode": "warm",
+        "summary": "Ann has a question about her bill of May.",
+        "ring_timeout_s": 20,
+    },
     "DtmfRequest": {"digits": "12#"},
     "SayRequest": {"text": "One more thing before we end."},
     "WhisperRequest": {"text": "They are a customer of ten years: offer the discount."},

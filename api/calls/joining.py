@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+import structlog
 from quart_trio import QuartTrio
 
 from api.analysis import routes as analysis_routes
 from api.calls import keeping, routes
 from api.calls.control import transfer_call
 from api.calls.examples import EXAMPLES
+from api.calls.handing import take_back
+from api.calls.records import get_call
 from api.calls.sweeping import sweep_for_ever
 from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
@@ -18,9 +22,11 @@ from api.campaigns import routes as campaign_routes
 from api.campaigns.running import Runner
 from api.nodes import routes as node_routes
 from api.nodes.presence import PresenceConfig
-from api.plivo import numbers, webhooks
+from api.plivo import humans, numbers, webhooks
 from api.plivo.client import PlivoAccount
-from api.store import Actor
+from api.specs import TransferTarget
+from api.store import Actor, Tx
+from api.store.agents import get_agent
 from api.web.problems import STORE_ERRORS, ApiError
 from api.web.services import EXTENSION as SERVICES
 from api.web.services import Services
@@ -30,6 +36,8 @@ from rtcore.node import NodeConfig
 from rtcore.recording import Recordings
 
 __all__ = ["add_telephony"]
+
+log = structlog.get_logger()
 
 
 AGENT = Actor("agent")  # in the audit log: the model asked for it, in a call
@@ -68,6 +76,7 @@ def add_telephony(
         recordings=recordings,
     )
     line.transferring = partial(_transfer, line)
+    line.giving_up = partial(_give_up, line)
     app.extensions[EXTENSION] = line
     app.extensions[MORE_EXAMPLES] = {
         **EXAMPLES,
@@ -78,7 +87,7 @@ def add_telephony(
     line.on_end = runner.wake
     app.extensions[campaign_routes.EXTENSION] = runner
     app.url_map.converters["e164"] = numbers.E164Converter
-    for module in (routes, keeping, numbers, webhooks, node_routes, analysis_routes):
+    for module in (routes, keeping, numbers, webhooks, humans, node_routes, analysis_routes):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(campaign_routes.blueprint)
     app.register_blueprint(campaign_routes.do_not_call)
@@ -93,12 +102,40 @@ def add_telephony(
     return line
 
 
-async def _transfer(line: Telephony, call_id: str, to: str) -> None:
-    """
+async def _transfer(line: Telephony, call_id: str, name: str, summary: str) -> None:
+    """Send a caller to one of the places its agent may send them to, by name.
+
     Raises:
-        ToolError: the carrier refused, and the agent goes on; the text is for the model.
+        ToolError: there is no such target, or the carrier refused, and the agent goes on; the
+            text is for the model.
     """
     try:
-        await transfer_call(line, AGENT, call_id, TransferRequest(to=to))
+        targets = await line.store.read(_targets, call_id)
+        if name not in targets:
+            names = ", ".join(targets) or "none"
+            raise ToolError(f"nobody is known as {name[:64]!r}; there are: {names}")
+        target = targets[name]
+        wanted = TransferRequest(
+            to=target.to,
+            mode=target.mode,
+            summary=summary or None,
+            ring_timeout_s=target.ring_timeout_s,
+            hold_line=target.hold_line,
+            take_back_line=target.take_back_line,
+        )
+        await transfer_call(line, AGENT, call_id, wanted, says_line=False)
     except (ApiError, *STORE_ERRORS) as exc:
         raise ToolError(f"the call could not be transferred: {exc}") from exc
+
+
+def _targets(tx: Tx, call_id: str) -> Mapping[str, TransferTarget]:
+    call = get_call(tx, call_id)
+    return get_agent(tx, call.agent_id, call.agent_version).spec.transfer_targets
+
+
+async def _give_up(line: Telephony, call_id: str, attempt: str) -> None:
+    """A human was to be fetched, and nobody told what became of it."""
+    try:
+        await take_back(line, call_id, attempt, "failed", hangs_up=True)
+    except STORE_ERRORS as exc:
+        log.warning("waiting_not_given_up", reason=type(exc).__name__)

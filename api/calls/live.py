@@ -116,6 +116,7 @@ class LiveCall:
     call: Call
     listeners: Listeners
     began_s: float
+    waiting_for: str = ""  # the attempt that fetches a human, while one goes on
     _told_messages: int = 0
     _told_partials: dict[str, str] = field(default_factory=dict)
     _kept_notes: int = 0

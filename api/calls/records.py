@@ -87,6 +87,13 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     caller_id: str
     take_back_line: str  # said when nobody took the call, and the agent has it back
     outcome: str = ""
+    mode: Literal["cold", "warm"] = "cold"
+    # of a warm one
+    attempt: str = ""  # names its callbacks: what is told of an older one is passed over
+    summary: str = ""  # what the human is told
+    request_id: str = ""  # of the human's call, until they answer
+    human_id: str = ""  # of the same, once they have: the carrier's id
+    is_joined: bool = False  # they took it
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from quart import current_app
 
 from api.calls.binding import agent_of_call, agent_with_prompt
-from api.calls.commands import Become, Ending, Machine, ask, perform
+from api.calls.commands import Become, End, Ending, Machine, ask, perform
 from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
@@ -53,8 +53,9 @@ PARTIALS_EVERY_S = 0.25  # to those who listen
 TOLD: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
-Transferring = Callable[[str, str], Awaitable[None]]
-"""Send a call (our id) to a number or SIP address; raises ToolError if it stays."""
+Transferring = Callable[[str, str, str], Awaitable[None]]
+"""Send a call (our id) to a target of its agent, by name, with a summary for who takes it (or
+none); raises ToolError if it stays."""
 
 
 class Telephony:
@@ -123,6 +124,7 @@ class Telephony:
             registry=own.registry,
         )
         self.transferring: Transferring | None = None  # what an agent's transfer does
+        self.giving_up: Callable[[str, str], Awaitable[None]] | None = None  # no human came
         self.on_end: Callable[[], None] | None = None  # a call is over, as far as this node knows
         self._own = own
         self._nursery: trio.Nursery | None = None
@@ -289,6 +291,19 @@ class Telephony:
             _leave_message(held.call, call)
         elif call.carrier_id is not None and call.carrier_id in self._opening:
             self._opening[call.carrier_id] = call  # said once its stream has begun
+
+    async def give_up_waiting(self, held: LiveCall, attempt: str, limit_s: float) -> None:
+        """See to it that a caller does not wait for a human for ever: nobody told the end of it."""
+        await trio.sleep(limit_s)
+        if held.waiting_for == attempt and self.giving_up is not None:
+            await self.giving_up(held.call_id, attempt)
+
+    async def end_stream(self, call: StoredCall, reason: str) -> None:
+        """Let the agent's part of the call end now; the carrier would end it a moment later."""
+        try:
+            await ask(self, call, End(call_id=call.id, reason=reason))
+        except (ApiError, StoreUnavailable) as exc:
+            log.warning("stream_not_ended", reason=type(exc).__name__)
 
     async def agent_at(self, call: StoredCall, change: Become) -> Agent:
         """The agent that is to go on with ``call``, its variables filled in.

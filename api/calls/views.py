@@ -11,6 +11,7 @@ from api.analysis.records import StoredAnalysis
 from api.analysis.views import AnalysisView, analysis_view
 from api.calls.live import CallEvent
 from api.calls.records import CallState, Direction, StoredCall
+from api.specs import Destination
 from api.web.requests import Paging
 from api.web.times import Time, shown_time
 from rtcore.metrics import BargeIn, CallStats
@@ -66,15 +67,24 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class TransferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hand the caller to a human; if nobody takes the call, the agent has them back."""
+    """Hand the caller to a human; if nobody takes the call, the agent has them back.
 
-    to: Annotated[
-        str,
-        Meta(
-            pattern=r"^(\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})$",
-            description="A number in E.164, or a SIP address.",
-        ),
-    ]
+    ``cold``: the human's telephone rings, and who answers has the caller. ``warm``: the caller
+    stays with the agent until the human has heard a summary and pressed 1.
+    """
+
+    to: Destination
+    mode: Literal["cold", "warm"] = "cold"
+    summary: Annotated[
+        Said | None,
+        Meta(description="What the human hears first; by default the agent's model makes one."),
+    ] = None
+    confirm_line: Annotated[Said, Meta(description="Said after the summary.")] = (
+        "To take the call, press 1. To decline, press 2."
+    )
+    hold_line: Annotated[
+        Said, Meta(description="What the caller hears when a warm transfer begins.")
+    ] = "One moment, please. I am getting somebody for you."
     ring_timeout_s: Annotated[int, Meta(ge=5, le=120)] = 30
     caller_id: Annotated[Phone | None, Meta(description="By default our number.")] = None
     take_back_line: Annotated[
@@ -127,7 +137,14 @@ class TransferView(msgspec.Struct, frozen=True, kw_only=True):
     """A transfer that was asked for."""
 
     to: str
-    outcome: Annotated[str, Meta(description="Empty while it rings; `completed`, `busy`, ...")]
+    mode: Literal["cold", "warm"]
+    outcome: Annotated[
+        str,
+        Meta(
+            description="Empty while it goes on; then `completed`, `busy`, `no-answer`, `failed`,"
+            " and of a warm one `declined` or `caller_left`."
+        ),
+    ]
 
 
 class HangupView(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +208,7 @@ def call_view(call: StoredCall) -> CallView:
         is_machine=call.is_machine,
         transfer=None
         if transfer is None
-        else TransferView(to=transfer.to, outcome=transfer.outcome),
+        else TransferView(to=transfer.to, mode=transfer.mode, outcome=transfer.outcome),
         hangup=None
         if ended is None
         else HangupView(

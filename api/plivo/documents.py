@@ -6,13 +6,40 @@ import msgspec
 
 from api.calls.records import StoredCall, Transfer
 from rtcore.admission import MEDIA_PATH
-from rtcore.protocol.plivo_xml import Dial, Hangup, Number, Redirect, Speak, Stream, User, render
+from rtcore.protocol.plivo_xml import (
+    Conference,
+    Dial,
+    GetDigits,
+    Hangup,
+    Number,
+    Redirect,
+    Speak,
+    Stream,
+    User,
+    render,
+)
 from rtcore.tokens import MediaToken, issue
 
-__all__ = ["TOKEN_LIFE_S", "Links", "busy", "dial", "goodbye", "rejected", "sorry", "stream"]
+__all__ = [
+    "TOKEN_LIFE_S",
+    "Links",
+    "brief",
+    "busy",
+    "dial",
+    "goodbye",
+    "join_as_caller",
+    "join_as_human",
+    "rejected",
+    "sorry",
+    "stream",
+    "too_late",
+]
 
 TOKEN_LIFE_S = 120.0  # the document is run as soon as it is read; a slow network has retries
 INSISTS = "#rc=5&rp=ct,rt,5xx"  # retries: nothing else tells the end (Plivo's URL fragments)
+KEY_WAIT_S = 8  # for a key, each of two times
+SUMMARY_MAX_CHARS = 1500  # some 100 s
+TOO_LATE = "The caller has hung up."
 SORRY = "We are sorry, an application error has occurred. Please call again later."
 
 
@@ -34,6 +61,10 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     def of_call(self, what: str, call_id: str) -> str:
         """``after``, ``ring``, ``machine`` or ``dial-result`` of one call."""
         return f"{self.base}/plivo/{what}/{call_id}"
+
+    def of_human(self, what: str, call_id: str, attempt: str) -> str:
+        """``answer``, ``key``, ``over``, ``ring`` or ``talked`` of the human fetched for a call."""
+        return f"{self.base}/plivo/human-{what}/{call_id}?attempt={attempt}"
 
     def media(self, token: str) -> str:
         base = self.media_base or self.base
@@ -78,6 +109,53 @@ def dial(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
             caller_id=transfer.caller_id,
         )
     )
+
+
+def brief(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
+    """Tell a human what a caller wants, and ask for the key that takes the call."""
+    question = GetDigits(
+        children=(Speak(text=_speakable(transfer.summary)),),
+        action=links.of_human("key", call.id, transfer.attempt),
+        method="POST",
+        redirect=True,
+        num_digits=1,
+        valid_digits="12",
+        timeout=KEY_WAIT_S,
+        retries=2,
+    )
+    return render(question, Hangup())
+
+
+def join_as_human(attempt: str) -> bytes:
+    """Wait in the room for the caller; it is over with whoever leaves first."""
+    return render(Conference(room=_room(attempt), end_conference_on_exit=True))
+
+
+def join_as_caller(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
+    """Go to the room where the human waits."""
+    return render(
+        Conference(
+            room=_room(transfer.attempt),
+            end_conference_on_exit=True,
+            action=links.of_human("talked", call.id, transfer.attempt),
+            method="POST",
+            redirect=True,
+        )
+    )
+
+
+def too_late() -> bytes:
+    """There is no caller (any more) for this human."""
+    return render(Speak(text=TOO_LATE), Hangup())
+
+
+def _room(attempt: str) -> str:
+    return f"rtcore-{attempt}"
+
+
+def _speakable(text: str) -> str:
+    """``text`` without what XML does not know, and short enough to be listened to."""
+    return "".join(c for c in text[:SUMMARY_MAX_CHARS] if c.isprintable() or c.isspace())
 
 
 def busy() -> bytes:

@@ -10,6 +10,7 @@ import structlog
 from quart import Blueprint
 
 from api.calls.deciding import call_ended, is_machine, what_next
+from api.calls.handing import forsake
 from api.calls.live import CallEvent
 from api.calls.records import (
     StoredCall,
@@ -120,6 +121,9 @@ async def after(call_id: str, told: Told) -> bytes | None:
     if following == "dial":
         assert call.transfer is not None
         return documents.dial(_links(line), call, call.transfer)
+    if following == "join":
+        assert call.transfer is not None
+        return documents.join_as_caller(_links(line), call, call.transfer)
     if following == "hang_up":
         return documents.goodbye()
     return _stream(line, await line.store.write(mark_resumed, call_id, told.carrier_id))
@@ -163,6 +167,7 @@ async def _end(line: Telephony, told: Told) -> None:
     held = line.live.get(call.id)
     if held is not None:
         held.call.end("hung_up")
+    await forsake(line, call)
     line.tell_state(call)
 
 

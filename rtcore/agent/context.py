@@ -16,7 +16,7 @@ from rtcore.agent.conversation import Conversation
 from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, Delta, Message, Responder, ResponderRequest, TextDelta
 
-__all__ = ["Summariser", "fit", "tokens_of"]
+__all__ = ["Summariser", "briefing", "fit", "tokens_of"]
 
 CHARS_PER_TOKEN = 4  # of English, for the tokenisers of all three large services
 MESSAGE_TOKENS = 4  # a message's own marks
@@ -25,6 +25,11 @@ SUMMARISE_AT = 0.7  # of the budget: well before turns must go
 KEPT_TURNS = 4  # the newest are never summarised: the caller may refer to their words
 SUMMARY_LIMIT_S = 20.0
 DELTAS_MAX = 8
+BRIEFING_LIMIT_S = 4.0  # the caller waits meanwhile
+BRIEFING = (
+    "A human colleague is about to take this telephone call over. In two or three short sentences "
+    "to be heard, tell them who calls, what they want and what was done. No greeting."
+)
 INSTRUCTION = (
     "Summarise this telephone conversation for the agent who goes on with it: what the caller "
     "wants, every name, number, date and decision, what was done and what is open. Be brief."
@@ -112,7 +117,7 @@ class Summariser:
         self._is_running = True
         try:
             with trio.move_on_after(SUMMARY_LIMIT_S) as limit:
-                text = await self._answer(request)
+                text = await _answer(self._responder, request)
             if not limit.cancelled_caught and text:
                 self._conversation.summarise(until, text)
         except* ProviderError:
@@ -120,17 +125,39 @@ class Summariser:
         finally:
             self._is_running = False
 
-    async def _answer(self, request: ResponderRequest) -> str:
-        pieces: list[str] = []
-        tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
 
-        async def respond() -> None:
-            with tx:
-                await self._responder.respond(request, tx)
+async def briefing(
+    conversation: Conversation, responder: Responder, context: CallContext, max_tokens: int
+) -> str:
+    """What a colleague should know who takes the caller over, in a few sentences to be heard.
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(respond)
-            async for delta in rx:
-                if isinstance(delta, TextDelta):
-                    pieces.append(delta.text)
-        return "".join(pieces).strip()
+    Empty where there is nothing to tell, or the model did not answer within some seconds.
+    """
+    if not any(message.role == "user" for message in conversation.log):
+        return ""
+    said = fit(conversation.messages_until(len(conversation.log)), max_tokens)
+    instruction = Message(role="system", text=BRIEFING)
+    ask = Message(role="user", text="Write what the colleague hears now.")
+    request = ResponderRequest(context=context, messages=(instruction, *said, ask))
+    try:
+        with trio.move_on_after(BRIEFING_LIMIT_S):
+            return await _answer(responder, request)
+    except* ProviderError:
+        pass  # the colleague hears that somebody calls, and no more
+    return ""
+
+
+async def _answer(responder: Responder, request: ResponderRequest) -> str:
+    pieces: list[str] = []
+    tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
+
+    async def respond() -> None:
+        with tx:
+            await responder.respond(request, tx)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(respond)
+        async for delta in rx:
+            if isinstance(delta, TextDelta):
+                pieces.append(delta.text)
+    return "".join(pieces).strip()

@@ -17,7 +17,8 @@ class Steering:
     """The turn machine and the line of one call, as functions may move them.
 
     ``transferring`` is set by who can redirect the carrier's call (the management API): given
-    the number or SIP address, it returns once the carrier has agreed, or raises ToolError.
+    whom to ring and what to tell them, it returns once the carrier has agreed, or raises
+    ToolError.
     """
 
     def __init__(
@@ -33,12 +34,12 @@ class Steering:
         self._act = act
         self._press = press
         self._is_patient = False
-        self.transferring: Callable[[str], Awaitable[None]] | None = None
+        self.transferring: Callable[[str, str], Awaitable[None]] | None = None
 
-    async def transfer(self, to: str) -> None:
+    async def transfer(self, to: str, summary: str = "") -> None:
         if self.transferring is None:
             raise ToolError("this call cannot be transferred")
-        await self.transferring(to)
+        await self.transferring(to, summary)
 
     def send_dtmf(self, digits: str) -> None:
         if not self._press(digits):

@@ -48,7 +48,7 @@ def desk(*replies: str | ToolCall, tools: tuple[Tool, ...] = ()) -> Agent:
 def make_call(
     agent: Agent, script: list[Action], transferred: list[str] | None = None
 ) -> tuple[CallRecord, CarrierReport]:
-    async def transferring(to: str) -> None:
+    async def transferring(to: str, summary: str) -> None:
         assert transferred is not None
         transferred.append(to)
 

@@ -64,7 +64,7 @@ class Control:
 
     done: list[object] = field(default_factory=list)
 
-    async def transfer(self, to: str) -> None:
+    async def transfer(self, to: str, summary: str = "") -> None:
         self.done.append(("transfer", to))
 
     def send_dtmf(self, digits: str) -> None:

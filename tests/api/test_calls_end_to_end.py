@@ -91,7 +91,7 @@ async def test_a_human_who_does_not_answer_gives_the_caller_back(sqlite_url: str
         assert "do you open on sunday" in node.line.live[held.call_id].call.conversation.system
         await node.until(lambda: len(again.call.conversation.log) >= 3)
         shown = await node.ask("GET", f"/v1/calls/{held.call_id}")
-        assert shown["transfer"] == {"to": HUMAN, "outcome": "no-answer"}
+        assert shown["transfer"] == {"to": HUMAN, "mode": "cold", "outcome": "no-answer"}
 
         node.plivo.phones[HUMAN] = Phone()  # and now they are there
         await node.ask("POST", f"/v1/calls/{held.call_id}/transfer", transfer, 202)
@@ -110,16 +110,18 @@ async def test_a_human_who_does_not_answer_gives_the_caller_back(sqlite_url: str
 
 async def test_the_agent_itself_hands_the_caller_over(sqlite_url: str) -> None:
     async with serving(sqlite_url) as node:
-        await node.bound()
+        await node.bound(transfer_targets={"doctor": {"to": HUMAN}})
         node.plivo.phones[HUMAN] = Phone()
         call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(30_000)]]))
         await node.until(lambda: node.line.live)
         (held,) = node.line.live.values()
         node.plivo.faults.append(Fault(status=400, body=b'{"error": "not now"}'))
         with pytest.raises(ToolError, match="not now"):
-            await held.call.steering.transfer(HUMAN)
+            await held.call.steering.transfer("doctor")
+        with pytest.raises(ToolError, match="there are: doctor"):
+            await held.call.steering.transfer(HUMAN)  # a number is nobody's name
         assert not held.call.ended_by
-        await held.call.steering.transfer(HUMAN)
+        await held.call.steering.transfer("doctor")
         await node.until(call.over.is_set)
         assert call.dialled == [HUMAN]
         assert held.call.ended_by == "transferred"

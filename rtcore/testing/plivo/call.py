@@ -26,6 +26,7 @@ from rtcore.testing.plivo.model import (
     Phone,
     normal_number,
 )
+from rtcore.testing.plivo.rooms import Room, Rooms
 from rtcore.testing.report import CarrierEvent, CarrierReport
 
 __all__ = ["CallOrder", "PlacedCall", "Target"]
@@ -71,6 +72,7 @@ class PlacedCall:
     Args:
         phone: of the person, whoever called whom.
         phones: those that ``<Dial>`` can reach, by number.
+        rooms: the conferences of the account.
         scale: how long a second of ringing, waiting and talking takes; audio is never scaled.
     """
 
@@ -81,6 +83,7 @@ class PlacedCall:
         callbacks: Callbacks,
         phone: Phone,
         phones: Mapping[str, Phone],
+        rooms: Rooms,
         scale: float,
     ) -> None:
         self.order = order
@@ -90,6 +93,8 @@ class PlacedCall:
         self.documents: list[str] = []
         self.keys_heard = ""
         self.dialled: list[str] = []
+        self.spoken: list[str] = []  # what the service's own voice said, in order
+        self.rooms_entered: list[str] = []
         self.hangup: Hangup | None = None
         self.hangup_source = ""
         self.answered_at = ""  # as records say it: YYYY-MM-DD hh:mm:ss, UTC
@@ -99,6 +104,8 @@ class PlacedCall:
         self._callbacks = callbacks
         self._phone = phone
         self._phones = phones
+        self._rooms = rooms
+        self._keys_left = list(phone.keys)
         self._scale = scale
         self._nursery: trio.Nursery | None = None
         self._document_scope = trio.CancelScope()
@@ -294,6 +301,13 @@ class PlacedCall:
                     self.end("rejected" if reason == "rejected" else "normal", "Answer XML")
             case "Dial":
                 return await self._dial(element)
+            case "GetDigits":
+                return await self._get_digits(element)
+            case "Conference":
+                return await self._confer(element)
+            case "Speak":
+                self.spoken.append((element.text or "").strip())
+                await trio.sleep(self._scale)
             case "DTMF":
                 self.keys_heard += element.text or ""
             case "Wait":
@@ -323,9 +337,6 @@ class PlacedCall:
             else:
                 await trio.sleep(limit_s if phone.when_rung == "ignore" else phone.ring_s)
                 status = DIAL_STATUS[phone.when_rung]
-        action = element.get("action")
-        if action is None:
-            return None
         fields = {
             "DialStatus": status,
             "DialRingStatus": "true",
@@ -333,9 +344,70 @@ class PlacedCall:
             "DialALegUUID": self.uuid,
             "DialBLegUUID": str(uuid.uuid4()),
         }
+        return await self._act(element, "dial-result", fields)
+
+    # --- GetDigits and Conference ---------------------------------------------------------
+
+    async def _get_digits(self, element: Document) -> Document | HangupName | None:
+        """Ask until keys come that may be pressed; without any, what follows runs."""
+        valid = element.get("validDigits", "0123456789*#")
+        most = int(element.get("numDigits", "99"))
+        for _ in range(int(element.get("retries", "1"))):
+            for child in element:
+                if child.tag == "Speak":
+                    self.spoken.append((child.text or "").strip())
+                await trio.sleep(self._scale)
+            keys = self._keys_left.pop(0) if self._keys_left else ""
+            if keys and all(key in valid for key in keys):
+                return await self._act(element, "digits", {"Digits": keys[:most]})
+            await trio.sleep(int(element.get("timeout", "5")) * self._scale)
+        return None
+
+    async def _act(
+        self, element: Document, kind: str, fields: Fields
+    ) -> Document | HangupName | None:
+        """Post what came of an element to its ``action``; the document that takes over."""
+        action = element.get("action")
+        if action is None:
+            return None
         target = Target(action, element.get("method", "POST"))
-        found = await self._fetch("dial-result", target, fields, "transfer_failed")
+        found = await self._fetch(kind, target, fields, "transfer_failed")
         return found if element.get("redirect", "true") == "true" else None
+
+    async def _confer(self, element: Document) -> Document | HangupName | None:
+        """Be in a room until it is over, or this person has talked enough and hangs up."""
+        name = (element.text or "").strip()
+        self.rooms_entered.append(name)
+        room = self._rooms.enter(name, self.uuid)
+        self._tell_room(element, room, "enter")
+        try:
+            with trio.move_on_after(int(element.get("timeLimit", "86400")) * self._scale):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._talk, room)
+                    await room.is_over.wait()
+                    nursery.cancel_scope.cancel(reason="room over")
+        finally:
+            ends = element.get("endConferenceOnExit", "false") == "true"
+            self._rooms.leave(room, self.uuid, ends=ends)
+        self._tell_room(element, room, "exit")
+        return await self._act(element, "conference-over", {"ConferenceName": name})
+
+    async def _talk(self, room: Room) -> None:
+        await room.company()
+        await trio.sleep(self._phone.talk_s)
+        self.end("normal", "Caller" if self.order.direction == "inbound" else "Callee")
+
+    def _tell_room(self, element: Document, room: Room, action: str) -> None:
+        url = element.get("callbackUrl")
+        if url is not None:
+            fields = {
+                "ConferenceAction": action,
+                "ConferenceName": room.name,
+                "ConferenceUUID": room.uuid,
+                "ConferenceMemberID": str(len(room.members)),
+            }
+            target = Target(url, element.get("callbackMethod", "POST"))
+            self._start_callback("conference", target, fields)
 
     # --- Stream -------------------------------------------------------------------------
 

@@ -39,7 +39,8 @@ class Phone(msgspec.Struct, frozen=True, kw_only=True):
     scripts: Sequence[Sequence[Action]] = ()
     when_rung: Literal["answer", "busy", "reject", "ignore"] = "answer"
     ring_s: float = 0.02
-    talk_s: float = 0.05  # how long a person reached by <Dial> talks
+    talk_s: float = 0.05  # how long a person reached by <Dial>, or in company in a room, talks
+    keys: Sequence[str] = ()  # pressed at each <GetDigits>, in turn; empty, or none left: nothing
     is_machine: bool = False
     hears: Sequence[Sequence[Action]] = ()  # the same of what its owner hears, for that track
 

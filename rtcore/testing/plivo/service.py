@@ -22,6 +22,7 @@ from rtcore.testing.plivo.call import CallOrder, PlacedCall, Target, new_id
 from rtcore.testing.plivo.callbacks import Callbacks
 from rtcore.testing.plivo.http import Request, Response, serve_http
 from rtcore.testing.plivo.model import Account, Application, OwnedNumber, Phone, normal_number
+from rtcore.testing.plivo.rooms import Rooms
 
 __all__ = ["FakePlivo", "Fault"]
 
@@ -72,6 +73,7 @@ class FakePlivo:
         self.applications: dict[str, Application] = {}
         self.numbers: dict[str, OwnedNumber] = {}
         self.calls: dict[str, PlacedCall] = {}
+        self.rooms = Rooms()
         self.transfers: dict[str, int] = {}
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []  # method and path, in order
@@ -132,7 +134,9 @@ class FakePlivo:
         return call
 
     def _new_call(self, order: CallOrder, phone: Phone) -> PlacedCall:
-        call = PlacedCall(order, self.account, self.callbacks, phone, self.phones, self._scale)
+        call = PlacedCall(
+            order, self.account, self.callbacks, phone, self.phones, self.rooms, self._scale
+        )
         self.calls[call.uuid] = call
         return call
 
