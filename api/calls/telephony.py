@@ -114,6 +114,12 @@ class Telephony:
             partial(self._state, media_url.rstrip("/")),
             self._lost,
         )
+        self.no_room = Counter(
+            "rtcore_calls_without_room",
+            "Calls this node had no room for, and what became of them",
+            ["answer"],
+            registry=own.registry,
+        )
         self.lost_calls = Counter(
             "rtcore_lost_calls", "Calls of nodes that died, ended here", registry=own.registry
         )

@@ -6,6 +6,7 @@ import msgspec
 
 from api.calls.records import StoredCall, Transfer
 from rtcore.admission import MEDIA_PATH
+from rtcore.agent.listening import Listening
 from rtcore.protocol.plivo_xml import (
     Conference,
     Dial,
@@ -29,6 +30,8 @@ __all__ = [
     "goodbye",
     "join_as_caller",
     "join_as_human",
+    "listen",
+    "overflow",
     "rejected",
     "sorry",
     "stream",
@@ -37,6 +40,7 @@ __all__ = [
 
 TOKEN_LIFE_S = 120.0  # the document is run as soon as it is read; a slow network has retries
 INSISTS = "#rc=5&rp=ct,rt,5xx"  # retries: nothing else tells the end (Plivo's URL fragments)
+OVERFLOW_RING_S = 45
 KEY_WAIT_S = 8  # for a key, each of two times
 SUMMARY_MAX_CHARS = 1500  # some 100 s
 TOO_LATE = "The caller has hung up."
@@ -77,6 +81,50 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
 
 def stream(links: Links, secret: bytes, call: StoredCall, now_s: float) -> bytes:
     """Open the audio; when it is over, ask what next."""
+    return render(
+        Stream(
+            url=_media_url(links, secret, call, now_s),
+            status_callback_url=f"{links.base}/plivo/stream-status",
+            status_callback_method="POST",
+        ),
+        Redirect(url=links.of_call("after", call.id), method="POST"),
+    )
+
+
+def listen(
+    links: Links, secret: bytes, call: StoredCall, listening: Listening, now_s: float
+) -> bytes:
+    """Open the audio one way; the call goes on meanwhile, if there is somewhere for it to go."""
+    ours = call.to_number if call.direction == "inbound" else call.from_number
+    goes_on: Dial | Redirect
+    if listening.dial:
+        to = listening.dial
+        goes_on = Dial(
+            children=(User(sip_uri=to) if to.startswith("sip") else Number(number=to),),
+            action=links.of_call("dial-result", call.id),
+            method="POST",
+            redirect=True,
+            timeout=listening.dial_timeout_s,
+            caller_id=ours,
+        )
+    elif listening.then_url:
+        goes_on = Redirect(url=listening.then_url, method="POST")
+    else:
+        goes_on = Redirect(url=links.of_call("after", call.id), method="POST")
+    return render(
+        Stream(
+            url=_media_url(links, secret, call, now_s),
+            bidirectional=False,
+            keep_call_alive=not (listening.dial or listening.then_url),
+            audio_track=listening.track,
+            status_callback_url=f"{links.base}/plivo/stream-status",
+            status_callback_method="POST",
+        ),
+        goes_on,
+    )
+
+
+def _media_url(links: Links, secret: bytes, call: StoredCall, now_s: float) -> str:
     assert call.carrier_id is not None
     assert call.media_nonce is not None
     token = MediaToken(
@@ -85,23 +133,14 @@ def stream(links: Links, secret: bytes, call: StoredCall, now_s: float) -> bytes
         expires_s=now_s + TOKEN_LIFE_S,
         nonce=call.media_nonce,
     )
-    return render(
-        Stream(
-            url=links.media(issue(secret, token)),
-            status_callback_url=f"{links.base}/plivo/stream-status",
-            status_callback_method="POST",
-        ),
-        Redirect(url=links.of_call("after", call.id), method="POST"),
-    )
+    return links.media(issue(secret, token))
 
 
 def dial(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
     """Ring a human; the result is asked for, so that the agent can take the caller back."""
-    to = transfer.to
-    target = User(sip_uri=to) if to.startswith("sip") else Number(number=to)
     return render(
         Dial(
-            children=(target,),
+            children=(_target(transfer.to),),
             action=links.of_call("dial-result", call.id),
             method="POST",
             redirect=True,
@@ -109,6 +148,10 @@ def dial(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
             caller_id=transfer.caller_id,
         )
     )
+
+
+def _target(to: str) -> Number | User:
+    return User(sip_uri=to) if to.startswith("sip") else Number(number=to)
 
 
 def brief(links: Links, call: StoredCall, transfer: Transfer) -> bytes:
@@ -161,6 +204,11 @@ def _speakable(text: str) -> str:
 def busy() -> bytes:
     """No room: the caller hears a busy tone and pays nothing."""
     return render(Hangup(reason="busy"))
+
+
+def overflow(to: str) -> bytes:
+    """No room: ring who takes such calls, as if the caller had."""
+    return render(Dial(children=(_target(to),), timeout=OVERFLOW_RING_S))
 
 
 def rejected() -> bytes:

@@ -25,9 +25,11 @@ from api.calls.records import (
     stored_call,
 )
 from api.calls.telephony import Telephony, telephony
+from api.nodes.records import node_with_room
 from api.plivo import documents
 from api.plivo.callbacks import Told, callback
 from api.plivo.documents import Links
+from api.store.agents import get_published
 from api.store.database import Tx
 from api.store.errors import NotFound
 from api.web.problems import ApiError
@@ -53,16 +55,43 @@ async def answer(agent_id: str, told: Told) -> bytes | None:
         return documents.goodbye()
     if not told.carrier_id:
         raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "CallUUID: missing")
-    if not line.node.has_room:
-        log.warning("call_refused", reason="no room")
-        return documents.busy()
+    media_url = await _media_url(line)
+    if media_url is None:
+        return await _no_room(line, agent_id, told)
     try:
         call = await line.store.write(_answered, agent_id, told)
     except NotFound:
         log.warning("call_refused", reason="no such agent", agent_id=agent_id)
         return documents.rejected()
     line.tell_state(call)
-    return _stream(line, call)
+    return _stream(line, call, media_url)
+
+
+async def _media_url(line: Telephony) -> str | None:
+    """Where there is room for one more call: here, or at another node that can be reached."""
+    if line.node.has_room:
+        return line.media_url
+    if line.presence.nodes > 1:
+        silent_ms = line.presence.config.silent_ms
+        other = await line.store.read(node_with_room, line.node_id, silent_ms)
+        if other is not None:
+            line.no_room.labels("other_node").inc()
+            return other.state.url
+    return None
+
+
+async def _no_room(line: Telephony, agent_id: str, told: Told) -> bytes:
+    """The caller is put through to who takes what the agent cannot, or hears a busy tone."""
+    overflow_to = None
+    if _call_id(told) is None:  # nobody is put through who was called by us
+        try:
+            overflow_to = (await line.store.read(get_published, agent_id)).spec.overflow_to
+        except NotFound:
+            return documents.rejected()
+    answer = "busy" if overflow_to is None else "overflow"
+    line.no_room.labels(answer).inc()
+    log.warning("call_refused", reason="no room", answer=answer)
+    return documents.busy() if overflow_to is None else documents.overflow(overflow_to)
 
 
 def _answered(tx: Tx, agent_id: str, told: Told) -> StoredCall:
@@ -76,11 +105,19 @@ def _answered(tx: Tx, agent_id: str, told: Told) -> StoredCall:
     return mark_answered(tx, call_id, told.carrier_id)
 
 
-def _stream(line: Telephony, call: StoredCall) -> bytes:
-    """Let the agent talk, if the call is not over."""
+def _stream(line: Telephony, call: StoredCall, media_url: str) -> bytes:
+    """Let the agent talk at ``media_url``, if the call is not over."""
     if call.ended_at_ms is not None or call.carrier_id is None:
         return documents.goodbye()
-    return documents.stream(_links(line), line.secret, call, line.now_s())
+    links = Links(base=line.public_url, media_base=media_url)
+    return documents.stream(links, line.secret, call, line.now_s())
+
+
+async def _stream_again(line: Telephony, call_id: str, told: Told) -> bytes:
+    """Let the agent go on, wherever there is room; a call that was let in is not sent away."""
+    media_url = await _media_url(line) or line.media_url
+    call = await line.store.write(mark_resumed, call_id, told.carrier_id)
+    return _stream(line, call, media_url)
 
 
 @callback(blueprint, "/fallback/<id:agent_id>")
@@ -126,7 +163,7 @@ async def after(call_id: str, told: Told) -> bytes | None:
         return documents.join_as_caller(_links(line), call, call.transfer)
     if following == "hang_up":
         return documents.goodbye()
-    return _stream(line, await line.store.write(mark_resumed, call_id, told.carrier_id))
+    return await _stream_again(line, call_id, told)
 
 
 @callback(blueprint, "/dial-result/<id:call_id>")
@@ -139,7 +176,7 @@ async def dial_result(call_id: str, told: Told) -> bytes | None:
     line.tell(call_id, CallEvent(event="transfer_ended", data=transfer))
     if outcome == "completed":
         return documents.goodbye()
-    return _stream(line, await line.store.write(mark_resumed, call.id, told.carrier_id))
+    return await _stream_again(line, call.id, told)
 
 
 def _dialled(tx: Tx, call_id: str, outcome: str) -> StoredCall:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -32,8 +33,9 @@ from api.nodes.records import (
 from api.specs import AgentSpec
 from api.store import Actor, Store
 from api.store.agents import create_agent
+from rtcore.node import NodeConfig
 from rtcore.testing import FakePlivo, Phone, hang_up, wait
-from tests.api.telephone import ASKS, CALLER, OURS, Node, serving
+from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, Node, serving
 
 ME = Actor("test")
 QUICK = PresenceConfig(heartbeat_s=0.2)
@@ -380,6 +382,49 @@ async def test_a_node_that_is_gone_is_a_problem_and_not_a_silence(
         assert response.status_code == 504
         assert "is gone; nothing was done" in response.json()["detail"]
         assert channel_of("node_gone") == "rtcore_node_gone"
+
+
+async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: Store) -> None:
+    plivo = FakePlivo()
+    full = NodeConfig(lag_max_ms=10_000, calls_max=1)
+    async with AsyncExitStack() as stack:
+        node = partial(serving, url_of(store), plivo=plivo, presence=QUICK)
+        a = await stack.enter_async_context(node(config=full))
+        b = await stack.enter_async_context(node(splits=True))  # with a media URL of its own
+        await a.until(lambda: a.line.presence.nodes == 2)
+        await a.bound()
+        talks = Phone(scripts=[[wait(3000), hang_up()]])
+        first = plivo.ring(CALLER, OURS, talks)
+        await a.until(lambda: a.line.live)
+        second = plivo.ring("14155550101", OURS, talks)
+        await b.until(lambda: b.line.live)
+        (held,) = b.line.live.values()
+        stored = await a.line.store.read(get_call, held.call_id)
+        assert stored.node_id == b.line.node_id
+        assert a.line.no_room.labels("other_node")._value.get() == 1
+        await a.until(lambda: first.over.is_set() and second.over.is_set())
+        assert [report.ended_by for report in second.reports] == ["caller"]
+
+
+async def test_without_room_callers_hear_busy_or_are_put_through(sqlite_url: str) -> None:
+    full = NodeConfig(lag_max_ms=10_000, calls_max=1)
+    async with serving(sqlite_url, config=full) as node:
+        await node.bound()
+        first = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(2500), hang_up()]]))
+        await node.until(lambda: node.line.live)
+        busy = node.plivo.ring("14155550101", OURS, Phone())
+        await node.until(busy.over.is_set)
+        assert busy.hangup is not None
+        assert (busy.hangup.code, busy.hangup.status) == (3010, "busy")
+        assert node.line.no_room.labels("busy")._value.get() == 1
+
+        node.plivo.phones[HUMAN] = Phone()
+        await node.bound(overflow_to=HUMAN)
+        over = node.plivo.ring("14155550102", OURS, Phone())
+        await node.until(over.over.is_set)
+        assert over.dialled == [HUMAN]
+        assert node.line.no_room.labels("overflow")._value.get() == 1
+        await node.until(first.over.is_set)
 
 
 async def test_only_admins_see_the_nodes(sqlite_url: str) -> None:
