@@ -120,12 +120,14 @@ class Supervisor:
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
         """The first signal drains, the second stops."""
+        is_second = False
         async for _ in signals:
-            if self.is_draining:
+            if is_second:
                 self.stop()
             else:
                 log.info("draining_workers", limit_s=self._drain_limit_s)
                 self.drain()
+            is_second = True
 
     # --- one place ----------------------------------------------------------------------
 

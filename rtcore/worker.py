@@ -37,11 +37,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 async def obey_signals(
     signals: AsyncIterator[int], node: Node, everything: trio.CancelScope
 ) -> None:
-    """Drain ``node`` at the first signal, cancel ``everything`` at the second."""
+    """Drain ``node`` at the first signal, cancel ``everything`` at the second.
+
+    The first counts as the first even of a node that drains already: who signals a whole service
+    reaches a worker twice, once through its supervisor.
+    """
+    is_second = False
     async for _ in signals:
-        if node.is_draining:
+        if is_second:
             log.warning("stopping_now", calls=len(node.calls))
             everything.cancel(reason="second signal")
+        is_second = True
         node.drain()
 
 

@@ -123,6 +123,21 @@ async def test_a_drain_without_end_is_told_to_stop() -> None:
     assert statuses == [0]
 
 
+async def test_the_first_signal_drains_and_the_second_stops() -> None:
+    made = supervisor(ORDERED, drain_limit_s=60)
+    tx, rx = trio.open_memory_channel[int](0)
+    async with running(made) as statuses, trio.open_nursery() as nursery:
+        await until(lambda: all_serve(made))
+        nursery.start_soon(made.obey, rx)
+        await tx.send(15)
+        await until(lambda: made.is_draining)
+        assert not statuses
+        await tx.send(15)
+        await until(lambda: bool(statuses))
+        await tx.aclose()
+    assert statuses == [0]
+
+
 async def test_who_does_not_obey_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STOP_LIMIT_S", 0.05)
     made = supervisor(STUBBORN)

@@ -11,7 +11,7 @@ import trio
 
 from api.store import Actor, Store
 from api.store.keys import SCOPES, create_key
-from tests.commands.served import Served, serving
+from tests.commands.served import Served, client_of, serving
 from tests.fakes.openai_speech import FakeOpenAISpeech
 
 CALLS = 10  # all in one of two workers: once in 500 runs, and then it shows less, not wrong
@@ -20,7 +20,7 @@ CALLS = 10  # all in one of two workers: once in 500 runs, and then it shows les
 async def ring(served: Served, agent_id: str, number: int) -> str:
     """Somebody calls: the path of the stream that the carrier is told to open."""
     told = {"CallUUID": f"uuid-{number}", "From": "14155550100", "To": "14155550199"}
-    async with httpx.AsyncClient(base_url=served.url) as carrier:
+    async with client_of(served.url) as carrier:
         while True:  # told that we are busy, it tries again
             answer = await carrier.post(f"/plivo/answer/{agent_id}", data=told)
             if (found := re.search("/plivo/media/[^<]+", answer.text)) is not None:
@@ -43,8 +43,7 @@ async def test_any_worker_reaches_the_call_of_any_other(store: Store) -> None:
 
         async def ask(method: str, path: str, body: object = None) -> httpx.Response:
             """Each on a connection of its own: a worker by chance."""
-            key = {"Authorization": f"Bearer {token}"}
-            async with httpx.AsyncClient(base_url=served.url, headers=key) as client:
+            async with client_of(served.url, Authorization=f"Bearer {token}") as client:
                 return await client.request(method, path, json=body)
 
         nowhere = provider("http://127.0.0.1:9", model="none")  # nobody speaks to the agent

@@ -20,7 +20,7 @@ from rtcore.media.handshake import UpgradeRefused
 from rtcore.media.limits import SocketLimits
 from rtcore.node import open_listeners
 
-__all__ = ["Served", "child", "serving"]
+__all__ = ["Served", "child", "client_of", "serving"]
 
 START = b'{"event":"start","start":{"callId":"%b","streamId":"s%b"}}'
 MEDIA = b'{"event":"media","media":{"payload":"' + b"/" * 212 + b'/w=="}}'
@@ -33,6 +33,11 @@ def free_port() -> int:
     return port
 
 
+def client_of(url: str, **headers: str) -> httpx.AsyncClient:
+    """A client that reads no certificates, which would take longer than all it is for."""
+    return httpx.AsyncClient(base_url=url, headers=headers, verify=False, trust_env=False)
+
+
 class Served:
     """A running command, and calls to it."""
 
@@ -43,7 +48,7 @@ class Served:
         self._page = f"http://127.0.0.1:{metrics_port}"
 
     async def ask(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self._page) as client:
+        async with client_of(self._page) as client:
             return await client.get(path)
 
     async def workers(self) -> list[dict[str, Any]]:
