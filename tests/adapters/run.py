@@ -22,9 +22,11 @@ from rtcore.usage import ProviderUsage
 from tests.adapters.kinds import PORTS, Agent, Kind
 from tests.adapters.talk import FUNCTION, GATE, RESULT
 from tests.fakes._faults import Fault
+from tests.fakes._ws import FakeSocketServer
 from tests.fakes.function import FakeFunction
 
 REFUSES = Fault(status=503)
+FAULT_EVERY_S = 5.0  # longer than a turn of the talk, so that each harms another
 UP_LIMIT_S = 60.0
 CALL_LIMIT_S = 120.0
 RECORD_LIMIT_S = 5.0
@@ -84,14 +86,15 @@ async def converse(
     folder: Path,
     *,
     refusing: bool = False,
-    faults: Mapping[Kind, Sequence[Fault]] | None = None,
+    faults: Mapping[Kind, Sequence[Fault]] = {},  # noqa: B006 - read only
     gate: Gate | None = None,
 ) -> Seen:
     """Hold one conversation with ``agent``.
 
     Args:
         refusing: before each provider stands one of the same kind that refuses all.
-        faults: what goes wrong with each kind, one after the other; then all goes well.
+        faults: what goes wrong with each kind, one every ``FAULT_EVERY_S``: the next session or
+            request meets it, and sessions that are open are lost.
         gate: passed once the node is up; None: the call is made at once.
     """
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
@@ -100,7 +103,6 @@ async def converse(
         for kind, adapter in agent.items():
             fakes[kind] = [adapter.fake()]
             fakes[kind][0].faults.usual = adapter.usual
-            fakes[kind][0].faults.add(*(faults or {}).get(kind, ()))
             if refusing:
                 fakes[kind].insert(0, adapter.fake())
                 fakes[kind][0].faults.usual = REFUSES
@@ -119,6 +121,8 @@ async def converse(
         if gate is not None:
             await gate.passed()
         url = f"ws://127.0.0.1:{port}/plivo/media/dev"
+        for kind, some in faults.items():
+            nursery.start_soon(harm, fakes[kind][-1], some)
         clock = LineClock()
         nursery.start_soon(clock.run)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
@@ -127,6 +131,15 @@ async def converse(
         await trio.sleep(0.2)  # what the fakes have still to see of the end
         nursery.cancel_scope.cancel()
     return seen
+
+
+async def harm(fake: Any, faults: Sequence[Fault]) -> None:
+    """Have ``faults`` met one by one."""
+    for fault in faults:
+        await trio.sleep(FAULT_EVERY_S)
+        fake.faults.add(fault)
+        if isinstance(fake, FakeSocketServer):
+            await fake.drop_all()
 
 
 @asynccontextmanager

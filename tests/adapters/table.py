@@ -12,7 +12,7 @@ from tests.fakes._faults import Fault
 
 WAIT_MAX_MS = 5000.0  # what a fault may cost a caller: the limits of a call's stages and a turn
 USAGE_SHARE = 0.01  # the record and the service differ by less,
-PADDING_S = 0.16  # or by what a recogniser wants as its least message, at the end of the call
+PADDING_S = 0.08  # or by what a recogniser has its least message filled up with, each utterance
 
 REFUSED = Fault(status=503)
 FAULTS: dict[Kind, dict[str, Fault]] = {
@@ -121,7 +121,7 @@ def usage(adapter: Adapter, seen: Seen) -> str:
         "tts": recorded.characters,
     }[adapter.kind]
     unit = {"stt": "s", "llm": "requests", "tts": "characters"}[adapter.kind]
-    padding = PADDING_S if adapter.kind == "stt" else 0.0
+    padding = PADDING_S * (len(SENTENCES) + 1) if adapter.kind == "stt" else 0.0
     is_same = abs(ours - counted) <= max(USAGE_SHARE * counted, padding)
     shown = f"{ours:g} / {counted:g} {unit}"
     return shown if is_same and counted else f"no: {shown}"

@@ -8,12 +8,12 @@ from rtcore.audio import RATE_HZ, mulaw_to_pcm
 
 CHAR_SAMPLES = 80
 CHUNK_CHARS = 8  # of a message
-TONE_FIRST = 0x10
+TONE_FIRST = 0x30  # -18 dB under full scale, the others softer: no louder than a caller
 
 
 def mulaw_of(text: str) -> bytes:
     """The sound of ``text`` as µ-law at 8000 Hz."""
-    return b"".join(bytes([TONE_FIRST + ord(char) % 96]) * CHAR_SAMPLES for char in text)
+    return b"".join(bytes([TONE_FIRST + ord(char) % 32]) * CHAR_SAMPLES for char in text)
 
 
 def pcm_of(text: str, rate_hz: int = RATE_HZ) -> bytes:

@@ -56,6 +56,12 @@ class FakeSocketServer(ABC):
     def open_sessions(self) -> int:
         return sum(session.is_open for session in self.sessions)
 
+    async def drop_all(self) -> None:
+        """Break every connection there is."""
+        for session in self.sessions:
+            if session.is_open:
+                await trio.aclose_forcefully(session.socket._stream)
+
     async def serve(self, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve on a free port of 127.0.0.1; start with its base URL."""
         async with trio.open_nursery() as nursery:

@@ -1,0 +1,253 @@
+"""Simulated days of calls with one provider in the node, going wrong at random.
+
+The node's side is as in life: adapters, lists, calls. The line is in memory, the provider's fake
+on loopback, whose octets arrive in the instant they are sent, so Trio's simulated clock only
+jumps where everybody really waits.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import psutil
+import trio
+
+from rtcore.agent.agent import Agent
+from rtcore.agent.definition import AgentDefinition
+from rtcore.agent.functions import function
+from rtcore.call import CallRecord, run_call
+from rtcore.config import CallConfig
+from rtcore.providers import (
+    build_responder,
+    build_synthesizer,
+    build_transcriber,
+    serve_providers,
+)
+from rtcore.testing import (
+    Action,
+    CarrierReport,
+    FakeCarrier,
+    LineFaults,
+    Resources,
+    Utterance,
+    hang_up,
+    interrupt_after,
+    memory_sockets,
+    say,
+    wait_for_agent_quiet,
+)
+from rtcore.usage import Usage
+from tests.adapters.kinds import AGENTS, Adapter, Kind
+from tests.adapters.run import KEYS
+from tests.adapters.table import FAULTS
+from tests.adapters.talk import FUNCTION, LINE_OPENS, SENTENCES
+from tests.fakes._ears import teach
+
+SILENCE_MAX_MS = 12_000.0  # see docs/adapters.md: the stages of a turn, each at its limit, and
+# the watchdog that ends the last
+GIVE_UP_MS = 30_000  # of a caller who hears nothing: past the limit, so that a breach is seen
+TEARDOWN_MAX_S = 0.1
+STUCK_S = 1800.0  # a call that outlasts its own limit
+TROUBLE = 0.15  # of requests and sessions
+BETWEEN_S = 540.0  # calls, on average: a line that is busy for a tenth of the day
+BUILDERS = {"stt": build_transcriber, "llm": build_responder, "tts": build_synthesizer}
+
+
+@dataclass
+class Day:
+    """What came of it."""
+
+    calls: int = 0
+    turns: int = 0
+    talked_s: float = 0.0
+    faults: int = 0
+    unanswered: int = 0  # turns the caller gave up on
+    silences_ms: list[float] = field(default_factory=list)
+    teardown_s: float = 0.0
+    ended: dict[str, int] = field(default_factory=dict)
+    memory_mib: list[tuple[float, float]] = field(default_factory=list)  # hour, resident
+    left: list[str] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def slope_kib_per_h(self) -> float:
+        """Of memory, once caches are full: over the second half."""
+        half = self.memory_mib[len(self.memory_mib) // 2 :]
+        if len(half) < 3:
+            return 0.0
+        return statistics.linear_regression(*zip(*half, strict=True)).slope * 1024
+
+
+class Dice:
+    """Faults at random for one fake, for as long as it is asked."""
+
+    def __init__(self, adapter: Adapter, seed: int, day: Day) -> None:
+        self._dice = random.Random(f"{seed}/{adapter.name}")
+        self._faults = [fault for fault in FAULTS[adapter.kind].values()]
+        self._usual = adapter.usual
+        self._day = day
+        self.is_on = True
+
+    def next(self) -> Any:
+        if not self.is_on or self._dice.random() >= TROUBLE:
+            return self._usual
+        self._day.faults += 1
+        return self._dice.choice(self._faults)
+
+
+def agent_of(provider: str) -> Mapping[Kind, Adapter]:
+    """An agent that has the adapter of that name, the usual others with it.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for agent in AGENTS:
+        if any(provider in (a.name, f"{a.kind}:{a.provider}") for a in agent.values()):
+            return agent
+    raise KeyError(provider)
+
+
+async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -> Day:
+    """Call after call for ``hours`` of simulated time; then see what is left."""
+    day, dice = Day(), random.Random(seed)
+    before = Resources.held()
+    process = psutil.Process()
+    async with trio.open_nursery() as nursery:
+        serving = trio.CancelScope()
+        fakes: dict[Kind, Any] = {}
+        ports: dict[Kind, Any] = {}
+        troubles: list[Dice] = []
+        for kind, adapter in agent.items():
+            fakes[kind] = fake = adapter.fake()
+            fake.faults = Dice(adapter, seed, day)
+            troubles.append(fake.faults)
+            url = await nursery.start(fake.serve)
+            ports[kind] = BUILDERS[kind]([adapter.spec(url)], KEYS)
+        await nursery.start(_keep, list(ports.values()), serving)
+        ready, hour = _agent(ports), 0
+        while trio.current_time() < hours * 3600:
+            with trio.fail_after(STUCK_S):
+                await _call(ready, dice, day)
+            for fake in fakes.values():
+                _forget(fake)
+            if trio.current_time() >= (hour + 1) * 3600:
+                hour = int(trio.current_time() // 3600)
+                gc.collect()
+                day.memory_mib.append((hour, process.memory_info().rss / 2**20))
+            await trio.sleep(dice.expovariate(1 / BETWEEN_S))
+        serving.cancel()
+        await trio.sleep(5)
+        for kind, fake in fakes.items():
+            still = getattr(fake, "open_sessions", 0) + getattr(fake, "open_connections", 0)
+            if still:
+                day.left.append(f"{still} open at {agent[kind].name}")
+        nursery.cancel_scope.cancel()
+    await trio.sleep(1)
+    day.left += Resources.held().left_since(before)
+    return day
+
+
+async def _keep(
+    ports: Sequence[object],
+    serving: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with serving:
+        await serve_providers(ports, task_status=task_status)
+
+
+def _agent(ports: Mapping[Kind, Any]) -> Agent:
+    async def find_order(id: int) -> str:
+        """Look up an order."""
+        return "it is on its way"
+
+    tool = function(find_order, "read", name=FUNCTION)
+    definition = AgentDefinition(name="desk", welcome_message="")
+    return Agent(
+        definition, ports["stt"], ports["llm"], ports["tts"], tools=(tool,), may_hang_up=False
+    )
+
+
+async def _call(agent: Agent, dice: random.Random, day: Day) -> None:
+    """One call of some minutes, hung up by the caller in the end, or at any instant."""
+    here, there = memory_sockets()
+    faults = LineFaults(
+        seed=dice.randrange(1 << 30),
+        loss=dice.choice((0.0, 0.0, 0.01)),
+        jitter_ms=dice.choice((0.0, 0.0, 30.0)),
+    )
+    limit_s = dice.choice((1800.0, 1800.0, dice.uniform(1, 90)))
+    carrier = FakeCarrier(_script(dice), faults=faults, limit_s=limit_s)
+    records: list[CallRecord] = []
+    over_s = 0.0
+
+    async def serve() -> None:
+        nonlocal over_s
+        records.append(await run_call(there, agent, CallConfig()))
+        over_s = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        report = await carrier.call(here)
+        ended_s = trio.current_time()
+    day.teardown_s = max(day.teardown_s, over_s - ended_s)
+    _account(day, records[0], report)
+
+
+def _script(dice: random.Random) -> list[Action]:
+    quiet = wait_for_agent_quiet(600, GIVE_UP_MS, GIVE_UP_MS)
+    script: list[Action] = [say(_sound("")), say(_sound(dice.choice(SENTENCES)))]
+    for _ in range(dice.randrange(2, 12)):
+        sentence = _sound(dice.choice(SENTENCES))
+        if dice.random() < 0.3:
+            script.append(interrupt_after(dice.uniform(100, 2500), sentence, GIVE_UP_MS))
+        else:
+            script += [quiet, say(sentence)]
+    return [*script, quiet, hang_up()]
+
+
+@lru_cache
+def _sound(sentence: str) -> Utterance:
+    return Utterance(teach(sentence) if sentence else LINE_OPENS)
+
+
+def _account(day: Day, record: CallRecord, report: CarrierReport) -> None:
+    day.calls += 1
+    day.turns += record.stats.turns
+    day.talked_s += record.duration_s
+    day.ended[record.ended_by] = day.ended.get(record.ended_by, 0) + 1
+    for used in record.usage:
+        tally = day.usage.of(used.kind, used.provider, used.member)
+        tally.requests += used.requests
+        tally.failures += used.failures
+    for turn in report.turns:
+        if turn.response_ms is not None:
+            day.silences_ms.append(turn.response_ms)
+    if report.turns and report.ended_by == "caller":  # the last one that waited for an answer
+        last = report.turns[-1]
+        if last.response_ms is None:
+            day.silences_ms.append(report.duration_ms - last.end_sample / 8)
+    if report.violations or report.counts.stale_messages:
+        day.wrong.append(f"call {day.calls}: {report.violations[:2]} or audio after its clear")
+
+
+def _forget(fake: Any) -> None:
+    """A fake remembers all; a day of it is more than memory is for."""
+    if hasattr(fake, "sessions"):
+        fake.sessions[:] = [session for session in fake.sessions if session.is_open]
+        for session in fake.sessions:
+            session.texts.clear()
+            session.octets.clear()
+            session.binary_sizes.clear()
+    if hasattr(fake, "requests"):
+        fake.requests.clear()
+    for name in ("forms", "configured", "said"):
+        getattr(fake, name, []).clear()
