@@ -132,11 +132,14 @@ def outcome_of(call: StoredCall, *, has_opted_out: bool) -> Outcome:
     return "failed"
 
 
-def retry_after_s(spec: CampaignSpec, outcomes: Sequence[Outcome]) -> int | None:
-    """How long after the last of a number's ``outcomes`` it is called again; None: never."""
+def retry_after_s(spec: CampaignSpec, outcomes: Sequence[Outcome], made: int) -> int | None:
+    """How long after the last of a number's ``outcomes`` it is called again; None: never.
+
+    ``made``: attempts so far, those included whose outcomes were erased.
+    """
     last = outcomes[-1]
     rule: Retry | None = getattr(spec.retries, last, None)
-    if rule is None or len(outcomes) >= spec.max_attempts or outcomes.count(last) > rule.times:
+    if rule is None or made >= spec.max_attempts or outcomes.count(last) > rule.times:
         return None
     return rule.after_s
 

@@ -38,7 +38,7 @@ __all__ = [
     "target_view",
 ]
 
-TARGETS_MAX = 2000  # in one request; a file may hold more
+TARGETS_MAX = 1000  # in one request; a file may hold more
 TargetId = Annotated[str, Meta(pattern="^tgt_[0-9a-f]{24}$")]
 
 

@@ -244,8 +244,8 @@ def _begin(tx: Tx, campaign: CampaignRecord, row: sa.Row[Any], node: str) -> Sto
         machine_message=spec.machine_message,
     )
     from_number = spec.from_.removeprefix("+")
-    made = sa.select(sa.func.count()).select_from(campaign_attempts)
-    ordinal = (tx.conn.scalar(made.where(ATTEMPTS.target_id == row.id)) or 0) + 1
+    newest = sa.select(sa.func.max(ATTEMPTS.ordinal)).where(ATTEMPTS.target_id == row.id)
+    ordinal = (tx.conn.scalar(newest) or 0) + 1
     try:
         with tx.conn.begin_nested():
             actor = Actor(campaign.id)
@@ -380,8 +380,10 @@ def _close(tx: Tx, attempt: sa.Row[Any], outcome: Outcome) -> Outcome:
     _mark(tx, attempt.call_id, is_open=0, outcome=outcome, ended_at_ms=tx.now_ms)
     campaign = get_campaign(tx, attempt.campaign_id)
     outcomes = _outcomes(tx, ATTEMPTS.target_id == attempt.target_id)
-    after_s = retry_after_s(campaign.spec, outcomes)
-    values: dict[str, Any] = {"state": "done", "outcome": outcome, "attempts": len(outcomes)}
+    before = sa.select(TARGETS.attempts).where(TARGETS.id == attempt.target_id)
+    made = (tx.conn.scalar(before) or 0) + attempt.is_open  # some may have been erased since
+    after_s = retry_after_s(campaign.spec, outcomes, made)
+    values: dict[str, Any] = {"state": "done", "outcome": outcome, "attempts": made}
     if after_s is not None:
         again_ms = tx.now_ms + after_s * 1000
         values |= _waiting_or_done(tx, campaign, attempt.number, again_ms, outcome)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from api.campaigns.rules import is_finished
 from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
+from api.outgoing.outbox import tell
 from api.store import tables
 from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound, User
@@ -292,7 +293,9 @@ def cancel_campaign(tx: Tx, actor: Actor, id: str, *, hangs_up: bool) -> Campaig
         )
     )
     _release_agent(tx, id)
-    return _turn(tx, actor, id, "cancelled", state="cancelled", ended_at_ms=tx.now_ms)
+    ended = _turn(tx, actor, id, "cancelled", state="cancelled", ended_at_ms=tx.now_ms)
+    _tell_finished(tx, ended)
+    return ended
 
 
 def stop_itself(tx: Tx, id: str, reason: str) -> None:
@@ -309,12 +312,24 @@ def finish_if_done(tx: Tx, id: str) -> None:
     if is_finished(has_waiting=_has(tx, id, "waiting"), has_dialling=_has(tx, id, "dialling")):
         _release_agent(tx, id)
         values = {"state": "completed", "ended_at_ms": tx.now_ms}
-        _turn(tx, Actor("campaign"), id, "completed", **values)
+        _tell_finished(tx, _turn(tx, Actor("campaign"), id, "completed", **values))
 
 
 def _has(tx: Tx, id: str, state: TargetState) -> bool:
     query = sa.select(TARGETS.id).where(TARGETS.campaign_id == id, TARGETS.state == state)
     return tx.conn.scalar(query.limit(1)) is not None
+
+
+def _tell_finished(tx: Tx, campaign: CampaignRecord) -> None:
+    """Tell webhooks that a campaign is over; with the outcomes of all its numbers."""
+    outcomes = _counted(tx, TARGETS.outcome, TARGETS.campaign_id == campaign.id)
+    data = {
+        "campaign_id": campaign.id,
+        "name": campaign.spec.name,
+        "state": campaign.state,
+        "outcomes": outcomes,
+    }
+    tell(tx, "campaign.finished", campaign.id, data)
 
 
 def _run(tx: Tx, actor: Actor, id: str, action: str, **values: Any) -> CampaignRecord:

@@ -240,7 +240,9 @@ def test_what_became_of_an_attempt(changes: dict[str, Any], outcome: Outcome) ->
 )
 def test_when_a_number_is_called_again(outcomes: list[Outcome], after_s: int | None) -> None:
     retries = Retries(busy=Retry(times=2, after_s=60), no_answer=Retry(times=1, after_s=600))
-    assert retry_after_s(spec(retries=retries, max_attempts=4), outcomes) == after_s
+    campaign = spec(retries=retries, max_attempts=4)
+    assert retry_after_s(campaign, outcomes, len(outcomes)) == after_s
+    assert retry_after_s(campaign, outcomes, 4) is None
 
 
 @given(
@@ -254,7 +256,8 @@ def test_when_a_number_is_called_again(outcomes: list[Outcome], after_s: int | N
 def test_no_number_is_called_more_often_than_allowed(outcomes: list[Outcome], limit: int) -> None:
     generous = Retry(times=10, after_s=60)
     retries = Retries(busy=generous, no_answer=generous, machine=generous, failed=generous)
-    again = retry_after_s(spec(retries=retries, max_attempts=limit), outcomes)
+    campaign = spec(retries=retries, max_attempts=limit)
+    again = retry_after_s(campaign, outcomes, len(outcomes))
     if len(outcomes) >= limit or outcomes[-1] in ("answered", "unknown"):
         assert again is None
 

@@ -6,12 +6,15 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from api.calls.records import Ended, mark_answered, mark_ended, mark_machine
 from api.campaigns import rules
 from api.campaigns.specs import CampaignSpec, Retries, Retry, TargetSpec, Window
+from api.outgoing.outbox import create_webhook
+from api.outgoing.specs import WebhookSpec
 from api.specs import AgentSpec
 from api.store import Actor, Store
 from api.store.agents import create_agent, delete_agent
@@ -44,7 +47,7 @@ from api.store.campaigns import (
 )
 from api.store.do_not_call import block_numbers, find_blocked, unblock_number
 from api.store.errors import Conflict, InUse, InvalidReference, NotFound
-from api.store.tables import campaign_attempts
+from api.store.tables import campaign_attempts, deliveries
 
 ME = Actor("test")
 NOON_MS = round(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)  # a Friday
@@ -139,6 +142,26 @@ def test_a_campaign_calls_each_number_and_is_done(desk: Desk) -> None:
     report = desk.read(report_on, id)
     assert (report.states, report.outcomes) == ({"done": 2}, {"answered": 2})
     assert (report.attempts, report.open_attempts) == ({"answered": 2}, 0)
+
+
+def test_webhooks_are_told_of_the_end(desk: Desk) -> None:
+    spec = WebhookSpec(name="mine", url="https://example.com/", events=("campaign.finished",))
+    desk.write(create_webhook, ME, spec)
+    id = desk.campaign(FIRST)
+    desk.answered(desk.claimed())
+
+    def told(tx: Any) -> list[Any]:
+        bodies = tx.conn.scalars(sa.select(deliveries.c.body))
+        return [msgspec.json.decode(body) for body in bodies]
+
+    (one,) = desk.read(told)
+    assert one["type"] == "campaign.finished"
+    assert one["data"] == {
+        "campaign_id": id,
+        "name": "spring",
+        "state": "completed",
+        "outcomes": {"answered": 1},
+    }
 
 
 def test_a_number_in_a_campaign_twice_is_called_once(desk: Desk) -> None:
@@ -447,6 +470,38 @@ def test_a_busy_number_is_called_again_and_then_no_more(desk: Desk) -> None:
     assert desk.end(desk.claimed()) == "busy"
     assert desk.targets(id) == [(FIRST, "done", "busy")]
     assert desk.read(report_on, id).attempts == {"busy": 2}
+
+
+def test_attempts_that_were_erased_still_count(desk: Desk) -> None:
+    generous = Retries(busy=Retry(times=10, after_s=60))
+    id = desk.campaign(FIRST, retries=generous, max_attempts=3)
+    for _ in range(2):
+        desk.end(desk.claimed())
+        desk.now_ms += 60_000
+
+    def erase(tx: Any) -> None:
+        tx.conn.execute(sa.delete(campaign_attempts))
+
+    desk.write(erase)
+    desk.end(desk.claimed())
+    assert desk.targets(id) == [(FIRST, "done", "busy")]
+    assert desk.read(find_targets, id, 10, 0, {}).items[0].attempts == 3
+
+
+def test_one_erased_attempt_does_not_stand_in_the_way(desk: Desk) -> None:
+    desk.campaign(FIRST, retries=Retries(busy=Retry(times=10, after_s=60)))
+    first = desk.claimed()
+    desk.end(first)
+    desk.now_ms += 60_000
+    desk.end(desk.claimed())
+    desk.now_ms += 60_000
+
+    def erase(tx: Any) -> None:
+        mine = campaign_attempts.c.call_id == first.call.id
+        tx.conn.execute(sa.delete(campaign_attempts).where(mine))
+
+    desk.write(erase)
+    assert desk.claim() is not None
 
 
 def test_a_machine_that_answers(desk: Desk) -> None:
