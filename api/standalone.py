@@ -43,6 +43,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     media_port: int | None = None  # None: media comes to the same port
     public_url: str = ""
     is_insecure: bool = False
+    allow_private_urls: bool = False  # functions and webhooks on this machine and its networks
     recordings: Path | None = None  # where calls are recorded; None: nowhere
     keep_recordings_days: int | None = None  # None: for ever; an agent may say otherwise
     keep_transcripts_days: int | None = None
@@ -77,7 +78,11 @@ async def serve(options: StandaloneOptions) -> None:
     try:
         app = create_app(
             store,
-            ApiSettings(public_url=public_url, retention=_retention(options)),
+            ApiSettings(
+                public_url=public_url,
+                retention=_retention(options),
+                allow_private_urls=options.allow_private_urls,
+            ),
             agent_for=providers,
             call_config=options.node.call,
             registry=registry,

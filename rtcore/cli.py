@@ -54,6 +54,9 @@ def serve(
         Path | None, typer.Option(dir_okay=False, help="Append each call's record, as JSON.")
     ] = None,
     insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
+    allow_private_urls: Annotated[
+        bool, typer.Option(help="Functions and webhooks may be on this machine and its networks.")
+    ] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
     voice: Annotated[str, typer.Option(help="The voice detector: webrtc or silero.")] = "webrtc",
     database: Annotated[
@@ -136,6 +139,7 @@ def serve(
             media_port=media_port,
             public_url=public_url,
             is_insecure=insecure,
+            allow_private_urls=allow_private_urls,
             recordings=recordings,
             keep_recordings_days=keep_recordings_days,
             keep_transcripts_days=keep_transcripts_days,
@@ -205,6 +209,19 @@ def call(
         seconds=seconds,
     )
     raise typer.Exit(run(options))
+
+
+@app.command("fake-plivo")
+def fake_plivo(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 9090,
+    number: Annotated[list[str] | None, typer.Option(help="A number you have; repeat it.")] = None,
+) -> None:
+    """Be the carrier, on this machine: Plivo's API, and telephones that do as they are told."""
+    from rtcore.commands.fake_plivo import FakePlivoOptions, run
+
+    _log(as_json=not sys.stderr.isatty())
+    numbers = tuple(number) if number else FakePlivoOptions().numbers
+    trio.run(run, FakePlivoOptions(port=port, numbers=numbers))
 
 
 @app.command()

@@ -79,6 +79,7 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
         "anthropic": _Entry("anthropic", "AnthropicResponder", "AnthropicSettings"),
         "gemini": _Entry("gemini", "GeminiResponder", "GeminiSettings"),
         "http": _Entry("http_responder", "HttpResponder", "HttpResponderSettings"),
+        "rules": _Entry("rules", "RulesResponder", "RulesSettings"),
     },
     "synthesizer": {
         "deepgram": _Entry("deepgram_speech", "DeepgramSynthesizer", "DeepgramSpeechSettings"),

@@ -63,6 +63,8 @@ def test_every_provider_can_be_built(kind: str, name: str) -> None:
     if kind == "speech_model":
         assert build_speech_model({"provider": name, **needed}, SECRETS).name == name
         return
+    if name == "rules":
+        needed = {}  # has no model
     built: Any = BUILD[kind]([{"provider": name, **needed}], SECRETS)
     assert [member.name for member in built.members] == [name]
 

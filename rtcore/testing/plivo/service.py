@@ -20,7 +20,7 @@ import trio
 
 from rtcore.testing.plivo.call import CallOrder, PlacedCall, Target, new_id
 from rtcore.testing.plivo.callbacks import Callbacks
-from rtcore.testing.plivo.http import Request, Response, serve_http
+from rtcore.testing.plivo.http import Handler, Request, Response, serve_http
 from rtcore.testing.plivo.model import Account, Application, OwnedNumber, Phone, normal_number
 from rtcore.testing.plivo.rooms import Rooms
 
@@ -57,6 +57,7 @@ class FakePlivo:
         calls_per_s: outbound starts; more are queued, as Plivo does.
         requests_max: in ``window_s`` seconds; more are answered with 429.
         scale: how long a second of ringing, waiting and talking takes; audio is never scaled.
+        port: where it listens; 0: any that is free.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FakePlivo:
         requests_max: int = 300,
         window_s: float = 5.0,
         scale: float = 0.01,
+        port: int = 0,
     ) -> None:
         self.account = account or Account()
         self.phones: dict[str, Phone] = {}  # by number, digits alone
@@ -79,19 +81,21 @@ class FakePlivo:
         self.requests: list[tuple[str, str]] = []  # method and path, in order
         self.answers_after_s = 0.0  # what is done is done, and the answer still on its way
         self.loses_answers = 0  # so many calls are made next, and answered with 504
+        self.beside: Handler | None = None  # answers what is not for the API, under /v1
         self.callbacks = Callbacks(self.account)
         self.url = ""  # once it runs; a client puts /Account/{auth_id}/ behind it
         self._gap_s = 1 / calls_per_s
         self._requests_max = requests_max
         self._window_s = window_s
         self._scale = scale
+        self._port = port
         self._recent_s: deque[float] = deque()
         self._nursery: trio.Nursery | None = None
         self._waiting_tx, self._waiting_rx = trio.open_memory_channel[PlacedCall](QUEUED_MAX)
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; ``task_status`` is given the base URL."""
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/v1"
         try:
@@ -149,6 +153,8 @@ class FakePlivo:
     # --- requests -----------------------------------------------------------------------
 
     async def _answer(self, request: Request) -> Response:
+        if self.beside is not None and not request.path.startswith("/v1/"):
+            return await self.beside(request)
         self.requests.append((request.method, request.path))
         if self.faults:
             fault = self.faults.popleft()
