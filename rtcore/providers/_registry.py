@@ -92,6 +92,7 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
     },
     "speech_model": {
         "openai_realtime": _Entry("openai_realtime", "OpenAIRealtime", "OpenAIRealtimeSettings"),
+        "gemini_live": _Entry("gemini_live", "GeminiLive", "GeminiLiveSettings"),
     },
 }
 NEEDS_URL = frozenset({"openai_compatible"})

@@ -1,0 +1,240 @@
+"""Gemini Live as documented: set up by message, one thing made at a time, nothing has a name."""
+
+from __future__ import annotations
+
+import array
+import base64
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import msgspec
+import trio
+
+from rtcore.audio import RATE_HZ, pcm_to_mulaw
+from tests.fakes import _voice
+from tests.fakes._ears import Ears
+from tests.fakes._ws import FakeSocketServer, Session
+
+PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
+OUT_RATE_HZ = 24_000
+MEANT = "exactly as they are written"  # what follows a blank line after it is to be said
+
+
+class FakeGeminiLive(FakeSocketServer):
+    """Hears the language of the fakes and answers ``You said ...``.
+
+    The word ``order`` makes it call ``lookup`` first, twice if ``number`` was said too.
+
+    Args:
+        piece_s: between two pieces of sound.
+        playback_s: from the end of what is made to ``turnComplete``, as if it were heard.
+        go_away_after: turns, after which the connection is to end.
+        is_mute_before_start: an answer that is interrupted before it began ends unsaid.
+    """
+
+    unknown: ClassVar[object] = {"novelty": {"depth": [1, 2]}}
+    error: ClassVar[object] = "not json"
+
+    def __init__(
+        self,
+        *,
+        piece_s: float = 0.0,
+        first_s: float = 0.0,
+        playback_s: float = 0.0,
+        go_away_after: int | None = None,
+        is_mute_before_start: bool = False,
+    ) -> None:
+        super().__init__()
+        self.piece_s = piece_s
+        self.first_s = first_s
+        self.playback_s = playback_s
+        self.go_away_after = go_away_after
+        self.is_mute_before_start = is_mute_before_start
+        self.setups: list[dict[str, Any]] = []
+        self.contents: list[dict[str, Any]] = []  # ``clientContent`` of all sessions
+        self.results: list[dict[str, Any]] = []
+        self.heard: list[str] = []  # turns, as they were understood
+        self.spoken_pieces = 0
+        self.handles = 0  # given, by which a session can be resumed
+
+    async def session(self, session: Session) -> None:
+        first = await self.hear(session)
+        if session.path != PATH or "setup" not in first:
+            await session.socket.aclose(1007, "setup first")
+            return
+        setup = first["setup"]
+        self.setups.append(setup)
+        assert setup["model"].startswith("models/")
+        assert setup["generationConfig"]["responseModalities"] == ["AUDIO"]
+        await self.tell(session, {"setupComplete": {}})
+        async with trio.open_nursery() as nursery:
+            talk = _Talk(self, session, setup, nursery)
+            while True:
+                await talk.take(await self.hear(session))
+
+    async def tell(self, session: Session, message: dict[str, Any]) -> None:
+        """Each message comes as a binary frame of JSON."""
+        await self.say(session, msgspec.json.encode(message))
+
+
+class _Talk:
+    def __init__(
+        self, server: FakeGeminiLive, session: Session, setup: dict[str, Any], nursery: trio.Nursery
+    ) -> None:
+        self._server, self._session, self._nursery = server, session, nursery
+        detection = setup["realtimeInputConfig"]["automaticActivityDetection"]
+        self._is_manual = detection.get("disabled", False)
+        self._silence_samples = detection.get("silenceDurationMs", 480) * RATE_HZ // 1000
+        self._awaits_history = "historyConfig" in setup
+        self._is_active = False
+        self._ears = Ears()
+        self._words: list[str] = []
+        self._told: list[str] = []  # and not yet answered
+        self._making: trio.CancelScope | None = None
+        self._has_begun = False
+        self._results: dict[str, trio.Event] = {}
+        self._outputs: dict[str, str] = {}
+        self._turns = 0
+
+    async def take(self, message: dict[str, Any]) -> None:
+        (kind, body), *more = message.items()
+        assert not more
+        if kind == "clientContent":
+            await self._client_content(body)
+        elif kind == "toolResponse":
+            for each in body["functionResponses"]:
+                self._server.results.append(each)
+                self._outputs[each["id"]] = each["response"]["output"]
+                self._results.pop(each["id"]).set()
+        elif kind == "realtimeInput":
+            (what, value), *more = body.items()
+            assert not more
+            assert (what in ("activityStart", "activityEnd")) <= self._is_manual
+            if what == "activityStart":
+                assert not self._is_active
+                self._is_active = True
+                await self._interrupt()
+            elif what == "activityEnd":
+                assert self._is_active
+                self._is_active = False
+                await self._turn_over()
+            else:
+                await self._audio(value)
+
+    async def _client_content(self, body: dict[str, Any]) -> None:
+        self._server.contents.append(body)
+        if self._awaits_history:
+            assert body["turnComplete"]
+            self._awaits_history = False
+            return
+        await self._interrupt()
+        self._told += [part["text"] for turn in body["turns"] for part in turn["parts"]]
+        if body["turnComplete"]:
+            text, self._told = "\n".join(self._told), []
+            said = text.partition("\n\n")[2] if MEANT in text else f"You told {text}."
+            await self._make(said, calls=0)
+
+    async def _audio(self, blob: dict[str, str]) -> None:
+        assert blob["mimeType"] == "audio/pcm;rate=16000"
+        if self._is_manual and not self._is_active:
+            return
+        pcm = array.array("h", base64.b64decode(blob["data"], validate=True))
+        had = len(self._words)
+        self._ears.feed(pcm_to_mulaw(pcm[::2].tobytes()))
+        self._words += [word.text for word in self._ears.words]
+        self._ears.words.clear()
+        if self._is_manual or not self._words:
+            return
+        if not had:
+            await self._interrupt()
+        if self._ears.silent_samples >= self._silence_samples:
+            await self._turn_over()
+
+    async def _turn_over(self) -> None:
+        self._words += [word.text for word in self._ears.take()]
+        words, self._words = self._words, []
+        self._server.heard.append(" ".join(words))
+        calls = ("order" in words) + ("order" in words and "number" in words)
+        await self._make(f"You said {' '.join(words)}.", calls=calls, words=words)
+
+    async def _interrupt(self) -> None:
+        if self._making is None:
+            return
+        self._making.cancel()
+        self._making = None
+        if self._server.is_mute_before_start and not self._has_begun:
+            return
+        if self._results:
+            cancelled = {"ids": list(self._results)}
+            self._results.clear()
+            await self._server.tell(self._session, {"toolCallCancellation": cancelled})
+        await self._content(interrupted=True)
+        await self._turn_complete()
+
+    async def _make(self, text: str, *, calls: int, words: list[str] | None = None) -> None:
+        self._making, self._has_begun = trio.CancelScope(), False
+        self._nursery.start_soon(self._generate, self._making, text, calls, words or [])
+
+    async def _generate(
+        self, scope: trio.CancelScope, text: str, calls: int, words: list[str]
+    ) -> None:
+        with scope:
+            await trio.sleep(self._server.first_s)
+            self._has_begun = True
+            for word in words:  # the caller's words come beside the answer, in no order
+                await self._content(inputTranscription={"text": f" {word}"})
+            if calls:
+                await self._speak("One moment.")
+                text = f"It is {await self._call(calls)}."
+            await self._speak(text)
+            await self._content(generationComplete=True)
+            await trio.sleep(self._server.playback_s)
+            self._making = None
+            await self._turn_complete()
+
+    async def _call(self, calls: int) -> str:
+        asked = [
+            {"id": f"fc{self._turns}-{number}", "name": "lookup", "args": {"id": str(number)}}
+            for number in range(calls)
+        ]
+        waiting = [trio.Event() for _ in asked]
+        self._results = {str(each["id"]): event for each, event in zip(asked, waiting, strict=True)}
+        await self._server.tell(self._session, {"toolCall": {"functionCalls": asked}})
+        for event in waiting:
+            await event.wait()
+        return " and ".join(self._outputs[str(each["id"])] for each in asked)
+
+    async def _speak(self, text: str) -> None:
+        for piece in _pieces(text):
+            await trio.sleep(self._server.piece_s)
+            pcm = _voice.pcm_of(piece, OUT_RATE_HZ)
+            blob = {"mimeType": "audio/pcm;rate=24000", "data": base64.b64encode(pcm).decode()}
+            self._server.spoken_pieces += 1
+            parts = [{"text": "hm", "thought": True}, {"inlineData": blob}]
+            await self._content(
+                modelTurn={"role": "model", "parts": parts}, outputTranscription={"text": piece}
+            )
+
+    async def _turn_complete(self) -> None:
+        self._turns += 1
+        usage = {
+            "promptTokenCount": 100,
+            "responseTokenCount": 20,
+            "cachedContentTokenCount": 5,
+            "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 60}],
+            "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 20}],
+        }
+        content = {"turnComplete": True}
+        await self._server.tell(self._session, {"serverContent": content, "usageMetadata": usage})
+        self._server.handles += 1
+        handle = {"newHandle": f"handle-{self._turns}", "resumable": True}
+        await self._server.tell(self._session, {"sessionResumptionUpdate": handle})
+        if self._turns == self._server.go_away_after and len(self._server.sessions) == 1:
+            await self._server.tell(self._session, {"goAway": {"timeLeft": "50s"}})
+
+    async def _content(self, **content: Any) -> None:
+        await self._server.tell(self._session, {"serverContent": content})
+
+
+def _pieces(text: str) -> Iterator[str]:
+    yield from _voice.pieces_of(text)
