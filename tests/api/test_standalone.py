@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from api import standalone
 from api.admin import create_api_key, upgrade_database
 from api.agents import SharedProviders
 from api.specs import AgentPlan, ProviderChoice
@@ -61,6 +62,22 @@ async def test_half_an_account_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.delenv("RTCORE_PLIVO_AUTH_TOKEN", raising=False)
     with pytest.raises(ConfigError, match="RTCORE_PLIVO_AUTH_TOKEN"):
         await serve(StandaloneOptions(database=f"sqlite:///{tmp_path}/node.db", port=0))
+
+
+@pytest.mark.parametrize(("pace", "is_possible"), [("12.5", True), ("0", False), ("fast", False)])
+def test_the_accounts_pace_is_said_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, pace: str, is_possible: bool
+) -> None:
+    monkeypatch.setenv("RTCORE_PLIVO_AUTH_ID", "MAXXXXXXXXXXXXXXXXXX")
+    monkeypatch.setenv("RTCORE_PLIVO_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("RTCORE_PLIVO_CALLS_PER_S", pace)
+    if is_possible:
+        account = standalone._account()
+        assert account is not None
+        assert account.calls_per_s == 12.5
+    else:
+        with pytest.raises(ConfigError, match="calls_per_s"):
+            standalone._account()
 
 
 async def test_a_node_without_an_account_stays_on_loopback(
