@@ -57,7 +57,7 @@ class SharedProviders:
         """
         ports: dict[str, Any] = {}
         for kind, choices in (("stt", plan.stt), ("llm", plan.llm), ("tts", plan.tts)):
-            if choices or plan.speech_model is None:
+            if choices or kind in _needed(plan):
                 ports[PORTS[kind]] = self._provider(kind, choices, plan.secrets)
         if plan.speech_model is not None:
             ports["speech_model"] = self._speech_model(plan.speech_model, plan.secrets)
@@ -96,6 +96,16 @@ class SharedProviders:
         except trio.WouldBlock as exc:
             raise ConfigError(kind, "too many providers at once: try again") from exc
         self._made[key] = provider
+
+
+def _needed(plan: AgentPlan) -> tuple[str, ...]:
+    """The kinds of provider that the agent cannot do without."""
+    if plan.speech_model is not None:
+        return ()
+    listening = plan.definition.listening
+    if listening is None:
+        return tuple(BUILDERS)
+    return ("stt",) if listening.sentiment_every_s is None else ("stt", "llm")
 
 
 def _spec(choice: ProviderChoice) -> dict[str, Any]:

@@ -156,8 +156,10 @@ class LiveCall:
 
     def said(self, first: int = 0) -> list[dict[str, Any]]:
         """What has been said and heard, from entry ``first`` on, as it is told to listeners."""
+        spans = self.call.spans
         return [
             {"stream": self.number, "index": index, "role": message.role, "text": message.text}
+            | (msgspec.structs.asdict(spans[index]) if index < len(spans) else {})
             for index, message in enumerate(self.call.conversation.log[first:], first)
         ]
 

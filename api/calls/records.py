@@ -24,6 +24,7 @@ from api.store.errors import InvalidReference, NotFound
 from api.store.records import Page, new_id, note, page_of
 from api.store.tables import call_notes, call_streams, calls
 from api.web.times import shown_time
+from rtcore.agent.listening import Listening
 from rtcore.call import CallRecord
 from rtcore.journal import Noted
 
@@ -77,6 +78,7 @@ class CallPlan(msgspec.Struct, frozen=True, kw_only=True):
     on_machine: Literal["", "hang_up", "continue", "leave_message"] = ""
     machine_message: str = ""
     prompt: str | None = None  # in place of the agent's own, since somebody changed it
+    listening: Listening | None = None  # the agent's, where that is all it does
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,9 +215,10 @@ def begin_outbound(
         InvalidReference: there is no such agent.
     """
     try:
-        version = get_published(tx, agent_id).version
+        agent = get_published(tx, agent_id)
     except NotFound as exc:
         raise InvalidReference("agent_id", f"{exc}: create it first") from exc
+    version, plan = agent.version, msgspec.structs.replace(plan, listening=agent.spec.listening)
     call = _insert(tx, "outbound", "queued", agent_id, version, from_number, to_number, plan)
     note(tx, actor, "call.created", call.id)
     tell(tx, "call.started", call.id, facts(call))
@@ -238,13 +241,12 @@ def begin_inbound(
     found = stored_call(tx, carrier_id=carrier_id, lock=True)
     if found is not None:
         return found
-    version = get_published(tx, agent_id).version
+    agent = get_published(tx, agent_id)
+    version, plan = agent.version, CallPlan(listening=agent.spec.listening)
     numbers = from_number, to_number
     try:
         with tx.conn.begin_nested():
-            call = _insert(
-                tx, "inbound", "ringing", agent_id, version, *numbers, CallPlan(), carrier_id
-            )
+            call = _insert(tx, "inbound", "ringing", agent_id, version, *numbers, plan, carrier_id)
     except IntegrityError:  # told twice in the same moment: the other one was first
         found = stored_call(tx, carrier_id=carrier_id, lock=True)
         assert found is not None

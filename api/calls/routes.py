@@ -32,13 +32,13 @@ from api.calls.views import (
     DtmfRequest,
     SayRequest,
     StreamMetrics,
-    TranscriptLine,
     TransferRequest,
     TurnMetrics,
     WhisperRequest,
     call_detail,
     call_view,
     event_data,
+    transcript_lines,
 )
 from api.store import Tx
 from api.web.operations import Answer, Operation, actor, operation
@@ -267,9 +267,9 @@ async def agent(call_id: str, body: AgentChange) -> Answer:
 async def transcript(call_id: str) -> Answer:
     records = await telephony().store.read(get_streams, call_id)
     items = [
-        TranscriptLine(stream=number, role=message.role, text=message.text)
+        line
         for number, record in enumerate(records, 1)
-        for message in record.transcript
+        for line in transcript_lines(number, record)
     ]
     return Answer(CallTranscript(items=items))
 

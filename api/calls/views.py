@@ -14,6 +14,7 @@ from api.calls.records import CallState, Direction, StoredCall
 from api.specs import Destination
 from api.web.requests import Paging
 from api.web.times import Time, shown_time
+from rtcore.call import CallRecord
 from rtcore.metrics import BargeIn, CallStats
 from rtcore.usage import ProviderUsage
 
@@ -34,6 +35,7 @@ __all__ = [
     "WhisperRequest",
     "call_detail",
     "call_view",
+    "transcript_lines",
 ]
 
 Phone = Annotated[
@@ -224,12 +226,29 @@ def call_view(call: StoredCall) -> CallView:
     )
 
 
-class TranscriptLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said, or what a function answered; ``stream`` counts the call's streams."""
+class TranscriptLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was said, or what a function answered; ``stream`` counts the call's streams.
+
+    Where the agent only listens: on which track (``inbound`` is the caller, as ``user``;
+    ``outbound`` what the caller hears, as ``assistant``), and when, in ms since it began.
+    """
 
     stream: int
     role: Literal["system", "user", "assistant", "tool"]
     text: str
+    track: Literal["inbound", "outbound"] | None = None
+    at_ms: float | None = None
+    until_ms: float | None = None
+
+
+def transcript_lines(stream: int, record: CallRecord) -> list[TranscriptLine]:
+    """What was said in one stream, as it is shown."""
+    spans = [msgspec.structs.asdict(span) for span in record.tracks]
+    missing = len(record.transcript) - len(spans)
+    return [
+        TranscriptLine(stream=stream, role=message.role, text=message.text, **span)
+        for message, span in zip(record.transcript, [*spans, *[{}] * missing], strict=False)
+    ]
 
 
 class CallTranscript(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,6 +81,8 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
 
 def stream(links: Links, secret: bytes, call: StoredCall, now_s: float) -> bytes:
     """Open the audio; when it is over, ask what next."""
+    if call.plan.listening is not None:
+        return listen(links, secret, call, call.plan.listening, now_s)
     return render(
         Stream(
             url=_media_url(links, secret, call, now_s),
@@ -98,9 +100,8 @@ def listen(
     ours = call.to_number if call.direction == "inbound" else call.from_number
     goes_on: Dial | Redirect
     if listening.dial:
-        to = listening.dial
         goes_on = Dial(
-            children=(User(sip_uri=to) if to.startswith("sip") else Number(number=to),),
+            children=(_target(listening.dial),),
             action=links.of_call("dial-result", call.id),
             method="POST",
             redirect=True,

@@ -174,7 +174,7 @@ async def dial_result(call_id: str, told: Told) -> bytes | None:
     call = await line.store.write(_dialled, call_id, outcome[:20])
     transfer = {"outcome": outcome}
     line.tell(call_id, CallEvent(event="transfer_ended", data=transfer))
-    if outcome == "completed":
+    if outcome == "completed" or call.plan.listening is not None:
         return documents.goodbye()
     return await _stream_again(line, call.id, told)
 
