@@ -52,8 +52,10 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     node: NodeConfig = NodeConfig()
 
 
-async def serve(options: StandaloneOptions) -> None:
+async def serve(options: StandaloneOptions, providers: SharedProviders | None = None) -> None:
     """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+
+    ``providers`` fill the ports of agents; by default those they name.
 
     Raises:
         ConfigError: an option or the environment cannot be used.
@@ -73,7 +75,7 @@ async def serve(options: StandaloneOptions) -> None:
     public_url = options.public_url.rstrip("/") or f"http://{host}:{port}"
     await trio.to_thread.run_sync(upgrade, options.database)
     store = Store.open(options.database, secret_keys=keys)
-    providers = SharedProviders()
+    providers = SharedProviders() if providers is None else providers
     registry = CollectorRegistry()
     try:
         app = create_app(

@@ -1,0 +1,50 @@
+"""The bench of the API beside calls: a short run of all of it, and what it makes of windows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import api_beside_calls
+from bench.api_beside_calls import Window, main
+from bench.api_requests import MIX, Asked
+from bench.load.results import Counts, Heard, Step
+
+
+def window(asked: Asked | None, *, late_ms: float = 0.1) -> Window:
+    heard = Heard(gap_ms=[0.0], worst_gap_ms=[3.0], lateness_ms=[late_ms])
+    step = Step(calls=1, seconds=1, heard=heard, counts=Counts())
+    return Window(step=step, asked=asked, core_share=0.1, starved_share=0)
+
+
+def test_fifty_requests_are_all_kinds() -> None:
+    assert sum(MIX.values()) == 50
+
+
+def test_a_window_in_which_the_callers_were_late_is_void() -> None:
+    assert window(None).is_valid
+    late = window(None, late_ms=5)
+    assert not late.is_valid
+    assert api_beside_calls._row(late)[0] == "calls alone*"
+    assert api_beside_calls._notes([late, window(None)])[0].startswith("1 of 2")
+
+
+def test_calls_are_held_and_requests_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_beside_calls, "SETTLE_S", 1.0)
+    options = ["--calls=2", "--seconds=1.5", "--rounds=1", f"--out={tmp_path}"]
+    cores = os.sched_getaffinity(0)
+    try:
+        assert main(options) in (0, 1)  # how long the gaps are depends on the machine
+    finally:
+        os.sched_setaffinity(0, cores)
+    (path,) = tmp_path.glob("*.json")
+    run = msgspec.json.decode(path.read_bytes())
+    alone, beside = run["tables"][0]["rows"]
+    assert (alone[0].rstrip("*"), beside[0].rstrip("*")) == ("calls alone", "with requests")
+    assert beside[-1].startswith("200:")
+    assert {row[0] for row in run["tables"][1]["rows"]} == set(MIX)
