@@ -86,7 +86,7 @@ async def converse(
     folder: Path,
     *,
     refusing: bool = False,
-    faults: Mapping[Kind, Sequence[Fault]] = {},  # noqa: B006 - read only
+    faults: Mapping[Kind, Sequence[Fault]] = {},
     gate: Gate | None = None,
 ) -> Seen:
     """Hold one conversation with ``agent``.
