@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -190,6 +191,17 @@ async def test_a_voice_may_stand_beside_a_speech_model(tmp_path: Path) -> None:
         agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
         assert agent.has_voice
         assert not agent.has_ears
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_agent_of_the_provider_guide_is_one(tmp_path: Path) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "providers.md").read_text(encoding="utf-8")
+    (shown,) = [b for b in re.findall(r"```toml\n(.*?)```", guide, re.DOTALL) if "[speech" in b]
+    (tmp_path / "agent.toml").write_text(shown, encoding="utf-8")
+    async with trio.open_nursery() as nursery:
+        agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
+        assert agent.speech_model is not None
+        assert agent.has_voice
         nursery.cancel_scope.cancel()
 
 
