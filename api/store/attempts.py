@@ -20,6 +20,7 @@ from api.campaigns.rules import (
     FAILURES_MAX,
     breaks_off,
     is_open,
+    is_zone,
     next_open_ms,
     outcome_of,
     retry_after_s,
@@ -204,6 +205,9 @@ def _claim_of(tx: Tx, campaign: CampaignRecord, node: str) -> Claimed | None:
         if row is None:
             break
         zone = row.time_zone or spec.time_zone
+        if not is_zone(zone):
+            stop_itself(tx, id, f"a node knows no time zone {zone}: bring its tzdata up to date")
+            return None
         if not is_open(spec, zone, tx.now_ms):
             opens_ms = next_open_ms(spec, zone, tx.now_ms) or tx.now_ms + CLOSED_MS
             same = TARGETS.time_zone == row.time_zone

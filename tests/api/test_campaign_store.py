@@ -326,6 +326,17 @@ def test_numbers_wait_for_the_hours_of_their_own_zone(desk: Desk) -> None:
     assert desk.claimed().call.to_number == THIRD
 
 
+def test_a_zone_that_a_node_does_not_know_pauses_the_campaign(desk: Desk) -> None:
+    id = desk.campaign(starts=False)
+    given = [TargetSpec(number=FIRST, time_zone="Mars/Olympus")]  # known where it was added
+    desk.write(add_targets, ME, id, given)
+    desk.write(start_campaign, ME, id)
+    assert desk.claim() is None
+    campaign = desk.read(get_campaign, id)
+    assert campaign.state == "paused"
+    assert "Mars/Olympus" in campaign.reason
+
+
 def test_other_hours_hold_at_once(desk: Desk) -> None:
     id = desk.campaign(FIRST, windows=(Window(opens="20:00", closes="21:00"),))
     assert desk.claim() is None

@@ -122,6 +122,20 @@ async def until_ended(node: Node) -> None:
             await call.over.wait()
 
 
+async def test_a_machine_is_left_the_message(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        node.plivo.phones[CALLER] = Phone(scripts=[[wait(30_000)]], is_machine=True)
+        message: dict[str, Any] = {
+            "machine_detection": "leave_message",
+            "machine_message": "Your table waits.",
+        }
+        id = await campaign(node, CALLER, **message)
+        await until_state(node, id, "completed")
+        assert await outcomes(node, id) == {CALLER: "message_left"}
+        (call,) = node.plivo.calls.values()
+        assert call.reports[0].ended_by == "node"
+
+
 async def test_never_more_calls_than_allowed_at_once(sqlite_url: str) -> None:
     async with serving(sqlite_url) as node:
         node.plivo.phones |= dict.fromkeys(NUMBERS, HANGS_UP)
@@ -244,13 +258,24 @@ async def test_a_carrier_that_cannot_be_reached_has_not_called(
     monkeypatch.setattr(running, "AGAIN_S", 0.1)
     async with serving(sqlite_url) as node:
         node.plivo.phones[CALLER] = HANGS_UP
-        node.plivo.faults.extend([Fault(status=429)] * 4)  # as often as one request is repeated
+        node.plivo.faults.append(Fault(status=429))
         id = await campaign(node, CALLER)
         await until_state(node, id, "completed")
         (target,) = (await node.ask("GET", f"/v1/campaigns/{id}/targets"))["items"]
         detail = await node.ask("GET", f"/v1/campaigns/{id}/targets/{target['id']}")
         assert [each["outcome"] for each in detail["calls"]] == ["not_made", "answered"]
         assert detail["attempts"] == 1
+
+
+async def test_a_carrier_that_cannot_be_reached_is_left_alone(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        node.plivo.phones |= dict.fromkeys(NUMBERS, HANGS_UP)
+        node.plivo.faults.extend([Fault(status=429)] * 100)
+        id = await campaign(node, *NUMBERS, concurrency=1)
+        await trio.sleep(2.0)  # half a second, one, two: not fifty requests a second
+        asked = [path for method, path in node.plivo.requests if path.endswith("/Call/")]
+        assert 2 <= len(asked) <= 4
+        assert (await node.ask("GET", f"/v1/campaigns/{id}"))["state"] == "running"
 
 
 async def test_an_account_that_is_refused_pauses_and_calls_nobody(sqlite_url: str) -> None:
