@@ -15,10 +15,10 @@ from api.binding import BoundAgent, bind_agent
 from api.chatting import ChatEvent, Emit, FunctionReturned, reply_to, resumed
 from api.routes.agents import VERSION_MAX
 from api.routes.knowledge import SourceView, source_view
-from api.store.chats import ChatRecord, begin_chat, get_chat, save_chat
+from api.store.chats import ChatRecord, begin_chat, erase_chat, get_chat, save_chat
 from api.store.errors import Conflict
 from api.store.passages import Hit
-from api.web.operations import Answer, Operation, operation
+from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import STORE_ERRORS, ApiError, as_problem, from_store
 from api.web.services import Services, services
 from api.web.streams import Send, event_stream
@@ -96,6 +96,19 @@ async def chat(agent_id: str, body: ChatRequest) -> Answer | Response:
 
         return event_stream(work)
     return Answer(await _answer(own, chat, bound, body.message, found, _nowhere))
+
+
+@operation(
+    blueprint,
+    "DELETE",
+    "/<id:agent_id>/chat/<id:conversation_id>",
+    Operation(summary="Erase a conversation", scope="calls", returns={204: None}),
+)
+async def erase(agent_id: str, conversation_id: str) -> Answer:
+    store = services().store
+    await store.write(erase_chat, actor(), agent_id, conversation_id)
+    await store.settle()
+    return Answer(status=204)
 
 
 async def _nowhere(event: ChatEvent) -> None:

@@ -8,13 +8,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from api.store.database import Tx
+from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
-from api.store.records import new_id
-from api.store.tables import chats
+from api.store.records import new_id, note
+from api.store.tables import chats, messages
 from rtcore.ports import Message
 
-__all__ = ["ChatRecord", "begin_chat", "get_chat", "save_chat"]
+__all__ = ["ChatRecord", "begin_chat", "erase_chat", "get_chat", "save_chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,19 @@ def get_chat(tx: Tx, agent_id: str, id: str, keep_ms: int) -> ChatRecord:
         raise NotFound("conversation", id)
     log = msgspec.json.decode(row.log, type=tuple[Message, ...])
     return ChatRecord(id, agent_id, row.version, row.revision, log, bool(row.has_ended))
+
+
+def erase_chat(tx: Tx, actor: Actor, agent_id: str, id: str) -> None:
+    """Erase a conversation, and what its user asked the agent to pass on.
+
+    Raises:
+        NotFound: there is none with this agent.
+    """
+    gone = sa.delete(chats).where(chats.c.id == id, chats.c.agent_id == agent_id)
+    if not tx.conn.execute(gone).rowcount:
+        raise NotFound("conversation", id)
+    tx.conn.execute(sa.delete(messages).where(messages.c.call_id == id))
+    note(tx, actor, "chat.erased", id)
 
 
 def save_chat(tx: Tx, chat: ChatRecord, keep_ms: int) -> None:
