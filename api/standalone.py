@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from api.agents import SharedProviders
 from api.app import create_app
 from api.calls.joining import add_telephony
+from api.nodes.presence import PresenceConfig
 from api.plivo.client import PlivoAccount
 from api.serve import serve_node
 from api.settings import ApiSettings
@@ -42,6 +43,8 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     media_port: int | None = None  # None: media comes to the same port
     public_url: str = ""
+    node_url: str = ""  # of this node alone, where several share the public one
+    heartbeat_s: float = PresenceConfig().heartbeat_s
     is_insecure: bool = False
     allow_private_urls: bool = False  # functions and webhooks on this machine and its networks
     recordings: Path | None = None  # where calls are recorded; None: nowhere
@@ -95,6 +98,8 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
             account=account,
             secret=secret,
             node_config=options.node,
+            media_url=options.node_url,
+            presence=PresenceConfig(heartbeat_s=options.heartbeat_s),
             recordings=None if options.recordings is None else Recordings(options.recordings),
         )
         registry.register(NodeCollector(line.node))
@@ -106,7 +111,12 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
                 if is_worker:
                     metrics = partial(generate_latest, registry)
                     nursery.start_soon(obey_supervisor, line.node, metrics, nursery.cancel_scope)
-                log.info("listening", api=f"http://{host}:{port}", public_url=public_url)
+                log.info(
+                    "listening",
+                    api=f"http://{host}:{port}",
+                    public_url=public_url,
+                    node_id=line.node_id,
+                )
                 await serve_node(line.node, app, listeners, media_listeners=media)
                 nursery.cancel_scope.cancel(reason="drained")
     finally:

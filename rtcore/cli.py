@@ -69,6 +69,13 @@ def serve(
     media_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="With a database: media on its own port.")
     ] = None,
+    node_url: Annotated[
+        str, typer.Option(help="With a database: https://… of this node alone, for its media.")
+    ] = "",
+    heartbeat_s: Annotated[
+        float,
+        typer.Option(min=0.05, max=60, help="Between nodes; one silent for four of them is dead."),
+    ] = 5.0,
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes that share the port: one for each core.")
     ] = 1,
@@ -138,6 +145,8 @@ def serve(
             port=port,
             media_port=media_port,
             public_url=public_url,
+            node_url=node_url,
+            heartbeat_s=heartbeat_s,
             is_insecure=insecure,
             allow_private_urls=allow_private_urls,
             recordings=recordings,
