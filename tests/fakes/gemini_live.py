@@ -45,6 +45,7 @@ class FakeGeminiLive(FakeSocketServer):
         is_mute_before_start: bool = False,
     ) -> None:
         super().__init__()
+        self._sending = trio.Lock()
         self.piece_s = piece_s
         self.first_s = first_s
         self.playback_s = playback_s
@@ -74,7 +75,8 @@ class FakeGeminiLive(FakeSocketServer):
 
     async def tell(self, session: Session, message: dict[str, Any]) -> None:
         """Each message comes as a binary frame of JSON."""
-        await self.say(session, msgspec.json.encode(message))
+        async with self._sending:
+            await self.say(session, msgspec.json.encode(message))
 
 
 class _Talk:
