@@ -58,6 +58,7 @@ STREAMS = call_streams.c
 BATCH_MAX = 100  # calls in one transaction: some ten milliseconds of the store's writer
 DAY_MS = 86_400_000
 SETTLED_MS = 60_000  # a final record follows its call within a second
+ASKED_MS = 60_000  # a call is made at most so long after it was asked for
 Subject = Literal["recordings", "transcripts", "calls"]
 
 
@@ -168,13 +169,15 @@ def _erase(tx: Tx, actor: Actor, ids: Sequence[str]) -> Erased:
 def _forget_told(tx: Tx, ids: Sequence[str]) -> None:
     """What others were to be told of these calls, and answers kept for who asks again."""
     tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
-    for id in ids:
+    made = sa.select(CALLS.id, CALLS.created_at_ms).where(CALLS.id.in_(ids))
+    for id, at_ms in tx.conn.execute(made).all():
         needle = sa.literal(id.encode(), sa.LargeBinary)
         if tx.is_postgres:
             place = sa.func.position(needle.op("IN")(idempotency.c.answer))
         else:
             place = sa.func.instr(idempotency.c.answer, needle)
-        tx.conn.execute(sa.delete(idempotency).where(place > 0))
+        asked = idempotency.c.created_at_ms.between(at_ms - ASKED_MS, at_ms)
+        tx.conn.execute(sa.delete(idempotency).where(asked, place > 0))
 
 
 # --- by policy --------------------------------------------------------------------------
