@@ -8,10 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rtcore.audio import RATE_HZ
 from rtcore.node import Node
+from rtcore.recording import Recordings
 from rtcore.usage import Usage
 
-__all__ = ["NodeCollector"]
+__all__ = ["NodeCollector", "RecordingCollector"]
 
 
 USED = {
@@ -71,6 +73,28 @@ class NodeCollector(Collector):
             "rtcore_node_failed", "Calls that ended by a fault of ours", stats.failed
         )
         yield from _used(node.used)
+
+
+class RecordingCollector(Collector):
+    """The same of what is recorded."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._stats = recordings.stats
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats
+        yield CounterMetricFamily("rtcore_recordings", "Streams recorded", stats.recordings)
+        yield CounterMetricFamily(
+            "rtcore_recordings_written_bytes", "Sound on the disk", stats.written_bytes
+        )
+        lost = CounterMetricFamily(
+            "rtcore_recordings_lost_seconds",
+            "Silence in place of what the disk was too slow for, or refused",
+            labels=["reason"],
+        )
+        lost.add_metric(["dropped"], stats.dropped_samples / RATE_HZ)
+        lost.add_metric(["refused"], stats.lost_samples / RATE_HZ)
+        yield lost
 
 
 def _used(usage: Usage) -> Iterator[Metric]:

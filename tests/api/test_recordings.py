@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from api.calls import sweeping
-from api.calls.keeping import EXAMPLES, ErasedView
+from api.calls.keeping import EXAMPLES, ErasedView, RecordingsView
 from api.calls.recordings import begin_recording, get_recordings
 from api.calls.sweeping import erase_expired, mend_recordings
 from api.store import Store
@@ -75,6 +75,13 @@ async def test_a_call_is_recorded_and_listened_to(store: Store, tmp_path: Path) 
             refused = await node.http.get(path, headers=headers)
             assert refused.status_code == status
             assert refused.headers["Content-Type"] == "application/problem+json"
+        (shown,) = (await node.ask("GET", f"/v1/calls/{call_id}/recordings"))["items"]
+        assert (shown["stream"], shown["state"], shown["dropped_s"]) == (1, "kept", 0)
+        assert shown["duration_s"] == samples / 8000
+        metrics = (await node.http.get("/metrics")).text
+        assert "rtcore_recordings_total 1.0" in metrics
+        assert f"rtcore_recordings_written_bytes_total {samples * 2}.0" in metrics
+        assert 'rtcore_recordings_lost_seconds_total{reason="dropped"} 0.0' in metrics
         await node.ask("GET", f"{path}?stream=2", status=404)
         await node.ask("GET", f"{path}?stream=0", status=422)
 
@@ -102,7 +109,9 @@ async def test_only_those_who_want_it_are_recorded(sqlite_url: str, tmp_path: Pa
         call_id = await recorded_call(node)
         await node.ask("GET", f"/v1/calls/{call_id}/recording", status=404)
         assert files_in(tmp_path) == []
-        await node.ask("GET", f"/v1/calls/{CALL}/recording", status=404)
+        assert (await node.ask("GET", f"/v1/calls/{call_id}/recordings"))["items"] == []
+        for path in ("recording", "recordings"):
+            await node.ask("GET", f"/v1/calls/{CALL}/{path}", status=404)
 
 
 async def test_a_node_without_a_folder_serves_the_call_all_the_same(sqlite_url: str) -> None:
@@ -244,3 +253,5 @@ async def test_the_specification_knows_it(sqlite_url: str) -> None:
         shown = spec["components"]["schemas"]["ErasedView"]
         assert shown["examples"] == [EXAMPLES["ErasedView"]]
         msgspec.convert(EXAMPLES["ErasedView"], ErasedView)
+        msgspec.convert(EXAMPLES["RecordingsView"], RecordingsView)
+        assert spec["components"]["schemas"]["RecordingsView"]["examples"]
