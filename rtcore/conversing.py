@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import trio
 
@@ -19,16 +18,16 @@ from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.agent.context import fit
 from rtcore.agent.conversation import HINT, UNKNOWN_OUTCOME
-from rtcore.agent.performing import CANCELLED, Outcome, Performer
-from rtcore.agent.thinking import Step
-from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolUse
 from rtcore.answering import FAILURES_MAX, LINES_MAX, Answers
 from rtcore.audio import RATE_HZ
 from rtcore.ears import Ears
 from rtcore.errors import ProviderError
-from rtcore.ledger import Ledger, Span
+from rtcore.ledger import Ledger
 from rtcore.media.line import Line
 from rtcore.metrics import TurnClock, TurnTiming
+from rtcore.model_hands import ModelHands
+from rtcore.model_mouth import ModelMouth
 from rtcore.model_reply import ModelReply
 from rtcore.ports import (
     CallerBegan,
@@ -45,16 +44,12 @@ from rtcore.ports import (
     ReplyToolCall,
     Respond,
     Say,
-    SpeechAudio,
     SpeechCommand,
     SpeechEvent,
     SpeechModel,
     SpeechSession,
     Tell,
-    ToolCall,
     ToolCallDropped,
-    ToolResult,
-    Truncate,
 )
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.speech_link import SpeechLink
@@ -91,7 +86,8 @@ class Conversing:
         self._ledger = Ledger()
         self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
         self.link = SpeechLink(model, call.config, call.stats, ears)
-        self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
+        self._voice = ModelMouth(self.mouth, self._ledger, call.config)
+        self._hands = ModelHands(call, self.mouth, self.link, self._is_over, self._on_told)
         self.reply: Reply | None = None  # being thought or said
         self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
         self._gone: deque[str] = deque(maxlen=GONE_MAX)  # of which something may still be told
@@ -136,7 +132,7 @@ class Conversing:
 
     @property
     def tool_calls(self) -> int:
-        return self._performer.calls
+        return self._hands.calls
 
     @property
     def _used(self) -> Tally:
@@ -169,7 +165,7 @@ class Conversing:
             while messages and messages[-1].role == "user":  # told again, as it was heard
                 messages.pop()
         if isinstance(self.reply, ModelReply) and self.reply.has_acted:
-            for text, calls, outcomes in self._said(self.reply):
+            for text, calls, outcomes in self._voice.said(self.reply):
                 messages.append(Message(role="assistant", text=text, tool_calls=calls))
                 messages += [
                     Message(role="tool", text=o.result or UNKNOWN_OUTCOME, tool_call_id=id)
@@ -382,8 +378,7 @@ class Conversing:
                 step, sound = reply.step(number)
                 step.text += text
                 sound.words += words
-                if (span := self._span(reply, number)) is not None:
-                    span.text = step.text
+                self._voice.reads(reply, number)
                 self._reached(reply)
             case ReplyAudio(step=number, pcm=pcm):
                 self._reached(reply, is_sound=True)
@@ -392,7 +387,7 @@ class Conversing:
                     reply.end_sound()
             case ReplyToolCall(step=number, call=call):
                 self._reached(reply)
-                self._on_tool_call(reply, number, call)
+                self._hands.want(reply, number, call)
             case ToolCallDropped(call_id=call_id):
                 reply.told.add(call_id)
 
@@ -566,45 +561,11 @@ class Conversing:
         reply.scope.deadline = trio.current_time() + self._call.config.reply_limit_s
         with reply.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._use_all, reply)
-                with reply.sound_rx:
-                    while (piece := await self._next_piece(reply)) is not None:
-                        await self._play(reply, piece)
+                nursery.start_soon(self._hands.use_all, reply)
+                await self._voice.play(reply, self._model.name, self._on_piece)
                 await self.mouth.heard()
                 if reply.fault:
                     raise ProviderError(self._model.name, reply.fault, retryable=True)
-
-    async def _next_piece(self, reply: ModelReply) -> SpeechAudio | None:
-        """The next piece of sound, None at the end; a model that owes one must not be silent."""
-        config, waits_s = self._call.config, trio.current_time()
-        while True:
-            try:
-                return reply.sound_rx.receive_nowait()  # the usual case: the model is ahead
-            except trio.WouldBlock:
-                limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
-            except trio.EndOfChannel:
-                return None
-            if reply.owes_results:
-                waits_s = trio.current_time()
-            due_s = max(waits_s, reply.alive_s) + limit_s
-            if trio.current_time() >= due_s:
-                raise ProviderError(self._model.name, f"nothing for {limit_s:g} s", retryable=True)
-            with trio.move_on_at(due_s):
-                try:
-                    return await reply.sound_rx.receive()
-                except trio.EndOfChannel:
-                    return None
-
-    async def _play(self, reply: ModelReply, piece: SpeechAudio) -> None:
-        """Put a piece on the line once it may be heard; count what of it was left out."""
-        sound = reply.sounds[piece.segment]
-        await self.mouth.play(reply, piece)
-        if self._thinks_on and piece.pcm:
-            self._speaks(reply)
-        sound.played += len(piece.pcm) // 2
-        span = self._span(reply, piece.segment)
-        if span is not None and not piece.is_last:
-            sound.skipped = sound.played - span.samples
 
     def _on_audible(self, reply: Reply) -> None:
         """The first frame of ``reply`` was written."""
@@ -614,6 +575,11 @@ class Conversing:
         self.link.answered()
         self._is_answer_due = False
         self._speaks(reply)
+
+    def _on_piece(self, reply: ModelReply) -> None:
+        """A piece of ``reply`` is on the line."""
+        if self._thinks_on:
+            self._speaks(reply)
 
     def _speaks(self, reply: Reply) -> None:
         """The caller hears ``reply`` from now on."""
@@ -682,23 +648,9 @@ class Conversing:
         """Have the model stop, and know what of ``reply`` was heard and what became of it."""
         if not reply.is_done:
             self.link.tell(CancelReply(reply=reply.id))
-        for number, (step, sound) in enumerate(zip(reply.steps, reply.sounds, strict=True)):
-            span = self._span(reply, number)
-            heard = sound.of_model(span.heard_samples) if span is not None else 0
-            if (sound.received or step.text) and not (sound.is_over and heard == sound.received):
-                truncate = Truncate(
-                    reply=reply.id,
-                    step=number,
-                    heard_ms=heard * 1000 // RATE_HZ,
-                    heard_text=self._ledger.heard_text((reply.number, number)),
-                )
-                self.link.tell(truncate)
-            for call in step.calls:
-                outcome = step.outcomes.get(call.id)
-                if outcome is not None and outcome.is_begun and outcome.result is None:
-                    self._call.start(self._tell_late, reply, call, outcome)
-                else:
-                    self._tell_result(reply, call, (outcome and outcome.result) or CANCELLED)
+        for truncate in self._voice.unheard(reply):
+            self.link.tell(truncate)
+        self._hands.abandon(reply)
 
     def _settle(self, reply: Reply, *, is_whole: bool) -> None:
         """``reply`` is over: it becomes history, and the floor is free."""
@@ -723,7 +675,7 @@ class Conversing:
     def _write_down(self, reply: Reply) -> None:
         """Write what was heard of ``reply``, and what it called, into the conversation."""
         self._turns.write(is_last_chance=True)  # what it answers comes before it
-        for text, calls, outcomes in self._said(reply):
+        for text, calls, outcomes in self._voice.said(reply):
             self._call.conversation.assistant(text, tool_calls=calls)
             for call_id, outcome in outcomes.items():
                 entry = self._call.conversation.tool(call_id, outcome.result)
@@ -731,130 +683,7 @@ class Conversing:
                     outcome.entry = entry
         self._ledger.forget(reply.number)
 
-    def _said(self, reply: Reply) -> Iterator[tuple[str, tuple[ToolCall, ...], dict[str, Outcome]]]:
-        """Of each step: what was heard, the functions that were begun, what came of them."""
-        steps = reply.steps if isinstance(reply, ModelReply) else []
-        for number, step in enumerate(steps or [Step()]):
-            span = self._span(reply, number)
-            if span is not None and not span.text:
-                span.text = reply.text  # where nothing is transcribed: what it was told to say
-            begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
-            text = self._ledger.heard_text((reply.number, number))
-            calls = tuple(call for call in step.calls if call.id in begun)
-            if text or calls:
-                yield text, calls, begun
-
-    def _span(self, reply: Reply, step: int) -> Span | None:
-        for span in self._ledger.spans:
-            if span.group == (reply.number, step):
-                return span
-        return None
-
     # --- functions --------------------------------------------------------------------------
-
-    def _on_tool_call(self, reply: ModelReply, number: int, call: ToolCall) -> None:
-        """The model wants a function: it is run under the rules of its effect."""
-        step, _ = reply.step(number)
-        reply.end_sound()
-        if any(call.id == other.id for each in reply.steps for other in each.calls):
-            return
-        if number >= self._call.config.tool_steps_max:
-            self.link.tell(CancelReply(reply=reply.id))
-            reply.close("it calls functions without an end")
-            return
-        step.calls.append(call)
-        step.outcomes[call.id] = outcome = Outcome()
-        try:
-            reply.calls.send_nowait((number, call))
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            outcome.result = "error: too many functions at once"
-            self._tell_result(reply, call, outcome.result)
-
-    async def _use_all(self, reply: ModelReply) -> None:
-        """Run the functions of ``reply``: those that only read together, the others in order."""
-        wanted = await self._next_call(reply)
-        while wanted is not None:
-            async with trio.open_nursery() as together:
-                while wanted is not None and self._only_reads(wanted[1]):
-                    together.start_soon(self._use, reply, *wanted)
-                    wanted = await self._next_call(reply)
-            if wanted is not None:
-                await self._use(reply, *wanted)
-                wanted = await self._next_call(reply)
-
-    async def _next_call(self, reply: ModelReply) -> tuple[int, ToolCall] | None:
-        try:
-            return await reply.calls_rx.receive()
-        except trio.EndOfChannel:
-            return None
-
-    def _only_reads(self, call: ToolCall) -> bool:
-        tool = self._tool_named(call.name)
-        return tool is None or tool.effect == "read"
-
-    def _tool_named(self, name: str) -> Tool | None:
-        return next((tool for tool in self._call.agent.offered if tool.name == name), None)
-
-    async def _use(self, reply: ModelReply, number: int, call: ToolCall) -> None:
-        """Run one function and tell the model what came of it."""
-        step = reply.steps[number]
-        outcome = step.outcomes[call.id]
-        try:
-            tool, arguments = self._checked(call)
-        except ToolError as exc:
-            outcome.result = f"error: {exc}"
-            self._tell_result(reply, call, outcome.result)
-            return
-        use = ToolUse(
-            arguments=arguments,
-            key=f"{self._call.context.call_id}-{reply.number}-{number}-{step.calls.index(call)}",
-            call_id=self._call.context.call_id,
-            control=self._call.steering,
-        )
-
-        async def heard() -> None:
-            await self.mouth.heard_for_sure(reply)
-
-        self._call.note("function_wanted", name=tool.name, effect=tool.effect)
-        async with trio.open_nursery() as bridging:
-            if tool.effect != "terminal":
-                bridging.start_soon(self._fill_after, reply)
-            await self._performer.perform(tool, use, outcome, reply.committed, heard)
-            bridging.cancel_scope.cancel(reason="function returned")
-        if tool.name == HANG_UP.name:
-            self._settle(reply, is_whole=True)
-            self._call.end("agent_hung_up")
-        elif tool.name == HAND_OVER:
-            self._hand_over(reply, self._call.agent.colleagues[arguments["to"]].agent)
-        else:
-            self._tell_result(reply, call, outcome.result or "")
-
-    def _checked(self, call: ToolCall) -> tuple[Tool, dict[str, Any]]:
-        """The function ``call`` asks for, and its arguments.
-
-        Raises:
-            ToolError: there is none, or they are not what it takes.
-        """
-        tool = self._tool_named(call.name)
-        if tool is None:
-            names = ", ".join(tool.name for tool in self._call.agent.offered) or "none"
-            raise ToolError(f"there is no function {call.name[:64]!r}; there are: {names}")
-        return tool, tool.arguments_of(call)
-
-    def _tell_result(self, reply: ModelReply, call: ToolCall, text: str) -> None:
-        """Tell the model what became of ``call``; once."""
-        if call.id not in reply.told:
-            reply.told.add(call.id)
-            reply.alive_s = trio.current_time()
-            self.link.tell(ToolResult(reply=reply.id, call_id=call.id, text=text))
-            if self.reply is reply and reply.is_audible and self.mouth.is_silent:
-                self._thinks_on = True  # the model's time to speak again begins anew
-                self._call.floor(AgentState.THINKING)
-
-    async def _tell_late(self, reply: ModelReply, call: ToolCall, outcome: Outcome) -> None:
-        """A function that has begun outlives its reply."""
-        await outcome.done.wait()
-        self._tell_result(reply, call, outcome.result or CANCELLED)
 
     @property
     def awaits_function(self) -> bool:
@@ -863,20 +692,25 @@ class Conversing:
 
     def fill(self) -> None:
         """Say the filler line now, if the reply waits for a function."""
-        reply, line = self.reply, self._call.agent.definition.filler_line
-        if not isinstance(reply, ModelReply) or not reply.committed.is_set() or not line:
-            return
-        if reply.owes_results and not reply.has_filled:
-            reply.has_filled = True
-            self.link.tell(Say(reply=reply.id, text=line))
+        if isinstance(self.reply, ModelReply):
+            self._hands.fill(self.reply)
 
-    async def _fill_after(self, reply: ModelReply) -> None:
-        """A long silence sounds like a dropped call: have the model say that it is at it, once."""
-        await trio.sleep(self._call.config.tool_filler_after_s)
-        await reply.committed.wait()
-        await self.mouth.heard()
-        if self.reply is reply:
-            self.fill()
+    def _is_over(self, reply: ModelReply, use: ToolUse, tool: Tool) -> bool:
+        """Whether the function that has just returned ended its reply: the call, or our part."""
+        if tool.name == HANG_UP.name:
+            self._settle(reply, is_whole=True)
+            self._call.end("agent_hung_up")
+            return True
+        if tool.name == HAND_OVER:
+            self._hand_over(reply, self._call.agent.colleagues[use.arguments["to"]].agent)
+            return True
+        return False
+
+    def _on_told(self, reply: ModelReply) -> None:
+        """The model knows a result: its time to speak begins anew, if the line is silent."""
+        if self.reply is reply and reply.is_audible and self.mouth.is_silent:
+            self._thinks_on = True
+            self._call.floor(AgentState.THINKING)
 
     # --- another agent ----------------------------------------------------------------------
 
