@@ -23,6 +23,7 @@ from api.store.records import (
     Page,
     Record,
     Resources,
+    changed_fields,
     check_revision,
     hold,
     new_id,
@@ -64,6 +65,7 @@ __all__ = [
 CampaignState = Literal["draft", "running", "paused", "completed", "cancelled"]
 RESOURCES = Resources("campaign", "cmp", campaigns, CampaignSpec)
 CAMPAIGNS, TARGETS, ATTEMPTS = campaigns.c, campaign_targets.c, campaign_attempts.c
+HOURS = {"windows", "except_dates", "time_zone"}
 CHUNK = 500  # numbers in one statement: far below what either database takes
 
 
@@ -203,7 +205,8 @@ def update_campaign(
     record = RESOURCES.update(tx, actor, id, revision, change)
     if old.state != "completed":
         _hold_agent(tx, id, record.spec)
-    _look_again(tx, id)
+    if HOURS & set(changed_fields(old.spec, record.spec)):
+        _look_again(tx, id)
     return get_campaign(tx, id)
 
 
@@ -264,7 +267,6 @@ def resume_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
     _refuse_if(campaign, "draft", "completed", "cancelled")
     if campaign.state == "running":
         return campaign
-    _look_again(tx, id)
     _run(tx, actor, id, "resumed")
     finish_if_done(tx, id)
     return get_campaign(tx, id)
@@ -371,7 +373,11 @@ def _look_again(tx: Tx, id: str) -> None:
     """The hours may be others now: forget when they were to come next."""
     tx.conn.execute(
         sa.update(campaign_targets)
-        .where(TARGETS.campaign_id == id, TARGETS.state == "waiting")
+        .where(
+            TARGETS.campaign_id == id,
+            TARGETS.state == "waiting",
+            TARGETS.due_at_ms != TARGETS.not_before_ms,
+        )
         .values(due_at_ms=TARGETS.not_before_ms)
     )
 
@@ -441,7 +447,9 @@ def add_targets(tx: Tx, actor: Actor, id: str, targets: Sequence[TargetSpec]) ->
             }
         )
     for first in range(0, len(rows), CHUNK):
-        tx.conn.execute(sa.insert(campaign_targets), rows[first : first + CHUNK])
+        # with RETURNING they go in one statement, else in one for each row
+        many = sa.insert(campaign_targets).returning(TARGETS.id)
+        tx.conn.execute(many, rows[first : first + CHUNK]).all()
     result.added = len(rows)
     note(tx, actor, "campaign.targets_added", id)
     if campaign.state == "completed" and result.added > result.do_not_call:
