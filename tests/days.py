@@ -59,7 +59,7 @@ GIVE_UP_MS = 30_000  # of a caller who hears nothing: past the limit, so that a 
 TEARDOWN_MAX_S = 0.1
 STUCK_S = 1800.0  # a call that outlasts its own limit
 TROUBLE = 0.15  # of requests and sessions
-BETWEEN_S = 540.0  # calls, on average: a line that is busy for a tenth of the day
+BETWEEN_S = 900.0  # calls, on average
 BUILDERS = {"stt": build_transcriber, "llm": build_responder, "tts": build_synthesizer}
 
 
