@@ -94,7 +94,7 @@ async def test_functions_are_called_and_the_reply_goes_on(nursery: trio.Nursery)
         talk.tell(ToolResult(reply="m1", call_id=second.id, text="paid"))
         assert (await talk.done("m1")).status == "whole"
         assert talk.text("m1", 0) == "One moment."
-        assert talk.text("m1", 2) == "It is sent and paid. Done."
+        assert talk.text("m1", 2) == "It is sent and paid."
     assert [each["name"] for each in fake.results] == ["lookup", "lookup"]
 
 

@@ -99,7 +99,7 @@ async def test_functions_are_called_and_the_reply_goes_on(nursery: trio.Nursery)
         talk.tell(*said("my order number"), Respond(reply="r1"))
         await talk.until(lambda: len(talk.calls("r1")) == 2)
         first, second = talk.calls("r1")
-        assert (first.call.name, first.call.arguments) == ("lookup", '{"id":"0"}')
+        assert (first.call.name, first.call.arguments) == ("lookup", '{"id":"1"}')
         assert {first.step, second.step} == {0}
         talk.tell(ToolResult(reply="r1", call_id=second.call.id, text="lost"))
         talk.tell(Say(reply="r1", text="One moment."))  # a filler would cancel what it waits for
