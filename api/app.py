@@ -18,7 +18,7 @@ from api.binding import AgentFactory
 from api.indexing import Indexer
 from api.outgoing import routes as outgoing
 from api.outgoing.sending import Sender
-from api.routes import access, agents, chat, functions, health, knowledge
+from api.routes import access, agents, chat, functions, health, knowledge, messages
 from api.settings import ApiSettings
 from api.store import Store
 from api.web import docs
@@ -81,7 +81,7 @@ def create_app(
         is_ready=is_ready,
     )
     app.extensions[EXTENSION] = own
-    for module in (agents, chat, functions, knowledge, access, outgoing, health, docs):
+    for module in (agents, chat, functions, knowledge, access, messages, outgoing, health, docs):
         app.register_blueprint(module.blueprint)
     QuartSchema(
         app,

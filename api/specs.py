@@ -15,6 +15,7 @@ __all__ = [
     "AgentPlan",
     "AgentSpec",
     "AnalysisSpec",
+    "ColleagueSpec",
     "Criterion",
     "Destination",
     "FunctionSpec",
@@ -138,6 +139,15 @@ class TransferTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     )
 
 
+class ColleagueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another agent that may go on with a call; what it says first is its welcome message."""
+
+    agent_id: Annotated[str, Meta(pattern="^agt_[0-9a-f]{24}$")]
+    what_for: Annotated[
+        str, Meta(min_length=1, max_length=2000, description="Tells the model when to hand over.")
+    ]
+
+
 class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent: its words and manners, its services, its functions and its knowledge."""
 
@@ -153,12 +163,19 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     ] = None
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
+    colleagues: Annotated[
+        dict[TargetName, ColleagueSpec],
+        Meta(max_length=20, description="By name: agents that may go on with the same call."),
+    ] = msgspec.field(default_factory=dict)
+    takes_messages: Annotated[
+        bool, Meta(description="Callers may leave a message: `GET /v1/messages` has them.")
+    ] = False
     retention: Retention = Retention()
     analysis: AnalysisSpec | None = None
     transfer_targets: Annotated[
         dict[TargetName, TransferTarget],
         Meta(max_length=50, description="By name: the only places the agent may transfer to."),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     overflow_to: Annotated[
         Destination | None,
         Meta(description="Who is rung when no node has room for a call; else callers hear busy."),

@@ -14,9 +14,11 @@ from api.store.passages import Hit, search
 from api.store.records import Record
 from api.webhooks import Webhooks
 from rtcore.agent.tools import Tool, ToolError, ToolUse
+from rtcore.errors import ProviderError
+from rtcore.ports import Hit as KnownHit
 from rtcore.ports import ToolSpec
 
-__all__ = ["TRANSFER", "function_tool", "knowledge_tool", "transfer_tool"]
+__all__ = ["TRANSFER", "StoreKnowledge", "function_tool", "knowledge_tool", "transfer_tool"]
 
 TRANSFER = "transfer"  # its name
 SUMMARY_MAX_CHARS = 1000
@@ -44,6 +46,28 @@ def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks
         fixed=function.fixed_parameters,
         limit_s=function.limit_s,
     )
+
+
+class StoreKnowledge:
+    """Fills :class:`rtcore.ports.KnowledgeIndex` with the documents of knowledge bases."""
+
+    def __init__(
+        self, store: Store, bases: Sequence[str], found: Callable[[tuple[Hit, ...]], None]
+    ) -> None:
+        self._store = store
+        self._bases = tuple(bases)
+        self._found = found
+
+    async def search(self, question: str, limit: int) -> tuple[KnownHit, ...]:
+        """See :class:`rtcore.ports.KnowledgeIndex`; ``found`` is told too."""
+        try:
+            hits = await self._store.read(search, self._bases, question, limit)
+        except StoreUnavailable as exc:
+            raise ProviderError("knowledge", str(exc), retryable=True) from exc
+        self._found(hits)
+        return tuple(
+            KnownHit(text=hit.text, title=hit.heading, source=hit.document) for hit in hits
+        )
 
 
 def transfer_tool(targets: Mapping[str, TransferTarget]) -> Tool:

@@ -288,6 +288,11 @@ class Answering:
         self._call.conversation.system = agent.definition.prompt
         self._call.steering.take_turns(agent.definition.turn_config(self._call.config.turn))
         self._summariser = None
+        if self.lookup is not None:
+            self.lookup.look_in(agent.knowledge)
+        elif agent.knowledge is not None:
+            self.lookup = Lookup(agent.knowledge)
+            self._call.start(self.lookup.run)
         self._call.note("agent_changed", agent=agent.definition.name)
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
