@@ -73,7 +73,8 @@ async def sweep(line: Telephony) -> None:
         PlivoError, StoreUnavailable: the rest is left to the next sweep.
     """
     now_ms = int(line.now_s() * 1000)
-    for call in await line.store.read(find_unended, now_ms - SETTLED_MS, CALLS_MAX):
+    before_ms = now_ms - SETTLED_MS
+    for call in await line.store.read(find_unended, line.node_id, before_ms, CALLS_MAX):
         if call.id in line.live:
             continue
         ended = await _ending(line, call, now_ms)

@@ -13,7 +13,14 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry
 
-from api.calls.records import CallPlan, begin_outbound, get_call, mark_answered, open_stream
+from api.calls.records import (
+    CallPlan,
+    begin_outbound,
+    find_unended,
+    get_call,
+    mark_answered,
+    open_stream,
+)
 from api.nodes import bus as bus_module
 from api.nodes.bus import Bus, NodeSilent
 from api.nodes.channel import listen_for_ever
@@ -28,6 +35,7 @@ from api.nodes.records import (
     node_with_room,
     notify,
     put_command,
+    release,
     take_answers,
 )
 from api.specs import AgentSpec
@@ -117,6 +125,16 @@ def test_a_command_is_given_out_once_and_not_past_its_time(store: Store) -> None
     assert [each.body for each in store.run(claim_commands, True, "node_b")] == [b"do it"]
     assert store.run(claim_commands, True, "node_b") == ()
     assert store.run(take_answers, True, ("cmd_1",)) == {}
+
+
+def test_a_call_another_node_holds_is_not_asked_after(store: Store) -> None:
+    mine, other = held_call(store, "node_a", "uuid-a"), held_call(store, "node_b", "uuid-b")
+    later_ms = store.run(get_call, False, other).created_at_ms + 1
+    found = store.run(find_unended, False, "node_a", later_ms, 10)
+    assert [call.id for call in found] == [mine]
+    store.run(release, True, "node_b", [(other, 1)])
+    found = store.run(find_unended, False, "node_a", later_ms, 10)
+    assert {call.id for call in found} == {mine, other}
 
 
 # --- the bus ----------------------------------------------------------------------------
