@@ -28,7 +28,7 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger
 from rtcore.media.line import Line
-from rtcore.metrics import CallStats, TurnClock, TurnTiming
+from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
 from rtcore.ports import CallContext, Message
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.turn.events import AgentState, Event, Transcript
@@ -48,6 +48,7 @@ class Answers(Protocol):
     conversation: Conversation
     stats: CallStats
     steering: Steering
+    barge_ins: list[BargeIn]
     is_muted: bool  # the agent listens, and answers nothing
 
     def floor(self, state: AgentState, *, interruptible: bool = True) -> None:

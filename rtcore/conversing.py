@@ -25,7 +25,7 @@ from rtcore.ears import Ears
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger
 from rtcore.media.line import Line
-from rtcore.metrics import TurnClock, TurnTiming
+from rtcore.metrics import BargeIn, TurnClock, TurnTiming
 from rtcore.model_hands import ModelHands
 from rtcore.model_mouth import ModelMouth
 from rtcore.model_reply import ModelReply
@@ -303,7 +303,7 @@ class Conversing:
             self._used.speech_samples += len(event.pcm) // 2
         match event:
             case CallerBegan():
-                self._on_caller_began()
+                self._on_caller_began(event)
             case CallerEnded(turn=turn):
                 self._on_caller_ended(turn)
             case CallerSaid():
@@ -322,14 +322,19 @@ class Conversing:
                     reply.alive_s = trio.current_time()
                     self._on_reply(reply, event)
 
-    def _on_caller_began(self) -> None:
+    def _on_caller_began(self, began: CallerBegan) -> None:
         """The model heard the caller: it stopped what it said, so must the line."""
         self._call.note("caller_began")
         reply = self.reply
-        if reply is not None and reply.is_interruptible:
-            heard_ms = self.heard_samples * 1000 // RATE_HZ
-            self._call.stats.barge_ins += self.interrupt()
-            self._call.note("interrupted_by_model", heard_ms=heard_ms)
+        if reply is None or not reply.is_interruptible:
+            return
+        heard_ms, late_ms = self.heard_samples * 1000 / RATE_HZ, 0.0
+        if began.at_sample is not None:
+            late_ms = (self.link.now_samples - began.at_sample) * 1000 / RATE_HZ
+        if self.interrupt():
+            self._call.stats.barge_ins += 1
+            barge_in = BargeIn(pause_ms=late_ms, clear_ms=late_ms, heard_ms=heard_ms)
+            self._call.barge_ins.append(barge_in)
 
     def _on_caller_ended(self, turn: str) -> None:
         """The model takes the caller's turn to be over: an answer is due."""

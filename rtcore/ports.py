@@ -507,9 +507,11 @@ class CallerBegan(msgspec.Struct, frozen=True, kw_only=True):
     """The service hears the caller begin turn ``turn``. Only under its turn-taking.
 
     It has stopped the reply it was making, if any; what the line holds is ours to stop.
+    ``at_sample``: where in the caller's audio the voice began, if it says so.
     """
 
     turn: str
+    at_sample: int | None = None
 
 
 class CallerEnded(msgspec.Struct, frozen=True, kw_only=True):

@@ -202,6 +202,8 @@ def test_the_model_is_told_exactly_what_was_heard(turns: str, after_ms: int) -> 
     ]
     made = simulate(make_call, agent_of(talker), script)
     assert made.record.stats.barge_ins == 1
+    (barge_in,) = made.record.barge_ins
+    assert 40 <= barge_in.pause_ms <= barge_in.clear_ms < 600
     assert made.report.counts.clears == 1
     assert made.report.counts.stale_messages == 0
     start = made.report.turns[0].response_onset_sample

@@ -35,7 +35,9 @@ ALLOWED: dict[str, set[str] | None] = {
         "usage",
     },
     "model_hands": {"agent", "answering", "model_reply", "ports", "reply", "speech_link"},
-    "model_mouth": {"agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply"},
+    "model_mouth": {
+        "agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply",
+    },
     "model_reply": {"agent", "ports", "reply"},
     "speech_link": {"audio", "config", "ears", "errors", "metrics", "ports", "turn", "usage"},
     "answering": {

@@ -172,7 +172,8 @@ def test_the_item_is_truncated_to_what_was_heard(turns: str, speed: float, after
     ear = mulaw_to_pcm(bytes(made.tape.agent[onset : onset + 8 * 20_000]))
     assert end_ms == pytest.approx(heard_samples(speak(LONG), ear) / 8, abs=FRAME_MS)
     assert made.report.counts.stale_messages == 0
-    assert made.record.stats.barge_ins == 1
+    (barge_in,) = made.record.barge_ins
+    assert 40 <= barge_in.clear_ms < 600
     first, second = said(made.record, "assistant")
     assert LONG.startswith(first)
     assert second == ANSWERS[1]
