@@ -54,7 +54,10 @@ __all__ = ["DeepgramAgent", "DeepgramAgentSettings"]
 
 log = structlog.get_logger()
 
-NOTES_MAX = 20  # that stand beside the instructions; older ones are forgotten
+NOTES_MAX = 40  # that are added to the prompt, which may have 25,000 characters; then it is
+NOTES_KEPT = 10  # replaced, with the newest of them
+QUOTED_MAX_CHARS = 80
+REPLIES_KEPT = 16  # whose words can still be quoted
 CHUNK_MAX_BYTES = RATE_HZ // 5  # 200 ms: what a new session is told again comes in one piece
 
 
@@ -172,8 +175,9 @@ class _Dialogue:
         self._settings = settings
         self._session = session
         self._instructions = session.instructions
-        self._notes: deque[str] = deque(maxlen=NOTES_MAX)
-        self._heard_note = ""  # of the last interruption
+        self._tools = session.tools
+        self._notes: list[str] = []  # that the prompt has had added to it
+        self._said: dict[tuple[str, int], str] = {}  # by reply and step
 
         self._turns = 0
         self._turn = ""  # of the caller, open
@@ -201,13 +205,8 @@ class _Dialogue:
                 self._send("InjectAgentMessage", message=text, behavior="queue")
             case CancelReply(reply=id):
                 self._cancel(id)
-            case Truncate(heard_ms=heard_ms, heard_text=text):
-                what = f'only: "{text}"' if heard_ms and text else "nothing of it"
-                if not heard_ms or text:
-                    self._heard_note = (
-                        f"Note: the caller interrupted your last answer and heard {what}."
-                    )
-                    self._update_prompt()
+            case Truncate():
+                self._truncate(command)
             case Tell(text=text, is_turn=True):
                 self._told.append(text)
                 self._is_answering = True
@@ -217,26 +216,35 @@ class _Dialogue:
             case ToolResult():
                 self._result(command)
             case Instruct(instructions=instructions, tools=tools):
-                self._instructions = instructions
-                think = _think(self._settings, self._prompt, tools)
-                self._send("UpdateThink", think=think)
+                self._instructions, self._tools = instructions, tools
+                self._replace_prompt()
             case _:
                 pass  # turns, and what a noise was, are the service's to find
 
     def _send(self, kind: str, **body: Any) -> None:
         self.outbox.append(encode_text({"type": kind, **body}))
 
-    @property
-    def _prompt(self) -> str:
-        parts = (self._instructions, *self._notes, self._heard_note)
-        return "\n\n".join(part for part in parts if part)
-
-    def _update_prompt(self) -> None:
-        self._send("UpdatePrompt", prompt=self._prompt)
-
     def _note(self, text: str) -> None:
+        """Add to the prompt: that is how it is told what nobody says."""
         self._notes.append(text)
-        self._update_prompt()
+        if len(self._notes) > NOTES_MAX:
+            self._replace_prompt()
+        else:
+            self._send("UpdatePrompt", prompt=text)
+
+    def _replace_prompt(self) -> None:
+        del self._notes[:-NOTES_KEPT]
+        prompt = "\n\n".join((self._instructions, *self._notes)).strip()
+        self._send("UpdateThink", think=_think(self._settings, prompt, self._tools))
+
+    def _truncate(self, command: Truncate) -> None:
+        """What was not heard cannot be taken back: the model is told."""
+        said = self._said.pop((command.reply, command.step), "")
+        if command.heard_ms and command.heard_text:
+            heard = command.heard_text
+            self._note(f'Note: the caller interrupted your answer and heard only: "{heard}"')
+        elif not command.heard_ms and said:
+            self._note(f'Note: the caller did not hear your answer: "{said[:QUOTED_MAX_CHARS]}"')
 
     def _cancel(self, id: str) -> None:
         """The service cannot be stopped: what it still says of a reply is dropped."""
@@ -355,6 +363,10 @@ class _Dialogue:
             gap = " " if reply.has_text else ""  # it comes by the sentence
             reply.has_text = True
             self.events.append(ReplyText(reply=reply.id, step=reply.step, text=gap + text))
+            spoken = (reply.id, reply.step)
+            self._said[spoken] = self._said.get(spoken, "") + gap + text
+            while len(self._said) > REPLIES_KEPT:
+                del self._said[next(iter(self._said))]
 
     def _on_audio(self, mulaw: bytes) -> None:
         if self._reply is None and self._turn:

@@ -274,6 +274,7 @@ class _Dialogue:
         self._down_hz = OUT_RATE_HZ
 
         self._handle = ""  # by which another connection goes on with the session
+        self._is_saved = False  # the session of that handle holds all that was said
         self._is_going = False  # the connection ends soon
         self._fruitless = 0  # connections that brought nothing
         self._unsent: list[str | bytes] = []  # by the connection before
@@ -301,6 +302,8 @@ class _Dialogue:
         self.outbox.clear()
         self.is_ready = self._is_going = self._is_active = False
         setup = _setup(self._settings, self._session)
+        self._ending.clear()
+        self._holds = False
         if self._handle:
             setup["sessionResumption"] = {"handle": self._handle}
             setup.pop("historyConfig", None)
@@ -309,8 +312,7 @@ class _Dialogue:
     def can_resume(self) -> bool:
         """Whether the session can go on in another connection, and nobody notices."""
         self._fruitless += 1
-        is_idle = self._reply is None and not self._is_active
-        return bool(self._handle) and is_idle and self._fruitless <= RESUMED_MAX
+        return self._is_saved and self._fruitless <= RESUMED_MAX
 
     def _on_ready(self) -> None:
         self.is_ready = True
@@ -321,8 +323,7 @@ class _Dialogue:
         self._unsent = []
 
     def _go_if_idle(self) -> None:
-        is_idle = not (self._reply or self._is_active or self.events)
-        if self._is_going and self._handle and is_idle:
+        if self._is_going and self._is_saved and not self.events:
             raise _GoingAway(self._provider, "the connection ends soon", retryable=True)
 
     # --- what we say ------------------------------------------------------------------------
@@ -359,6 +360,7 @@ class _Dialogue:
 
     def _content(self, text: str, *, is_turn: bool) -> None:
         """Text of the user. It interrupts what is being made; a turn is answered."""
+        self._is_saved = False
         turns = [{"role": "user", "parts": [{"text": text}]}] if text else []
         self._send("clientContent", {"turns": turns, "turnComplete": is_turn})
 
@@ -383,7 +385,7 @@ class _Dialogue:
         """The caller's turn begins, with what was held of it. It interrupts the model."""
         if not self._is_active:
             self._tell_notes()
-            self._is_active, self._words = True, ""
+            self._is_active, self._words, self._is_saved = True, "", False
             self._send("realtimeInput", {"activityStart": {}})
         while self._held:
             self._audio(self._held.popleft())
@@ -433,7 +435,7 @@ class _Dialogue:
         self._notes.clear()
 
     def _begin_reply(self, id: str) -> None:
-        self._reply = _Reply(id)
+        self._reply, self._is_saved = _Reply(id), False
         self._down = Resampler(self._down_hz, RATE_HZ)
 
     def _cancel(self, id: str) -> None:
@@ -491,6 +493,8 @@ class _Dialogue:
             self._on_ready()
         if (update := found.session_resumption_update) is not None:
             self._handle = (update.new_handle or "") if update.resumable else ""
+            is_idle = not (self._reply or self._ending or self._is_active)
+            self._is_saved = is_idle and bool(self._handle)
         if found.usage_metadata is not None:
             self._usage = _sum(self._usage, found.usage_metadata.told())
         if found.server_content is not None:
@@ -636,7 +640,7 @@ class _Dialogue:
             self._ending.append(_Ending(self._reply.id, may_come=True))
             self._reply = None
         if not self._is_active:
-            self._is_active = True
+            self._is_active, self._is_saved = True, False
             self._turns += 1
             self._turn, self._words = f"t{self._turns}", ""
             self.events.append(CallerBegan(turn=self._turn))

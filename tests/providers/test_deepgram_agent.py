@@ -115,9 +115,9 @@ async def test_an_interruption_is_its_own_and_the_prompt_says_what_was_heard(
         assert sounds_like(talk.pcm("m2"), "You said thank you.")
         talk.tell(Truncate(reply="m2", step=0, heard_ms=0))
         await eventually(lambda: len(fake.prompts) == 2)
-    assert fake.prompts == [
-        'Be brief.\n\nNote: the caller interrupted your last answer and heard only: "You said".',
-        "Be brief.\n\nNote: the caller interrupted your last answer and heard nothing of it.",
+    assert fake.prompts == [  # each is added to the prompt
+        'Note: the caller interrupted your answer and heard only: "You said"',
+        'Note: the caller did not hear your answer: "You said thank you."',
     ]
 
 
@@ -146,7 +146,7 @@ async def test_functions_it_gives_up_are_dropped(nursery: trio.Nursery) -> None:
         talk.tell(ToolResult(reply="m1", call_id=call.id, text="sent"), *QUIET)
         await talk.done("m2")
     assert fake.results == []
-    assert fake.prompts[-1].endswith(f"Note: the function {call.id} has returned: sent")
+    assert fake.prompts[-1] == f"Note: the function {call.id} has returned: sent"
 
 
 async def test_keys_notes_and_other_instructions(nursery: trio.Nursery) -> None:
@@ -159,9 +159,20 @@ async def test_keys_notes_and_other_instructions(nursery: trio.Nursery) -> None:
         talk.tell(Tell(text="(offer a discount)"), Instruct(instructions="Be long."))
         await eventually(lambda: len(fake.prompts) == 2)
     assert fake.prompts == [
-        "Be brief.\n\n(offer a discount)",
-        "Be long.\n\n(offer a discount)",
+        "(offer a discount)",
+        "Be long.\n\n(offer a discount)",  # in place of all that
     ]
+
+
+async def test_notes_do_not_pile_up_for_ever(nursery: trio.Nursery) -> None:
+    fake, model = await _pair(nursery)
+    notes = [f"note {number}" for number in range(50)]
+    async with talking(model) as talk:
+        talk.tell(*[Tell(text=note) for note in notes])
+        await eventually(lambda: len(fake.prompts) == 50)
+    assert fake.prompts[:40] == notes[:40]
+    assert fake.prompts[40] == "\n\n".join(["Be brief.", *notes[31:41]])
+    assert fake.prompts[41:] == notes[41:]
 
 
 async def test_a_line_that_is_refused_has_failed(nursery: trio.Nursery) -> None:
