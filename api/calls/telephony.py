@@ -19,6 +19,7 @@ from quart import current_app
 
 from api.calls.binding import agent_of_call, agent_with_prompt
 from api.calls.commands import Become, End, Ending, Machine, ask, perform
+from api.calls.erasing import Swept
 from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
@@ -88,6 +89,7 @@ class Telephony:
         self.store = own.store
         self.settings = own.settings
         self.recordings = recordings
+        self.swept = Swept()
         self.public_url = own.settings.public_url
         self.media_url = media_url.rstrip("/") or self.public_url
         self.secret = secret
