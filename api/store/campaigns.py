@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from api.campaigns.rules import is_finished
 from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
@@ -413,49 +414,59 @@ def add_targets(tx: Tx, actor: Actor, id: str, targets: Sequence[TargetSpec]) ->
     _refuse_if(campaign, "cancelled")
     result = Added()
     numbers = [target.number.removeprefix("+") for target in targets]
-    seen = _among(tx, TARGETS.number, numbers, TARGETS.campaign_id == id)
-    blocked = _among(tx, do_not_call.c.number, numbers)
-    rows: list[dict[str, Any]] = []
-    position = tx.conn.scalar(
-        sa.select(sa.func.coalesce(sa.func.max(TARGETS.position), -1)).where(
-            TARGETS.campaign_id == id
-        )
-    )
-    assert position is not None
-    for place, (number, target) in enumerate(zip(numbers, targets, strict=True)):
-        if number in seen:
+    first_places: dict[str, int] = {}
+    for place, number in enumerate(numbers):
+        if first_places.setdefault(number, place) != place:
             result.duplicates.append(place)
-            continue
-        seen.add(number)
-        position += 1
-        is_blocked = number in blocked
-        result.do_not_call += is_blocked
-        rows.append(
-            {
-                "id": new_id("tgt"),
-                "campaign_id": id,
-                "position": position,
-                "number": number,
-                "time_zone": target.time_zone,
-                "variables": msgspec.json.encode(target.variables).decode(),
-                "state": "done" if is_blocked else "waiting",
-                "outcome": "do_not_call" if is_blocked else None,
-                "attempts": 0,
-                "not_before_ms": tx.now_ms,
-                "due_at_ms": tx.now_ms,
-                "updated_at_ms": tx.now_ms,
-            }
-        )
-    for first in range(0, len(rows), CHUNK):
-        # with RETURNING they go in one statement, else in one for each row
-        many = sa.insert(campaign_targets).returning(TARGETS.id)
-        tx.conn.execute(many, rows[first : first + CHUNK]).all()
-    result.added = len(rows)
+    newest = sa.select(sa.func.max(TARGETS.position)).where(TARGETS.campaign_id == id)
+    base = tx.conn.scalar(newest)
+    after = 0 if base is None else base + 1
+    places = list(first_places.values())
+    for first in range(0, len(places), CHUNK):
+        chunk = places[first : first + CHUNK]
+        known = do_not_call.c.number.in_([numbers[place] for place in chunk])
+        blocked = set(tx.conn.scalars(sa.select(do_not_call.c.number).where(known)))
+        rows = {
+            numbers[place]: _row(tx, id, after + place, targets[place], numbers[place] in blocked)
+            for place in chunk
+        }
+        added = _insert_new(tx, list(rows.values()))
+        result.added += len(added)
+        result.do_not_call += len(added & blocked)
+        result.duplicates += [place for place in chunk if numbers[place] not in added]
+    result.duplicates.sort()
     note(tx, actor, "campaign.targets_added", id)
     if campaign.state == "completed" and result.added > result.do_not_call:
         _hold_agent(tx, id, campaign.spec)
         _run(tx, actor, id, "resumed")
     return result
+
+
+def _row(
+    tx: Tx, campaign_id: str, position: int, target: TargetSpec, is_blocked: bool
+) -> dict[str, Any]:
+    return {
+        "id": new_id("tgt"),
+        "campaign_id": campaign_id,
+        "position": position,
+        "number": target.number.removeprefix("+"),
+        "time_zone": target.time_zone,
+        "variables": msgspec.json.encode(target.variables).decode(),
+        "state": "done" if is_blocked else "waiting",
+        "outcome": "do_not_call" if is_blocked else None,
+        "attempts": 0,
+        "not_before_ms": tx.now_ms,
+        "due_at_ms": tx.now_ms,
+        "updated_at_ms": tx.now_ms,
+    }
+
+
+def _insert_new(tx: Tx, rows: list[dict[str, Any]]) -> set[str]:
+    """Insert those whose numbers the campaign has not; return their numbers."""
+    kind = postgresql if tx.is_postgres else sqlite
+    insert = kind.insert(campaign_targets).on_conflict_do_nothing()
+    # with RETURNING they go in one statement, else in one for each row
+    return set(tx.conn.scalars(insert.returning(TARGETS.number), rows))
 
 
 def find_targets(
@@ -549,17 +560,6 @@ def report_on(tx: Tx, id: str) -> Report:
 def _counted(tx: Tx, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
     rows = tx.conn.execute(sa.select(column, sa.func.count()).where(*where).group_by(column))
     return {value: count for value, count in rows if value is not None}
-
-
-def _among(
-    tx: Tx, column: sa.Column[Any], values: Sequence[str], *where: sa.ColumnElement[bool]
-) -> set[str]:
-    """Those of ``values`` that ``column`` holds."""
-    found: set[str] = set()
-    for first in range(0, len(values), CHUNK):
-        chunk = values[first : first + CHUNK]
-        found.update(tx.conn.scalars(sa.select(column).where(column.in_(chunk), *where)))
-    return found
 
 
 def _campaign(row: sa.Row[Any]) -> CampaignRecord:
