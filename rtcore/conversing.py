@@ -532,8 +532,8 @@ class Conversing:
             call.note("provider_failed", providers=[self._model.name])
         if self.reply is not reply:
             return
-        if isinstance(reply, ModelReply) and (failed or not reply.is_done):
-            self.mouth.cut()
+        if isinstance(reply, ModelReply) and (failed or reply.scope.cancelled_caught):
+            self.mouth.cut()  # it failed, or takes too long
             self._stop(reply)
         self._is_leaving = reply.ends_call and not failed
         self._settle(reply, is_whole=not failed)

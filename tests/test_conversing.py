@@ -12,14 +12,23 @@ import trio
 from rtcore.agent.agent import Agent, Colleague
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
+from rtcore.answering import LINES_MAX
 from rtcore.audio import mulaw_to_pcm
+from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
+from rtcore.conversing import WAITING_MAX
 from rtcore.errors import ConfigError
+from rtcore.model_reply import CALLS_MAX
 from rtcore.ports import (
+    CallerAudio,
     CancelReply,
     Forget,
     Hit,
     Instruct,
+    ReplyAudio,
+    ReplyBegun,
+    ReplyDone,
+    ReplyText,
     Respond,
     Say,
     Tell,
@@ -28,6 +37,7 @@ from rtcore.ports import (
     Truncate,
 )
 from rtcore.testing import (
+    FakeCarrier,
     ProviderFault,
     ScriptedSpeechModel,
     ScriptedSynthesizer,
@@ -36,6 +46,7 @@ from rtcore.testing import (
     hang_up,
     heard_samples,
     interrupt_after,
+    memory_sockets,
     say,
     simulate,
     speak,
@@ -48,6 +59,7 @@ from tests.test_call import (
     QUESTIONS,
     VOICE,
     WELCOME,
+    Made,
     make_call,
     said,
     scripted,
@@ -534,3 +546,98 @@ def test_a_session_that_takes_nothing_is_given_up() -> None:
     assert made.record.stats.dropped_heard_chunks > 0
     assert made.record.stats.replies > 0
     assert talker.sessions.open == 0
+
+
+# --- every bound filled -------------------------------------------------------------------
+
+
+def test_a_model_too_far_ahead_of_the_line_is_stopped() -> None:
+    talker = model(LONG, chunk_ms=1, speed=10_000)
+    voice = ScriptedSynthesizer(100)
+    agent = agent_of(talker, voice=voice)
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(1500)])
+    heard = said(made.record, "assistant")
+    assert LONG.startswith(heard[0])
+    assert heard[1] == agent.definition.apology_line
+    assert [each.reply for each in told(talker, CancelReply)] == ["r1"]
+
+
+def test_more_functions_at_once_than_can_wait_are_refused() -> None:
+    done: list[str] = []
+    talker = model(tuple(asked("order") for _ in range(CALLS_MAX + 3)))
+    agent = agent_of(talker, tool("order", "write", done))
+    made = simulate(make_call, agent, ASK)
+    results = [each.text for each in told(talker, ToolResult)]
+    refused = [text for text in results if text == "error: too many functions at once"]
+    assert len(results) == CALLS_MAX + 3
+    assert len(refused) + made.record.stats.tool_calls == CALLS_MAX + 3
+    assert refused
+    calls = [call.id for m in made.record.transcript for call in m.tool_calls]
+    assert calls == [m.tool_call_id for m in made.record.transcript if m.role == "tool"]
+    assert said(made.record, "assistant")[-1] == "That is done."
+
+
+def test_replies_a_model_begins_unasked_wait_their_turn_and_only_so_many() -> None:
+    class Chatty(ScriptedSpeechModel):
+        """Answers everything several times over."""
+
+        async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+            with self.sessions.session():
+                await trio.sleep(1)
+                for number in range(WAITING_MAX + 3):
+                    emit(ReplyBegun(reply=f"m{number}"))
+                    emit(ReplyText(reply=f"m{number}", step=0, text=f"Number {number}."))
+                    emit(ReplyAudio(reply=f"m{number}", step=0, pcm=speak(f"n{number} x").pcm))
+                    emit(ReplyDone(reply=f"m{number}"))
+                async for command in commands:
+                    if not isinstance(command, CallerAudio):
+                        self.told.append(command)
+
+    talker = Chatty([""], turns="theirs")
+    made = simulate(make_call, agent_of(talker), [wait(8000)])
+    spoken = [f"Number {number}." for number in range(WAITING_MAX + 1)]
+    assert said(made.record, "assistant") == spoken
+    assert [each.reply for each in told(talker, CancelReply)] == ["m5", "m6"]
+    assert talker.sessions.open == 0
+
+
+def test_lines_beyond_those_that_can_wait_are_refused() -> None:
+    made = Made()
+    taken: list[bool] = []
+
+    async def call() -> None:
+        here, there = memory_sockets()
+        carrier = FakeCarrier([wait(60_000)])
+
+        def started(begun: Call) -> None:
+            begun.journal.listen = lambda noted: (
+                taken.extend(begun.say(f"Line {n}.") for n in range(12))
+                if noted.kind == "line_begun" and not taken
+                else None
+            )
+
+        async def node() -> None:
+            made.record = await run_call(
+                there, agent_of(model(), welcome=WELCOME), on_start=started
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node)
+            await carrier.call(here)
+
+    simulate(call)
+    assert taken == [True] * LINES_MAX + [False] * (12 - LINES_MAX)
+    expected = [WELCOME, *(f"Line {n}." for n in range(LINES_MAX))]
+    assert said(made.record, "assistant")[: LINES_MAX + 1] == expected
+
+
+def test_a_reply_that_takes_too_long_is_cut_and_the_call_goes_on() -> None:
+    talker = model(LONG, ANSWERS[1])
+    config = CallConfig(reply_limit_s=2.5)
+    made = simulate(partial(make_call, config=config), agent_of(talker), [wait(500), *TWICE])
+    first, second = said(made.record, "assistant")
+    assert LONG.startswith(first)
+    assert first != LONG
+    assert second == ANSWERS[1]
+    (truncate,) = told(talker, Truncate)
+    assert 0 < truncate.heard_ms < 2500
