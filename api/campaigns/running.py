@@ -10,6 +10,7 @@ import math
 
 import structlog
 import trio
+from prometheus_client import CollectorRegistry, Counter
 
 from api.calls.control import hang_up_call, order_of
 from api.calls.records import Ended, StoredCall, mark_ended, mark_requested
@@ -51,8 +52,14 @@ log = structlog.get_logger()
 class Runner:
     """:meth:`run` is its one task, owned by the app's nursery; :meth:`wake` tells it of work."""
 
-    def __init__(self, line: Telephony) -> None:
+    def __init__(self, line: Telephony, registry: CollectorRegistry) -> None:
         self._line = line
+        self._over = Counter(
+            "rtcore_campaign_attempts",
+            "Attempts of campaigns that this node found to be over",
+            ["outcome"],
+            registry=registry,
+        )
         self._woken = trio.Event()
         self._unreached = 0  # requests in a row that found no carrier
         self._rests_until_s = -math.inf
@@ -82,7 +89,9 @@ class Runner:
         outlook = await self._line.store.read(look, self._line.node_id)
         for call_id in outlook.ended:
             outcome = await self._line.store.write(settle, call_id)
-            log.info("campaign_call_ended", call_id=call_id, outcome=outcome)
+            if outcome is not None:  # else another node was first
+                self._over.labels(outcome).inc()
+                log.info("campaign_call_ended", call_id=call_id, outcome=outcome)
         await self._ask_after(outlook)
         if outlook.ended:  # a place is free, or a number waits again
             outlook = await self._line.store.read(look, self._line.node_id)
@@ -144,11 +153,13 @@ class Runner:
         except PlivoRefused as exc:
             log.warning("campaign_call_refused", call_id=call.id, status=exc.status)
             is_this = exc.status in NUMBER_STATUSES
+            self._over.labels("bad_number" if is_this else "not_made").inc()
             line.tell_state(await line.store.write(_refused, call.id, "" if is_this else str(exc)))
         except PlivoUnreachable as exc:
             log.warning("campaign_call_failed", call_id=call.id, is_known=not exc.may_have_happened)
             if not exc.may_have_happened:
                 self._rest()
+                self._over.labels("not_made").inc()
                 line.tell_state(await line.store.write(_not_made, call.id))
         else:
             self._unreached = 0
@@ -189,6 +200,7 @@ class Runner:
             log.warning("campaign_call_unresolved", call_id=call_id, reason=str(exc))
             return
         if outcome is not None:
+            self._over.labels(outcome).inc()
             log.info("campaign_call_resolved", call_id=call_id, outcome=outcome)
 
 

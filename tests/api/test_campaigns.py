@@ -98,6 +98,8 @@ async def test_every_number_is_called_and_told_apart(sqlite_url: str) -> None:
         report = await node.ask("GET", f"/v1/campaigns/{id}/report")
         assert (report["numbers"], report["done"], report["attempts"]) == (6, 6, 6)
         assert report["outcomes"]["answered"] == 2
+        metrics = (await node.http.get("/metrics")).text
+        assert 'rtcore_campaign_attempts_total{outcome="answered"} 2.0' in metrics
         actions = [each["action"] for each in (await node.ask("GET", "/v1/audit"))["items"]]
         assert {"campaign.created", "campaign.started", "campaign.completed"} <= set(actions)
 
