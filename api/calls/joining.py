@@ -86,7 +86,7 @@ def add_telephony(
         **keeping.EXAMPLES,
         **campaign_examples.EXAMPLES,
     }
-    runner = Runner(line)
+    runner = Runner(line, own.registry)
     line.on_end = runner.wake
     app.extensions[campaign_routes.EXTENSION] = runner
     app.url_map.converters["e164"] = numbers.E164Converter
