@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -15,8 +16,10 @@ import httpx
 import pytest
 import trio
 
+from api.calls.records import get_call
 from api.store import Actor, Store
 from api.store.keys import SCOPES, create_key
+from rtcore.node import open_listeners
 from rtcore.testing import FakePlivo, Phone, wait
 from tests.api.telephone import CALLER, OURS
 from tests.commands.served import client_of, free_port
@@ -47,9 +50,37 @@ class Process:
             return False
 
 
+class Balancer:
+    """What stands in front of the nodes: all goes to one of them."""
+
+    def __init__(self) -> None:
+        self.port = 0  # of that one
+
+    async def serve(self, *, task_status: trio.TaskStatus[str]) -> None:
+        (listener,) = open_listeners("127.0.0.1", 0)
+        task_status.started(f"http://127.0.0.1:{listener.socket.getsockname()[1]}")
+        await trio.serve_listeners(self._pass_on, [listener])
+
+    async def _pass_on(self, client: trio.SocketStream) -> None:
+        try:
+            node = await trio.open_tcp_stream("127.0.0.1", self.port)
+        except OSError:
+            return
+        async with node, trio.open_nursery() as nursery:
+            for source, sink in ((client, node), (node, client)):
+                nursery.start_soon(_copy, source, sink, nursery.cancel_scope)
+
+
+async def _copy(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        async for piece in source:
+            await sink.send_all(piece)
+    both.cancel(reason="one side is gone")
+
+
 @asynccontextmanager
 async def two_nodes(
-    database: str, token: str, plivo: FakePlivo, heartbeat_s: float
+    database: str, token: str, plivo: FakePlivo, heartbeat_s: float, public_url: str = ""
 ) -> AsyncIterator[tuple[Process, Process]]:
     environment = {
         **os.environ,
@@ -64,6 +95,7 @@ async def two_nodes(
             port = free_port()
             command = [sys.executable, "-m", "rtcore", "serve", "--log-json", "--port", str(port)]
             command += ["--database", database, "--heartbeat-s", str(heartbeat_s)]
+            command += ["--public-url", public_url] if public_url else []
             run = partial(
                 trio.run_process, command, check=False, stderr=subprocess.DEVNULL, env=environment
             )
@@ -75,6 +107,7 @@ async def two_nodes(
         yield made[0], made[1]
         for each in made:
             await each.http.aclose()
+            each.process.kill()  # a drain would wait for the caller
         nursery.cancel_scope.cancel()
 
 
@@ -91,7 +124,7 @@ async def hold_call(b: Process, plivo: FakePlivo, voice_url: str) -> str:
     agent_id = (await b.ask("POST", "/v1/agents", spec, 201))["id"]
     plivo.rent(OURS)
     await b.ask("PUT", f"/v1/numbers/{OURS}", {"agent_id": agent_id})
-    plivo.ring(CALLER, OURS, Phone(scripts=[[wait(600_000)]]))
+    plivo.ring(CALLER, OURS, Phone(scripts=[[wait(600_000)]] * 2))
     with trio.fail_after(20):
         while True:
             found = (await b.ask("GET", "/v1/calls?state=in_progress"))["items"]
@@ -146,4 +179,32 @@ async def test_commands_reach_the_other_node_and_its_death_is_noticed(store: Sto
             (node,) = (await a.ask("GET", "/v1/nodes"))["items"]
             assert node["is_this"]
             await a.ask("POST", f"/v1/calls/{call_id}/say", {"text": "Too late."}, 409)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_call_of_a_node_that_dies_goes_on_at_another(store: Store) -> None:
+    if store.engine.dialect.name != "postgresql":
+        pytest.skip("two machines have no SQLite in common")
+    database = store.engine.url.render_as_string(hide_password=False)
+    _, token = store.run(create_key, True, Actor("test"), "test", SCOPES)
+    plivo, balancer = FakePlivo(), Balancer()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(plivo.run)
+        voice_url = await nursery.start(FakeOpenAISpeech().serve)
+        public_url = await nursery.start(balancer.serve)
+        async with two_nodes(database, token, plivo, HEARTBEAT_S, public_url) as (a, b):
+            balancer.port = int(b.url.rpartition(":")[2])
+            call_id = await hold_call(b, plivo, voice_url)
+            before = store.run(get_call, False, call_id)
+            balancer.port = int(a.url.rpartition(":")[2])
+            b.process.kill()
+            with trio.fail_after(LOST_LIMIT_S):
+                while (now := store.run(get_call, False, call_id)).streams == before.streams:
+                    await trio.sleep(0.05)
+                while (await a.ask("GET", "/v1/nodes"))["total"] == 2:  # not buried yet
+                    await trio.sleep(0.1)
+            assert now.node_id not in (before.node_id, None)
+            await a.ask("POST", f"/v1/calls/{call_id}/say", {"text": "Here I am."}, 204)
+            shown = await a.ask("GET", f"/v1/calls/{call_id}")
+            assert (shown["state"], shown["ended_at"]) == ("in_progress", None)
         nursery.cancel_scope.cancel()
