@@ -29,6 +29,7 @@ __all__ = [
     "definition_of",
 ]
 
+PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
 SecretName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -58,6 +59,10 @@ class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     options: Annotated[
         dict[str, Any], Meta(description="Settings of this service alone, passed on as they are.")
     ] = {}
+
+    def __post_init__(self) -> None:
+        if self.provider in PROGRAMS:
+            raise ValueError(f"{self.provider} runs a program: only an agent's file may name it")
 
 
 Providers = Annotated[

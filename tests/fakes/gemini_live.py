@@ -39,7 +39,7 @@ class FakeGeminiLive(FakeSocketServer):
         piece_s: between two pieces of sound.
         playback_s: from the end of what is made to ``turnComplete``, as if it were heard; None:
             for as long as it would be.
-        go_away_after: turns, after which the connection is to end.
+        go_away_after: turns, after which the connection is to end; 0: while the first is asked for.
         is_mute_before_start: an answer that is interrupted before it began ends unsaid.
     """
 
@@ -138,6 +138,8 @@ class _Talk:
                 assert self._is_active
                 self._is_active = False
                 await self._turn_over()
+                if self._server.go_away_after == 0 and len(self._server.sessions) == 1:
+                    await self._server.tell(self._session, {"goAway": {"timeLeft": "50s"}})
             else:
                 await self._audio(value)
 

@@ -277,6 +277,19 @@ async def test_a_connection_that_goes_away_is_replaced_unnoticed(nursery: trio.N
     assert "historyConfig" not in fake.setups[1]
 
 
+async def test_a_connection_that_goes_away_is_left_when_all_is_said(nursery: trio.Nursery) -> None:
+    fake, model = await _pair(nursery, go_away_after=0, piece_s=0.005, playback_s=0.05)
+    async with talking(model) as talk:
+        talk.tell(*said("one two three"), Respond(reply="r1"))
+        assert (await talk.done("r1")).status == "whole"
+        assert talk.text("r1") == "You said one two three."
+        assert len(fake.sessions) == 1  # the session is not saved with this turn yet
+        await eventually(lambda: len(fake.sessions) == 2 and fake.open_sessions == 1)
+        talk.tell(*said("two", 90_000), Respond(reply="r2"))
+        await talk.done("r2")
+    assert fake.setups[1]["sessionResumption"] == {"handle": "handle-1"}
+
+
 async def test_a_connection_lost_in_a_pause_is_replaced_unnoticed(nursery: trio.Nursery) -> None:
     fake, model = await _pair(nursery)
     async with talking(model) as talk:
