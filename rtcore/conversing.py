@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import trio
 
+from rtcore.agent.absent import Absent
 from rtcore.agent.agent import Agent
 from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
@@ -28,7 +30,7 @@ from rtcore.media.line import Line
 from rtcore.metrics import BargeIn, TurnClock, TurnTiming
 from rtcore.model_hands import ModelHands
 from rtcore.model_mouth import ModelMouth
-from rtcore.model_reply import ModelReply
+from rtcore.model_reply import ModelReply, RecalledLine
 from rtcore.ports import (
     CallerBegan,
     CallerEnded,
@@ -269,7 +271,7 @@ class Conversing:
 
     def hinted(self, text: str) -> None:
         """The conversation holds a note for the model: it is told, too."""
-        self.link.tell(Tell(text=f"({HINT}{text})"))
+        self.link.tell(Tell(text=f"({HINT}{text})", is_note=True))
 
     def _turn_over(self, parts: tuple[str, ...]) -> None:
         self._call.stats.turns += 1
@@ -506,6 +508,14 @@ class Conversing:
         elif self.link.is_lost:  # nobody can say anything any more
             self._call.end("providers_failed")
             return
+        elif self._call.agent.lines.get(self._model.name, text) is not None:
+            self._replies += 1
+            reply = RecalledLine(
+                number=self._replies,
+                text=text,
+                is_interruptible=is_interruptible,
+                ends_call=ends_call,
+            )
         else:
             reply = self._new_reply(
                 text=text, is_interruptible=is_interruptible, ends_call=ends_call
@@ -523,7 +533,10 @@ class Conversing:
             if isinstance(reply, ModelReply):
                 await self._perform(reply)
             else:
-                await speak(reply, self.mouth, call.agent, call.context, call.config)
+                agent = call.agent
+                if isinstance(reply, RecalledLine):
+                    agent = replace(agent, synthesizer=Absent(self._model.name))
+                await speak(reply, self.mouth, agent, call.context, call.config)
             if reply.ends_call:
                 await self.mouth.heard_for_sure(reply)
         except* ProviderError:
@@ -535,6 +548,8 @@ class Conversing:
         if isinstance(reply, ModelReply) and (failed or reply.scope.cancelled_caught):
             self.mouth.cut()  # it failed, or takes too long
             self._stop(reply)
+        elif isinstance(reply, ModelReply) and reply.text and reply.line:
+            call.agent.lines.put(self._model.name, reply.text, reply.line)
         self._is_leaving = reply.ends_call and not failed
         self._settle(reply, is_whole=not failed)
         if failed:
@@ -661,6 +676,9 @@ class Conversing:
         """``reply`` is over: it becomes history, and the floor is free."""
         self.reply = None
         self._thinks_on = False
+        if isinstance(reply, RecalledLine):  # the model did not say it now: it must know
+            heard = self._ledger.heard_text((reply.number, 0))
+            self.link.tell(Tell(text=f"(You have just said to the caller: {heard})", is_note=True))
         self._write_down(reply)
         if isinstance(reply, ModelReply):
             self._drop(reply)

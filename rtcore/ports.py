@@ -480,11 +480,13 @@ class Tell(msgspec.Struct, frozen=True, kw_only=True):
     """Something to know beside what is heard: keys the caller pressed, a note for the agent.
 
     ``is_turn``: it is a turn of the caller and is answered; only under the service's own
-    turn-taking (under ours :class:`Respond` follows where an answer is wanted).
+    turn-taking (under ours :class:`Respond` follows where an answer is wanted). ``is_note``: it
+    is not from the caller; where a service knows but one kind of message, the text says so.
     """
 
     text: str
     is_turn: bool = False
+    is_note: bool = False
 
 
 class Forget(msgspec.Struct, frozen=True):

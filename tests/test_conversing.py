@@ -6,6 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import trio
 
@@ -300,6 +301,63 @@ def test_a_model_that_says_nothing_is_apologised_for(turns: str) -> None:
     assert said(made.record, "assistant")[0] == agent.definition.apology_line
     assert talker.sessions.open == 0
     assert voice.sessions.open == 0
+
+
+# --- fixed lines --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_line_the_model_has_said_is_known_in_the_next_call(turns: str) -> None:
+    talker = model(first_audio_ms=800, turns=turns)
+    agent = agent_of(talker, welcome=WELCOME)
+    first, second = (simulate(make_call, agent, TALK) for _ in range(2))
+    for made in (first, second):
+        assert said(made.record, "assistant") == [WELCOME, ANSWERS[0]]
+        assert made.report.counts.stale_messages == 0
+    begun_ms = [made.report.agent_runs[0][0] / 8 for made in (first, second)]
+    assert begun_ms[0] >= 800
+    assert begun_ms[1] < 100
+    assert [each.text for each in told(talker, Say)] == [WELCOME]
+    (note,) = told(talker, Tell)
+    assert note == Tell(text=f"(You have just said to the caller: {WELCOME})", is_note=True)
+    heard_s = [made.record.usage[0].speech_s for made in (first, second)]
+    assert heard_s[1] == pytest.approx(heard_s[0] - speak(WELCOME).samples / 8000, abs=0.01)
+
+
+def test_of_a_known_line_too_the_model_knows_what_was_heard() -> None:
+    talker = model(ANSWERS[1])
+    agent = agent_of(talker, welcome=LONG)
+    simulate(make_call, agent, [wait_for_agent_quiet(1000)])
+    script = [interrupt_after(1500, VOICE), wait_for_agent_quiet(1000)]
+    made = simulate(make_call, agent, script)
+    heard, answer = said(made.record, "assistant")
+    assert LONG.startswith(heard)
+    assert 0 < len(heard) < len(LONG)
+    assert answer == ANSWERS[1]
+    (note,) = told(talker, Tell)
+    assert note.text == f"(You have just said to the caller: {heard})"
+    assert made.record.stats.barge_ins == 1
+
+
+def test_a_line_that_was_not_said_whole_or_not_as_it_stands_is_not_kept() -> None:
+    class Free(ScriptedSpeechModel):
+        """Says what it likes."""
+
+        async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+            def twist(event: Any) -> None:
+                if isinstance(event, ReplyText):
+                    event = msgspec.structs.replace(event, text=f"Well. {event.text}")
+                emit(event)
+
+            await super().converse(session, commands, twist)
+
+    for talker, script in (
+        (Free(ANSWERS), [wait_for_agent_quiet(1000)]),
+        (model(), [interrupt_after(500, VOICE), wait(200)]),
+    ):
+        agent = agent_of(talker, welcome=WELCOME)
+        simulate(make_call, agent, script)
+        assert agent.lines.get(talker.name, WELCOME) is None
 
 
 # --- functions ----------------------------------------------------------------------------

@@ -303,8 +303,8 @@ class _Dialogue:
                 self._truncate(command)
             case ToolResult():
                 self._result(command)
-            case Tell(text=text, is_turn=is_turn):
-                self._item(_message("user", text))
+            case Tell(text=text, is_turn=is_turn, is_note=is_note):
+                self._item(_message("system" if is_note else "user", text))
                 if is_turn:
                     self._told += 1
                     self._ask(self._reply(f"told-{self._told}"), {})
