@@ -28,6 +28,7 @@ from rtcore.testing import (
     ProviderFault,
     ScriptedResponder,
     ScriptedTranscriber,
+    dtmf,
     hang_up,
     memory_sockets,
     say,
@@ -196,6 +197,13 @@ def test_a_line_that_falls_silent_is_given_up() -> None:
     config = CallConfig(silence_limit_s=3.0)
     made = listen(Listening(), faults=faults, config=config)
     assert made.record.ended_by == "no_media"
+
+
+def test_keys_are_noted_and_answered_by_nobody() -> None:
+    made = listen(Listening(), script=[wait(500), dtmf("12#"), wait(8000), hang_up()])
+    assert sum(int(str(note["keys"])) for note in made.notes("dtmf")) == 3
+    assert made.record.stats.turns == 0
+    assert made.report.violations == ()
 
 
 def test_recognisers_that_are_lost_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
