@@ -7,6 +7,7 @@ node needs no drawing, a drawing no providers.
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,6 +113,7 @@ def serve(
     from rtcore.commands.serve import serve as run
 
     _log(as_json=log_json or not sys.stderr.isatty())
+    _allow_files()
     node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
     tls = _tls(tls_cert, tls_key, database)
     if worker is not None:
@@ -328,6 +330,12 @@ def _tls(cert: Path | None, key: Path | None, database: str | None) -> tuple[Pat
     if database is not None:
         raise ConfigError("tls-cert", "API and media share a port: put TLS in front (a proxy)")
     return cert, key
+
+
+def _allow_files() -> None:
+    """Open as many files as the system lets us: a call is a socket, a recorded one a file too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _log(*, as_json: bool) -> None:
