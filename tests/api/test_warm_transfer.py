@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from api.calls.live import LiveCall
 from api.calls.records import get_call
+from api.nodes.presence import PresenceConfig
 from api.store import Store
 from rtcore.agent.tools import ToolUse
 from rtcore.errors import ToolError
@@ -185,8 +186,8 @@ async def test_the_agent_fetches_a_human_by_name_and_tells_them_what_it_knows(
     sqlite_url: str,
 ) -> None:
     targets = {"bob": {"to": HUMAN, "mode": "warm", "what_for": "questions about opening"}}
-    spec = {"transfer_targets": targets}
-    async with talking(sqlite_url, Phone(keys=["1"]), **spec) as (node, call, held):
+    fetched = Phone(keys=["1"])
+    async with talking(sqlite_url, fetched, transfer_targets=targets) as (node, call, held):
         (tool,) = [tool for tool in held.call.agent.tools if tool.name == "transfer"]
         assert tool.spec.parameters["properties"]["to"]["enum"] == ["bob"]
         assert HUMAN not in str(tool.spec)  # the model never sees a number
@@ -201,3 +202,30 @@ async def test_the_agent_fetches_a_human_by_name_and_tells_them_what_it_knows(
         assert "keep the caller company" in await tool.run(use)
         await node.until(call.over.is_set)
         assert human_call(node).spoken[0].startswith(SUMMARY)
+
+
+async def test_a_human_is_fetched_through_another_node_than_the_one_that_holds_the_call(
+    store: Store,
+) -> None:
+    url, plivo = store.engine.url.render_as_string(hide_password=False), FakePlivo()
+    quick = PresenceConfig(heartbeat_s=0.2)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(serving(url, plivo=plivo, presence=quick))
+        b = await stack.enter_async_context(serving(url, plivo=plivo, presence=quick))
+        await a.until(lambda: a.line.presence.nodes == 2 == b.line.presence.nodes)
+        await b.bound()
+        call = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(60_000)]], talk_s=math.inf))
+        await b.until(lambda: b.line.live)
+        (held,) = b.line.live.values()
+        plivo.phones[HUMAN] = Phone(keys=["2"])
+        path = f"/v1/calls/{held.call_id}/transfer"
+        await a.ask("POST", path, WARM, 202)  # the human's callbacks come to A, too
+        assert await outcome(a, held) == "declined"
+        await b.until(lambda: "Bob is not there." in said(held))
+        assert "I am getting Bob." in said(held)
+        assert held.call.waiting_line == ""
+        plivo.phones[HUMAN] = Phone(keys=["1"], talk_s=0.1)
+        await a.ask("POST", path, WARM, 202)
+        await b.until(call.over.is_set)
+        assert await outcome(a, held) == "completed"
+        assert held.call.ended_by == "transferred"
