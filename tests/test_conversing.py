@@ -484,9 +484,9 @@ def test_another_agent_goes_on_with_the_call(can_be_instructed: bool) -> None:
 
 
 def test_agents_that_talk_in_another_way_cannot_take_over() -> None:
-    other = scripted(welcome="Hello.")
-    with pytest.raises(ConfigError, match=r"colleagues\.law\.speech_model"):
-        dataclasses.replace(agent_of(model()), colleagues={"law": Colleague(other, "law")})
+    for other in (scripted(welcome="Hello."), agent_of(model(turns="theirs"), welcome="Hello.")):
+        with pytest.raises(ConfigError, match=r"colleagues\.law\.speech_model"):
+            dataclasses.replace(agent_of(model()), colleagues={"law": Colleague(other, "law")})
 
 
 def test_documents_are_a_function_of_the_model() -> None:

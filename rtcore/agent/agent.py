@@ -69,9 +69,13 @@ class Agent:
             if not colleague.agent.definition.welcome_message:
                 where = f"colleagues.{name}.welcome_message"
                 raise ConfigError(where, "is missing: it is what a caller hears at a hand-over")
-            if (colleague.agent.speech_model is None) != (self.speech_model is None):
+            ours, theirs = self.speech_model, colleague.agent.speech_model
+            if (ours and ours.turns) != (theirs and theirs.turns):
                 where = f"colleagues.{name}.speech_model"
-                raise ConfigError(where, "must be there for both agents of a hand-over, or neither")
+                what = (
+                    "must be there for both agents of a hand-over or neither, with the same turns"
+                )
+                raise ConfigError(where, what)
 
     @property
     def _needed(self) -> tuple[str, ...]:
