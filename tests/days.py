@@ -42,8 +42,8 @@ from rtcore.testing import (
     say,
     wait_for_agent_quiet,
 )
-from rtcore.usage import Usage
-from tests.adapters.kinds import AGENTS, Adapter, Kind
+from rtcore.usage import Kind, Usage
+from tests.adapters.kinds import AGENTS, Adapter
 from tests.adapters.run import KEYS
 from tests.adapters.table import FAULTS
 from tests.adapters.talk import FUNCTION, LINE_OPENS, SENTENCES
