@@ -187,7 +187,7 @@ async def test_functions_of_a_cancelled_reply_are_dropped(nursery: trio.Nursery)
         talk.tell(*said("thank you", 90_000), Respond(reply="r2"))
         await talk.done("r2")
     assert fake.results == []
-    assert "has returned: sent" in str(fake.contents)
+    assert "The function lookup has returned: sent" in str(fake.contents)
 
 
 async def test_keys_are_part_of_a_turn_or_one(nursery: trio.Nursery) -> None:
@@ -203,12 +203,15 @@ async def test_keys_are_part_of_a_turn_or_one(nursery: trio.Nursery) -> None:
 
 
 async def test_a_note_waits_until_it_interrupts_nothing(nursery: trio.Nursery) -> None:
-    fake, model = await _pair(nursery, piece_s=0.01)
+    fake, model = await _pair(nursery, piece_s=0.01, playback_s=0.1)
     async with talking(model) as talk:
         talk.tell(*said("one two three"), Respond(reply="r1"))
         await talk.until(lambda: len(talk.of(ReplyAudio)) >= 1)
         talk.tell(Tell(text="(offer a discount)"))
         assert (await talk.done("r1")).status == "whole"
+        talk.tell(Tell(text="(but not today)"))
+        await trio.sleep(0.05)
+        assert fake.contents == []  # it believes that it is still heard
         await eventually(lambda: "discount" in str(fake.contents))
         assert talk.text("r1") == "You said one two three."
 
@@ -234,6 +237,19 @@ async def test_its_own_turns(nursery: trio.Nursery) -> None:
         "disabled": False,
         "silenceDurationMs": 240,
     }
+
+
+async def test_a_line_while_its_own_ears_hear_the_caller(nursery: trio.Nursery) -> None:
+    fake, model = await _pair(nursery, turns="theirs", silence_ms=240, piece_s=0.01)
+    async with talking(model) as talk:
+        talk.tell(*said("one two three four"), *pause(10_240, 4))
+        await talk.until(lambda: len(talk.of(ReplyAudio)) >= 2)
+        talk.tell(*said("thank you", 20_000))
+        await talk.until(lambda: len(talk.of(CallerBegan)) == 2)
+        talk.tell(Say(reply="r1", text="Excuse me."))
+        assert (await talk.done("r1")).status == "whole"
+        assert talk.text("r1") == "Excuse me."
+    assert "activityEnd" not in str(fake.sessions[0].texts)
 
 
 async def test_it_is_interrupted_by_its_own_ears(nursery: trio.Nursery) -> None:
