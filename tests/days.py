@@ -53,8 +53,8 @@ COLUMNS = (
     "providers", "simulated", "calls", "turns", "faults", "wait p50 / p99 / max, ms", "ended",
     "memory, slope", "left, or wrong",
 )  # fmt: skip
-SILENCE_MAX_MS = 12_000.0  # see docs/adapters.md: the stages of a turn, each at its limit, and
-# the watchdog that ends the last
+SILENCE_MAX_MS = 8_000.0  # the longest pause of a turn (1.8 s), the watchdog of the floor (5 s),
+# and the line with which it breaks the silence
 GIVE_UP_MS = 30_000  # of a caller who hears nothing: past the limit, so that a breach is seen
 TEARDOWN_MAX_S = 0.1
 STUCK_S = 1800.0  # a call that outlasts its own limit
