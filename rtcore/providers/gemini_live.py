@@ -407,9 +407,8 @@ class _Dialogue:
         for part in content.model_turn.parts or () if content.model_turn is not None else ():
             if part.inline_data is not None and not part.thought:
                 self._on_audio(part.inline_data)
-        spoken = content.output_transcription
-        if spoken is not None and spoken.text and (reply := self._made()) is not None:
-            self.events.append(ReplyText(reply=reply.id, step=reply.step, text=spoken.text))
+        if content.output_transcription is not None and content.output_transcription.text:
+            self._on_text(content.output_transcription.text)
         if content.generation_complete:
             self._on_generated()
         if content.turn_complete:
@@ -435,6 +434,13 @@ class _Dialogue:
             reply.is_begun = True
             self.events.append(ReplyBegun(reply=reply.id))
         return reply
+
+    def _on_text(self, text: str) -> None:
+        if not self._is_ours and self._reply is None and self._ending:
+            return  # of what is said already: it may lag behind its sound, and begins nothing
+        reply = self._made()
+        if reply is not None:
+            self.events.append(ReplyText(reply=reply.id, step=reply.step, text=text))
 
     def _on_audio(self, blob: Blob) -> None:
         octets = b64decode(self._provider, blob.data)
@@ -530,8 +536,9 @@ class _Dialogue:
 
     def _caller_began(self) -> None:
         """The service hears the caller; it has stopped what it was making."""
-        if self._reply is not None and self._reply.is_begun:
-            self._ending.append(_Ending(self._reply.id, may_come=True))
+        reply = self._reply
+        if reply is not None and (reply.is_begun or not self._ending):
+            self._ending.append(_Ending(reply.id, may_come=reply.is_begun))
             self._reply = None
         if not self._is_active:
             self._is_active, self._is_saved = True, False

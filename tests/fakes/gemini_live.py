@@ -40,6 +40,7 @@ class FakeGeminiLive(FakeSocketServer):
         playback_s: from the end of what is made to ``turnComplete``, as if it were heard; None:
             for as long as it would be.
         go_away_after: turns, after which the connection is to end; 0: while the first is asked for.
+        late_words: the last of what is said is transcribed when all of it is made.
         is_mute_before_start: an answer that is interrupted before it began ends unsaid.
     """
 
@@ -55,6 +56,7 @@ class FakeGeminiLive(FakeSocketServer):
         first_s: float = 0.0,
         playback_s: float | None = 0.0,
         go_away_after: int | None = None,
+        late_words: bool = False,
         is_mute_before_start: bool = False,
     ) -> None:
         super().__init__()
@@ -65,6 +67,7 @@ class FakeGeminiLive(FakeSocketServer):
         self.first_s = first_s
         self.playback_s = playback_s
         self.go_away_after = go_away_after
+        self.late_words = late_words
         self.is_mute_before_start = is_mute_before_start
         self.setups: list[dict[str, Any]] = []
         self.contents: list[dict[str, Any]] = []  # ``clientContent`` of all sessions
@@ -226,6 +229,8 @@ class _Talk:
                 else:
                     results = await self._call(part)
             await self._content(generationComplete=True)
+            if self._server.late_words:
+                await self._content(outputTranscription={"text": " Indeed."})
             self._server.answered += is_answer
             if self._server.playback_s is None:
                 await trio.sleep_until(self._played_until)

@@ -239,6 +239,26 @@ async def test_its_own_turns(nursery: trio.Nursery) -> None:
     }
 
 
+async def test_a_line_that_is_interrupted_before_it_begins_is_over(nursery: trio.Nursery) -> None:
+    _, model = await _pair(nursery, turns="theirs", silence_ms=240, first_s=0.1)
+    async with talking(model) as talk:
+        talk.tell(Say(reply="r1", text="Welcome."), *said("one two"))
+        assert (await talk.done("r1")).status == "cancelled"
+        talk.tell(*pause(5120, 6))
+        assert (await talk.done("m1")).status == "whole"
+
+
+async def test_words_that_lag_behind_their_sound_begin_nothing(nursery: trio.Nursery) -> None:
+    _, model = await _pair(nursery, turns="theirs", silence_ms=240, late_words=True)
+    async with talking(model) as talk:
+        talk.tell(*said("one two"), *pause(5120, 6))
+        await talk.done("m1")
+        talk.tell(*said("three", 20_000), *pause(22_560, 6))
+        await talk.done("m2")
+        assert [each.reply for each in talk.of(ReplyBegun)] == ["m1", "m2"]
+        assert len(talk.of(CallerBegan)) == 2
+
+
 async def test_a_line_while_its_own_ears_hear_the_caller(nursery: trio.Nursery) -> None:
     fake, model = await _pair(nursery, turns="theirs", silence_ms=240, piece_s=0.01)
     async with talking(model) as talk:
