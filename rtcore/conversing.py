@@ -16,7 +16,6 @@ import trio
 
 from rtcore.agent.absent import Absent
 from rtcore.agent.agent import Agent
-from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.agent.context import fit
 from rtcore.agent.conversation import HINT, UNKNOWN_OUTCOME
@@ -28,6 +27,7 @@ from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger
 from rtcore.media.line import Line
 from rtcore.metrics import BargeIn, TurnClock, TurnTiming
+from rtcore.model_ears import ModelEars
 from rtcore.model_hands import ModelHands
 from rtcore.model_mouth import ModelMouth
 from rtcore.model_reply import ModelReply, RecalledLine
@@ -89,6 +89,7 @@ class Conversing:
         self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
         self.link = SpeechLink(model, call.config, call.stats, ears)
         self._voice = ModelMouth(self.mouth, self._ledger, call.config)
+        self._ears = ModelEars(call, self.link)
         self._hands = ModelHands(call, self.mouth, self.link, self._is_over, self._on_told)
         self.reply: Reply | None = None  # being thought or said
         self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
@@ -100,22 +101,17 @@ class Conversing:
         self._thinks_on = False  # in the midst of a reply, after a function
         self._is_leaving = False  # the last line of the call has been begun
         self.timings: list[TurnTiming] = []
-
-        # the caller's open turn, as far as it is answered
-        self.words = CallerWords()
-        self._turns = CallerTurns(call.conversation)
-        self._speech_end_s: float | None = None
-        self._decided_s: float | None = None  # eager end of turn, if it stands
-        self._parts: list[str] = []  # asked about already, by replies that came to nothing
-        self._discarded: set[str] = set()  # of these, those whose cost is not known yet
-        self._keys = ""  # pressed in it, and told to the model
-        self._is_answer_due = False  # a turn is over, nothing of an answer has been heard
-        self._is_told_again = False  # by which a new session will find that turn once more
+        self._discarded: set[str] = set()  # replies thrown away, whose cost is not known yet
 
     @property
     def left_to_model(self) -> frozenset[type[events.Event]]:
         """What of the turn machine's decisions the model makes in its stead."""
         return frozenset() if self._is_ours else THEIRS
+
+    @property
+    def words(self) -> CallerWords:
+        """What is known of the caller's open turn beside its sound."""
+        return self._ears.words
 
     @property
     def heard_samples(self) -> int:
@@ -162,10 +158,7 @@ class Conversing:
         """With what a session begins: the conversation so far, if there was one."""
         conversation, agent = self._call.conversation, self._call.agent
         self._gone.clear()  # another session may use the same names
-        messages = list(conversation.messages_until(len(conversation.log)))
-        if self._is_answer_due and self.link.has_unanswered:
-            while messages and messages[-1].role == "user":  # told again, as it was heard
-                messages.pop()
+        messages = self._ears.known(conversation.messages_until(len(conversation.log)))
         if isinstance(self.reply, ModelReply) and self.reply.has_acted:
             for text, calls, outcomes in self._voice.said(self.reply):
                 messages.append(Message(role="assistant", text=text, tool_calls=calls))
@@ -188,8 +181,8 @@ class Conversing:
             if reply.text:
                 yield Say(reply=reply.id, text=reply.text)
             else:
-                if self._keys:
-                    yield Tell(text=self._keys)
+                if keys := self._ears.untold_keys:
+                    yield Tell(text=keys)
                 yield Respond(reply=reply.id)
 
     def _on_lost(self, provider: str) -> None:
@@ -197,17 +190,14 @@ class Conversing:
         self._call.note("session_lost", provider=provider, is_last=self.link.is_lost)
         self._drop_waiting()
         reply = self.reply
-        self._is_told_again = self._is_answer_due and self.link.has_unanswered
-        if not isinstance(reply, ModelReply) or reply.is_done:
-            self._parts.clear()
-            return
-        if not reply.committed.is_set():
-            self.discard()
-        elif self.link.is_lost or reply.has_acted:
-            reply.close("its session was lost")
-        elif not reply.is_asked_for:
-            self.interrupt()  # told again what was heard, the next session begins another
-        self._parts.clear()
+        if isinstance(reply, ModelReply) and not reply.is_done:
+            if not reply.committed.is_set():
+                self.discard()
+            elif self.link.is_lost or reply.has_acted:
+                reply.close("its session was lost")
+            elif not reply.is_asked_for:
+                self.interrupt()  # told again what was heard, the next session begins another
+        self._ears.lost()
 
     # --- the caller's side of it ----------------------------------------------------------
 
@@ -220,7 +210,7 @@ class Conversing:
 
     def speech_ended(self, at_s: float) -> None:
         """The caller's last voiced sample was at ``at_s``: responses count from here."""
-        self._speech_end_s = at_s
+        self._ears.speech_end_s = at_s
 
     def dismissed(self, reason: str) -> None:
         """What sounded like an interruption was none: the agent goes on."""
@@ -232,7 +222,7 @@ class Conversing:
 
     def turn_may_be_over(self) -> None:
         """The eager end of a turn: the model may begin to answer, unheard."""
-        self._decided_s = trio.current_time()
+        self._ears.decided()
         if self._call.is_muted or not self._call.config.speculate:
             return
         if self.reply is None and self.link.is_open:
@@ -241,7 +231,7 @@ class Conversing:
 
     def turn_goes_on(self) -> None:
         """The caller went on: what was begun leaves no trace."""
-        self._decided_s = None
+        self._ears.goes_on()
         self.discard()
 
     def commit(self) -> None:
@@ -252,11 +242,10 @@ class Conversing:
             self._answer_keys()
             return
         if self._call.is_muted:
-            self._turn_over(tuple(self._parts))
+            self._ears.over()
             self._call.floor(AgentState.LISTENING)
             return
-        if self._decided_s is None:
-            self._decided_s = trio.current_time()
+        self._ears.decided()
         reply = self.reply
         if reply is not None and reply.committed.is_set():
             self.interrupt()  # the caller took a whole turn over it
@@ -265,7 +254,7 @@ class Conversing:
             reply = self._begin()
         if reply.clock is not None:
             reply.clock.committed_s = trio.current_time()
-        self._turn_over((*self._parts, reply.id))
+        self._ears.over(reply.id)
         reply.committed.set()
         self._call.floor(AgentState.THINKING)
 
@@ -273,29 +262,10 @@ class Conversing:
         """The conversation holds a note for the model: it is told, too."""
         self.link.tell(Tell(text=f"({HINT}{text})", is_note=True))
 
-    def _turn_over(self, parts: tuple[str, ...]) -> None:
-        self._call.stats.turns += 1
-        self._call.steering.caller_spoke()
-        self._turns.over(parts, words=self.words.text, keys=self._keys)
-        self.words.close()
-        self._parts.clear()
-        self._keys = ""
-        self._decided_s = None
-        self._is_answer_due = True
-        self._is_told_again = False
-        self._call.note("turn_committed", parts=len(parts))
-
-    def _tell_keys(self) -> None:
-        """Keys that were pressed belong to the turn the model is asked about, or are one."""
-        if keys := self.words.take_keys():
-            self.link.tell(Tell(text=keys, is_turn=not self._is_ours))
-            self._keys = f"{self._keys} {keys}".strip()
-
     def _answer_keys(self) -> None:
         """Keys are a turn of their own where the model finds the others."""
-        self._tell_keys()
-        if self._keys:
-            self._turn_over(())
+        if self._ears.tell_keys(is_turn=True):
+            self._ears.over()
 
     # --- what the model says --------------------------------------------------------------
 
@@ -309,9 +279,7 @@ class Conversing:
             case CallerEnded(turn=turn):
                 self._on_caller_ended(turn)
             case CallerSaid():
-                self._call.stats.transcripts += 1
-                self._call.note("words", chars=len(event.text), is_final=event.is_final)
-                self._turns.said(event)
+                self._ears.said(event)
             case ReplyBegun(reply=id) if id not in self._made:
                 if not self._is_ours and id not in self._gone:
                     self._on_own_reply(id)
@@ -341,12 +309,7 @@ class Conversing:
     def _on_caller_ended(self, turn: str) -> None:
         """The model takes the caller's turn to be over: an answer is due."""
         self.link.flush()
-        if self._is_told_again:
-            self._is_told_again = False
-            self._turns.again((turn,))
-        else:
-            self._turn_over((turn,))
-        self._decided_s = trio.current_time()
+        self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
 
     def _on_own_reply(self, id: str) -> None:
@@ -354,16 +317,7 @@ class Conversing:
         if self._call.is_muted:
             self.link.tell(CancelReply(reply=id))
             return
-        now_s, clock = trio.current_time(), None
-        if self._decided_s is not None and self._speech_end_s is not None:
-            clock = TurnClock(
-                speech_end_s=min(self._speech_end_s, self._decided_s),
-                decided_s=self._decided_s,
-                asked_s=self._decided_s,
-                committed_s=self._decided_s,
-            )
-        self._decided_s = None
-        reply = self._new_reply(id, clock=clock)
+        reply = self._new_reply(id, clock=self._ears.answered_unasked())
         reply.is_asked_for = False
         reply.committed.set()
         if self.reply is None:
@@ -374,7 +328,6 @@ class Conversing:
         else:
             self.link.tell(CancelReply(reply=id))
             self._drop(reply)
-        reply.alive_s = now_s
 
     def _on_reply(self, reply: ModelReply, event: SpeechEvent) -> None:
         """Something of a reply that is wanted."""
@@ -435,15 +388,9 @@ class Conversing:
 
     def _begin(self) -> ModelReply:
         """Ask the model to answer what it has heard."""
-        now_s = trio.current_time()
-        clock = TurnClock(
-            speech_end_s=self._speech_end_s if self._speech_end_s is not None else now_s,
-            decided_s=self._decided_s,
-            asked_s=now_s,
-        )
-        self._tell_keys()
+        self._ears.tell_keys(is_turn=False)
         self.link.flush()
-        reply = self._new_reply(clock=clock)
+        reply = self._new_reply(clock=self._ears.asked())
         self.link.tell(Respond(reply=reply.id))
         self._start(reply)
         return reply
@@ -592,8 +539,7 @@ class Conversing:
         if reply.clock is not None and (timing := reply.clock.timing()) is not None:
             self.timings.append(timing)
             self._call.note("response", response_ms=round(timing.response_ms, 1))
-        self.link.answered()
-        self._is_answer_due = False
+        self._ears.answered()
         self._speaks(reply)
 
     def _on_piece(self, reply: ModelReply) -> None:
@@ -645,7 +591,7 @@ class Conversing:
         self._call.stats.discarded += 1
         self._ledger.forget(reply.number)
         if isinstance(reply, ModelReply):
-            self._parts.append(reply.id)  # by this name the model knows the turn until there
+            self._ears.dropped(reply.id)
             if not reply.is_done:
                 self._discarded.add(reply.id)
             used, received = self._used, sum(sound.received for sound in reply.sounds)
@@ -693,11 +639,11 @@ class Conversing:
         """The call is over: what was being said becomes history as far as it was heard."""
         if self.reply is not None and self.reply.committed.is_set():
             self._write_down(self.reply)
-        self._turns.write(is_last_chance=True)
+        self._ears.write()
 
     def _write_down(self, reply: Reply) -> None:
         """Write what was heard of ``reply``, and what it called, into the conversation."""
-        self._turns.write(is_last_chance=True)  # what it answers comes before it
+        self._ears.write()  # what it answers comes before it
         for text, calls, outcomes in self._voice.said(reply):
             self._call.conversation.assistant(text, tool_calls=calls)
             for call_id, outcome in outcomes.items():
