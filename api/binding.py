@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from api.meaning import Meanings
 from api.messages import LEAVE_MESSAGE, message_tool
 from api.specs import AgentPlan, AgentSpec, FunctionSpec, KnowledgeBaseSpec, definition_of
 from api.store import Store, Tx
@@ -97,20 +98,23 @@ async def bind_agent(
     id: str,
     version: int | None = None,
     found: Callable[[tuple[Hit, ...]], None] = _nobody,
+    meanings: Meanings | None = None,
 ) -> BoundAgent:
     """The agent ``id`` at ``version``, by default the published one, ready to talk.
 
-    Its colleagues are bound with it. ``found`` is told what the agent looks up.
+    Its colleagues are bound with it. ``found`` is told what the agent looks up; ``meanings``
+    are the app's.
 
     Raises:
         NotFound: there is no such agent or version.
         VaultLocked: a secret of it cannot be opened.
         StoreUnavailable: the database did not answer.
     """
+    meanings = meanings or Meanings(store)
     all_parts = await store.read(_load, id, version)
     links: dict[str, dict[str, Colleague]] = {each: {} for each in all_parts}
     agents = {
-        each: _bind(store, webhooks, agent_for, parts, links[each], found)
+        each: _bind(store, webhooks, agent_for, parts, links[each], found, meanings)
         for each, parts in all_parts.items()
     }
     for each, parts in all_parts.items():  # who may be each other's: joined once all are there
@@ -136,6 +140,7 @@ def _bind(
     parts: _Parts,
     colleagues: dict[str, Colleague],
     found: Callable[[tuple[Hit, ...]], None],
+    meanings: Meanings,
 ) -> Agent:
     """One agent with its functions and its knowledge; ``colleagues`` is filled in later."""
     spec = parts.record.spec
@@ -154,9 +159,9 @@ def _bind(
     ]
     knowledge = agent.knowledge
     if parts.bases:
-        tools.append(knowledge_tool(store, parts.bases, found))
+        tools.append(knowledge_tool(meanings, parts.bases, found))
         if agent.speech_model is None:  # such a model has only the function
-            knowledge = StoreKnowledge(store, [base.id for base in parts.bases], found)
+            knowledge = StoreKnowledge(meanings, parts.bases, found)
     names = {tool.name for tool in tools}
     if spec.transfer_targets and TRANSFER not in names:
         tools.append(transfer_tool(spec.transfer_targets))

@@ -18,6 +18,7 @@ __all__ = [
     "ColleagueSpec",
     "Criterion",
     "Destination",
+    "EmbeddingChoice",
     "FunctionSpec",
     "KnowledgeBaseSpec",
     "Name",
@@ -222,6 +223,18 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limit_s: Annotated[float, Meta(ge=1, le=60, description="How long an answer may take.")] = 10.0
 
 
+class EmbeddingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenAI-compatible ``/embeddings`` endpoint: finds passages by their meaning."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    base_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$", max_length=500)] = (
+        "https://api.openai.com/v1"
+    )
+    secret: Annotated[
+        SecretName | None, Meta(description="Name of the secret that is its API key.")
+    ] = None
+
+
 class KnowledgeBaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Documents that are searched together."""
 
@@ -229,6 +242,10 @@ class KnowledgeBaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     description: Annotated[
         str, Meta(max_length=2000, description="Tells the model what it can find there.")
     ] = ""
+    embedding: Annotated[
+        EmbeddingChoice | None,
+        Meta(description="Search by meaning too, beside the full text; null: by words alone."),
+    ] = None
 
 
 class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):

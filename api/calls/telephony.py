@@ -326,6 +326,7 @@ class Telephony:
             own.agent_for,
             call,
             (change.agent_id, change.version, change.prompt),
+            own.meanings,
         )
 
     # --- media --------------------------------------------------------------------------
@@ -342,7 +343,9 @@ class Telephony:
                 raise BadToken("spent, or its call is over")
             if call.streams > 1:
                 await self.keeper.flush()  # what was said before is read below
-            agent = await agent_of_call(self.store, self._own.webhooks, self._own.agent_for, call)
+            agent = await agent_of_call(
+                self.store, self._own.webhooks, self._own.agent_for, call, self._own.meanings
+            )
             if agent.definition.recording:
                 await self._begin_recording(call, token.call_id)
         except (NotFound, VaultLocked, StoreUnavailable):

@@ -139,7 +139,7 @@ async def _begin(
             raise Conflict("this conversation is too long: begin a new one")
         version = chat.version
     bound = await bind_agent(
-        own.store, own.webhooks, own.agent_for, agent_id, version, found.extend
+        own.store, own.webhooks, own.agent_for, agent_id, version, found.extend, own.meanings
     )
     if bound.agent.responder is ABSENT:
         raise Conflict("the agent has a speech model and no llm: give it one to chat with")

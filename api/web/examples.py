@@ -115,7 +115,7 @@ EXAMPLES: dict[str, Any] = {
     "FunctionSpec": FUNCTION_SPEC,
     "FunctionPatch": {"limit_s": 20},
     "FunctionView": FUNCTION,
-    "KnowledgeBaseSpec": BASE_SPEC,
+    "KnowledgeBaseSpec": BASE_SPEC | {"embedding": {"model": "text-embedding-3-small"}},
     "KnowledgeBasePatch": {"description": "Dishes and prices."},
     "KnowledgeBaseView": BASE,
     "DocumentView": DOCUMENT,
