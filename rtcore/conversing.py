@@ -175,14 +175,14 @@ class Conversing:
 
     def _pending(self) -> Iterator[SpeechCommand]:
         """What a session is to be asked at once: what the last one left unanswered."""
+        if keys := self._ears.untold_keys:
+            yield Tell(text=keys)
         reply = self.reply
         if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
             reply.begin_again()
             if reply.text:
                 yield Say(reply=reply.id, text=reply.text)
             else:
-                if keys := self._ears.untold_keys:
-                    yield Tell(text=keys)
                 yield Respond(reply=reply.id)
 
     def _on_lost(self, provider: str) -> None:

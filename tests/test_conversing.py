@@ -18,7 +18,7 @@ from rtcore.audio import mulaw_to_pcm
 from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
 from rtcore.conversing import WAITING_MAX
-from rtcore.errors import ConfigError
+from rtcore.errors import ConfigError, ProviderError
 from rtcore.model_reply import CALLS_MAX
 from rtcore.ports import (
     CallerAudio,
@@ -553,6 +553,43 @@ def test_a_session_that_ends_between_two_turns_is_not_noticed() -> None:
         ("user", QUESTIONS[0]),
         ("assistant", ANSWERS[0]),
     ]
+
+
+class Breaking(ScriptedSpeechModel):
+    """Its first session ends so long after it began."""
+
+    def __init__(self, limit_s: float, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.limit_s = limit_s
+
+    async def converse(self, *args: Any) -> None:
+        if self.sessions.opened:
+            await super().converse(*args)
+        with trio.move_on_after(self.limit_s):
+            await super().converse(*args)
+        raise ProviderError(self.name, "expired", retryable=True)
+
+
+def test_keys_of_a_turn_are_told_to_the_next_session_too() -> None:
+    keyed = [wait(500), say(VOICE), wait(220), dtmf("12#"), wait_for_agent_quiet(1500)]
+    keyed_s = 0.72 + len(VOICE) / 16_000
+    talker = Breaking(keyed_s + 0.2, ANSWERS, QUESTIONS, first_audio_ms=400)
+    made = simulate(make_call, agent_of(talker), keyed)
+    assert talker.sessions.opened == 2
+    keys = Tell(text="(pressed 12#)")
+    assert told(talker, Tell) == [keys, keys]
+    assert said(made.record, "user") == [f"{QUESTIONS[0]} (pressed 12#)"]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> None:
+    talker = Breaking(1.2, ANSWERS, QUESTIONS, first_audio_ms=300, turns=turns)
+    made = simulate(make_call, agent_of(talker), ASK)
+    assert talker.sessions.opened == 2
+    assert said(made.record, "user") == [QUESTIONS[0]]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    assert talker.sessions.open == 0
 
 
 @pytest.mark.parametrize("has_voice", [True, False])
