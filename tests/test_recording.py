@@ -197,6 +197,33 @@ async def test_a_recording_is_written_while_the_call_lasts(tmp_path: Path) -> No
     assert recordings.stats.written_bytes == (SECOND + 7) * 320
 
 
+async def test_many_may_wait_for_the_disk_while_calls_go_on(tmp_path: Path) -> None:
+    recordings = Recordings(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recordings.run)
+        recording = recordings.begin("a.wav")
+        push(recording, 1000, 1000, 25)
+
+        async def flush() -> None:
+            await recordings.flush()
+            assert (tmp_path / "a.wav").stat().st_size >= HEADER_BYTES + 25 * 320
+
+        async def go_on() -> None:
+            while True:
+                push(recording, 1000, 1000, 25)
+                await trio.lowlevel.checkpoint()
+
+        began_s = trio.current_time()
+        async with trio.open_nursery() as talking:
+            talking.start_soon(go_on)
+            async with trio.open_nursery() as waiting:
+                for _ in range(5):
+                    waiting.start_soon(flush)
+            talking.cancel_scope.cancel()
+        assert trio.current_time() - began_s < 4  # not the limit
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_cancelled_node_leaves_whole_files(tmp_path: Path) -> None:
     recordings = Recordings(tmp_path)
     recording = recordings.begin("a.wav")

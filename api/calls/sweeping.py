@@ -138,6 +138,8 @@ async def clear_files(line: Telephony, files: Sequence[KeptRecording]) -> int:
     if folder is None:
         return 0
     ours = [each for each in files if each.folder == folder.id]
+    if ours:
+        await folder.flush()  # a file that is yet to be begun would come after
 
     def remove() -> list[tuple[str, int]]:
         return [each.key for each in ours if remove_file(folder.path(each.name))]

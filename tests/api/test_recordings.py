@@ -161,6 +161,18 @@ async def test_a_call_is_erased(store: Store, tmp_path: Path) -> None:
         await node.ask("DELETE", f"/v1/calls/{call_id}", status=404)
 
 
+async def test_a_call_that_is_just_over_leaves_no_file(sqlite_url: str, tmp_path: Path) -> None:
+    async with serving(sqlite_url, recordings=tmp_path) as node:
+        await node.bound(recording=True)
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(300), hang_up()]]))
+        await node.until(call.over.is_set)
+        (shown,) = (await node.ask("GET", "/v1/calls"))["items"]
+        await node.ask("DELETE", f"/v1/calls/{shown['id']}")
+        assert node.line.recordings is not None
+        await node.line.recordings.flush()
+        assert files_in(tmp_path) == []
+
+
 async def test_a_caller_is_erased_and_the_log_does_not_name_them(
     sqlite_url: str, tmp_path: Path
 ) -> None:
