@@ -229,6 +229,16 @@ def test_the_model_is_told_exactly_what_was_heard(turns: str, after_ms: int) -> 
     assert said(made.record, "user") == list(QUESTIONS)
 
 
+def test_nothing_follows_a_clear_in_whatever_order_the_tasks_run() -> None:
+    """Also not a piece of sound that came in the very tick of the interruption."""
+    for after_ms in range(1000, 2000, 37):
+        talker = model(LONG, ANSWERS[1], speed=1.5)
+        script = [*ASK[:2], interrupt_after(after_ms, VOICE), wait_for_agent_quiet(1000)]
+        made = simulate(make_call, agent_of(talker), script)
+        assert made.report.counts.clears == 1
+        assert made.report.counts.stale_messages == 0
+
+
 def test_a_reply_still_being_made_is_cancelled_before_it_is_cut() -> None:
     talker = model(LONG, ANSWERS[1], speed=1.2)
     script = [wait(500), say(VOICE), interrupt_after(1000, VOICE), wait_for_agent_quiet(1000)]
