@@ -47,6 +47,7 @@ from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, Node, serving
 
 ME = Actor("test")
 QUICK = PresenceConfig(heartbeat_s=0.2)
+STEADY = PresenceConfig(heartbeat_s=1.0)  # a test machine is shared: 4 s of silence are a death
 STATE = NodeState(url="", calls=1, capacity=10, has_room=True, is_draining=False)
 
 
@@ -280,9 +281,8 @@ async def pair(store: Store) -> AsyncIterator[tuple[Node, Node]]:
     """Node A and node B on one store, and one carrier; numbers are bound to B."""
     plivo = FakePlivo()
     async with AsyncExitStack() as stack:
-        first = serving(url_of(store), plivo=plivo, presence=QUICK)
-        a = await stack.enter_async_context(first)
-        b = await stack.enter_async_context(serving(url_of(store), plivo=plivo, presence=QUICK))
+        node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
+        a, b = [await stack.enter_async_context(node()) for _ in range(2)]
         await a.until(lambda: a.line.presence.nodes == 2 and b.line.presence.nodes == 2)
         yield a, b
 
@@ -406,7 +406,7 @@ async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: S
     plivo = FakePlivo()
     full = NodeConfig(lag_max_ms=10_000, calls_max=1)
     async with AsyncExitStack() as stack:
-        node = partial(serving, url_of(store), plivo=plivo, presence=QUICK)
+        node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
         a = await stack.enter_async_context(node(config=full))
         b = await stack.enter_async_context(node(splits=True))  # with a media URL of its own
         await a.until(lambda: a.line.presence.nodes == 2)

@@ -208,10 +208,10 @@ async def test_a_human_is_fetched_through_another_node_than_the_one_that_holds_t
     store: Store,
 ) -> None:
     url, plivo = store.engine.url.render_as_string(hide_password=False), FakePlivo()
-    quick = PresenceConfig(heartbeat_s=0.2)
+    steady = PresenceConfig(heartbeat_s=1.0)
     async with AsyncExitStack() as stack:
-        a = await stack.enter_async_context(serving(url, plivo=plivo, presence=quick))
-        b = await stack.enter_async_context(serving(url, plivo=plivo, presence=quick))
+        a = await stack.enter_async_context(serving(url, plivo=plivo, presence=steady))
+        b = await stack.enter_async_context(serving(url, plivo=plivo, presence=steady))
         await a.until(lambda: a.line.presence.nodes == 2 == b.line.presence.nodes)
         await b.bound()
         call = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(60_000)]], talk_s=math.inf))
