@@ -47,6 +47,10 @@ caller over a real socket, and the provider's fake (`tests/fakes`) on loopback b
 - **faults injected**: in one call, each once, every five seconds, open connections lost with it;
   each turn ended in an answer or an apology, and the call went on to its end. *longest wait*:
   from the end of the caller's words to the first sound, the worst of that call.
+
+A mind of one's own is in a program of its own, and a speech model stands alone: there is no list of
+either, and theirs is the conversation only. The embedded providers and Piper, which have no
+service at the other end, are left to their own tests.
 """
 
 

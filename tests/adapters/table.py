@@ -51,7 +51,7 @@ COLUMNS = (
 
 @dataclass
 class Row:
-    """One line; a cell that does not begin with ``no`` holds."""
+    """One line; a cell that is ``no``, or says why not, does not hold."""
 
     name: str
     works: str = ""
@@ -70,7 +70,7 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return not any(cell.startswith("no") for cell in self.cells[1:])
+        return not any(cell == "no" or cell.startswith("no:") for cell in self.cells[1:])
 
 
 def complaints(seen: Seen) -> list[str]:
