@@ -68,6 +68,8 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
     account = _account()
     check_exposure(options.host, is_guarded=account is not None, is_insecure=options.is_insecure)
     secret = os.environ.get("RTCORE_SECRET", "").encode() or random_secrets.token_bytes(32)
+    if "RTCORE_SECRET" not in os.environ and options.database.startswith("postgresql"):
+        log.warning("secret_is_random", fix="set RTCORE_SECRET, the same for all nodes")
     keys = tuple(key for key in os.environ.get("RTCORE_SECRET_KEYS", "").split(",") if key)
     is_worker = options.worker is not None
     listeners = open_listeners(options.host, options.port, shares_port=is_worker)

@@ -96,8 +96,9 @@ async def test_the_caller_is_told_to_wait_and_kept_company(sqlite_url: str) -> N
         await node.until(lambda: "I am getting Bob." in said(held))
         assert held.call.waiting_line == "I am getting Bob."
         assert not held.call.ended_by
-        again = await node.http.post(f"/v1/calls/{held.call_id}/transfer", json=WARM)
-        assert again.status_code == 409
+        for body in (WARM, {"to": HUMAN}):
+            again = await node.http.post(f"/v1/calls/{held.call_id}/transfer", json=body)
+            assert again.status_code == 409
         await node.until(call.over.is_set)
         assert "Bob is not there." not in said(held)
 
