@@ -216,6 +216,7 @@ async def update(knowledgebase_id: str, body: msgspec.Struct) -> Answer:
         return _check(msgspec.structs.replace(spec, **changes))
 
     record = await services().store.write(update_base, actor(), knowledgebase_id, revision, change)
+    services().indexer.wake()  # its passages may need other vectors
     return Answer(_view(record), headers={"ETag": etag(record.revision)})
 
 

@@ -77,9 +77,10 @@ async def test_what_means_the_same_is_found(
     other = {"embedding": {"model": "large", "base_url": f"{service.url}/v1"}}  # type: ignore[attr-defined]
     changed = await api.ask("PATCH", path, other, headers={"If-Match": "*"})
     assert changed.status == 200
-    assert store.run(vectors_marker, False, base)[0] == 0
-    await indexed(api, base, "more.md", b"We have a dog.\n")  # wakes the indexer
-    await filled(store, base, 4)
+    with trio.fail_after(10):
+        while len(service.requests) == asked:
+            await trio.sleep(0.01)
+    await filled(store, base)
     assert service.requests[asked].json()["model"] == "large"
     # none at all: words alone
     await api.ask("PATCH", path, {"embedding": None}, headers={"If-Match": "*"})
