@@ -42,8 +42,9 @@ caller over a real socket, and the provider's fake (`tests/fakes`) on loopback b
 - **cancel stops the service**: what the fake was told when the caller interrupted (a recogniser:
   when the call ended).
 - **fail-over**: the same conversation with a member before it in the list that refuses all (503).
-- **usage**: the call's record beside what the fake counted; they may differ by 1 %, and a
-  recogniser's by the silence that fills up the least message it takes (80 ms an utterance).
+- **usage**: the call's record beside what the fake counted; they may differ by 1 %, a recogniser's
+  by the silence that fills up the least message it takes (80 ms an utterance), a voice's by the
+  sentence that was being asked for when the caller interrupted.
 - **faults injected**: in one call, each once, every five seconds, open connections lost with it;
   each turn ended in an answer or an apology, and the call went on to its end. *longest wait*:
   from the end of the caller's words to the first sound, the worst of that call.
