@@ -101,8 +101,8 @@ def _used(usage: Usage) -> Iterator[Metric]:
     """What calls that are over used of each provider; ``member`` is its place in its list."""
     labels = ("kind", "provider", "member")
     for field, what in USED.items():
-        unit = field.replace("_s", "_seconds") if field.endswith("_s") else field
-        family = CounterMetricFamily(f"rtcore_provider_{unit}", what, labels=labels)
+        name = f"{field}econds" if field.endswith("_s") else field
+        family = CounterMetricFamily(f"rtcore_provider_{name}", what, labels=labels)
         for used in usage.report():
             place = [used.kind, used.provider, str(used.member)]
             family.add_metric(place, getattr(used, field))
