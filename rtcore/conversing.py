@@ -331,6 +331,14 @@ class Conversing:
 
     def _on_reply(self, reply: ModelReply, event: SpeechEvent) -> None:
         """Something of a reply that is wanted."""
+        try:
+            self._take(reply, event)
+        except trio.WouldBlock:
+            self.link.tell(CancelReply(reply=reply.id))
+            reply.close("too far ahead of the line")
+
+    def _take(self, reply: ModelReply, event: SpeechEvent) -> None:
+        """Raises trio.WouldBlock: the model is too far ahead of the line."""
         match event:
             case ReplyBegun():
                 pass
@@ -342,7 +350,7 @@ class Conversing:
                 self._reached(reply)
             case ReplyAudio(step=number, pcm=pcm):
                 self._reached(reply, is_sound=True)
-                self._hear_sound(reply, number, pcm)
+                reply.hear(number, pcm)
                 if event.is_last:
                     reply.end_sound()
             case ReplyToolCall(step=number, call=call):
@@ -350,15 +358,6 @@ class Conversing:
                 self._hands.want(reply, number, call)
             case ToolCallDropped(call_id=call_id):
                 reply.told.add(call_id)
-
-    def _hear_sound(self, reply: ModelReply, number: int, pcm: bytes) -> None:
-        try:
-            reply.hear(number, pcm)
-        except trio.WouldBlock:
-            self.link.tell(CancelReply(reply=reply.id))
-            reply.close("too far ahead of the line")
-        except trio.BrokenResourceError:
-            pass  # nobody plays it any more
 
     def _reached(self, reply: ModelReply, *, is_sound: bool = False) -> None:
         """The model's first sign is its first token and sentence; its first sound, the voice's."""

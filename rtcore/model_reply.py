@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -80,7 +81,11 @@ class ModelReply(Reply):
         return index, self.steps[index].text
 
     def step(self, number: int) -> tuple[Step, Sound]:
-        """Step ``number`` and its sound; a new one ends the sound of those before it."""
+        """Step ``number`` and its sound; a new one ends the sound of those before it.
+
+        Raises:
+            trio.WouldBlock: as :meth:`hear`.
+        """
         while len(self.steps) <= number:
             self.end_sound()
             self.steps.append(Step())
@@ -97,18 +102,22 @@ class ModelReply(Reply):
         if pcm and not sound.is_over:
             words, sound.words = sound.words, ()
             piece = SpeechAudio(segment=number, pcm=pcm, words=words)
-            self.sound.send_nowait(piece)
+            self._hand_on(piece)
             sound.received += len(pcm) // 2
             if self.text:
                 self.spoken.append(piece)
 
     def end_sound(self) -> None:
-        """No more sound belongs to the last step."""
+        """No more sound belongs to the last step. Raises: as :meth:`hear`."""
         if self.sounds and self.sounds[-1].received and not self.sounds[-1].is_over:
             sound, number = self.sounds[-1], len(self.sounds) - 1
             sound.is_over = True
             last = SpeechAudio(segment=number, pcm=b"", is_last=True, words=sound.words)
-            self.sound.send_nowait(last)
+            self._hand_on(last)
+
+    def _hand_on(self, piece: SpeechAudio) -> None:
+        with suppress(trio.BrokenResourceError):  # nobody plays it any more
+            self.sound.send_nowait(piece)
 
     @property
     def line(self) -> tuple[SpeechAudio, ...]:
@@ -127,8 +136,6 @@ class ModelReply(Reply):
                 self.end_sound()
             except trio.WouldBlock:
                 fault = fault or "too far ahead of the line"
-            except trio.BrokenResourceError:
-                pass  # nobody plays it any more
             self.is_done, self.fault = True, fault
             self.sound.close()
             self.calls.close()

@@ -19,7 +19,7 @@ from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
 from rtcore.conversing import WAITING_MAX
 from rtcore.errors import ConfigError, ProviderError
-from rtcore.model_reply import CALLS_MAX
+from rtcore.model_reply import CALLS_MAX, SOUND_MAX, ModelReply
 from rtcore.ports import (
     CallerAudio,
     CancelReply,
@@ -30,6 +30,7 @@ from rtcore.ports import (
     ReplyBegun,
     ReplyDone,
     ReplyText,
+    ReplyToolCall,
     Respond,
     Say,
     Tell,
@@ -665,6 +666,46 @@ def test_a_model_too_far_ahead_of_the_line_is_stopped() -> None:
     assert LONG.startswith(heard[0])
     assert heard[1] == agent.definition.apology_line
     assert [each.reply for each in told(talker, CancelReply)] == ["r1"]
+
+
+@pytest.mark.parametrize(
+    "one_too_many",
+    [
+        ReplyAudio(reply="m0", step=0, pcm=b"", is_last=True),
+        ReplyText(reply="m0", step=1, text="And"),
+        ReplyToolCall(reply="m0", step=0, call=asked("order")),
+        ReplyDone(reply="m0"),
+    ],
+)
+def test_also_the_end_of_what_fills_the_line_is_too_far_ahead(one_too_many: Any) -> None:
+    class Bursting(ScriptedSpeechModel):
+        """Says all at once what just fits."""
+
+        async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+            with self.sessions.session():
+                emit(ReplyBegun(reply="m0"))
+                for _ in range(SOUND_MAX):
+                    emit(ReplyAudio(reply="m0", step=0, pcm=b"\0\0"))
+                emit(one_too_many)
+                async for _ in commands:
+                    pass
+
+    talker = Bursting([""], turns="theirs")
+    made = simulate(make_call, agent_of(talker), [wait(3000)])
+    assert made.record.ended_by == "hung_up"
+    assert made.record.stats.provider_errors == 1
+    assert talker.sessions.opened == 1
+
+
+async def test_what_comes_of_a_reply_that_nobody_plays_any_more_is_dropped() -> None:
+    reply = ModelReply(number=1)
+    reply.hear(0, b"\0\0")
+    reply.sound_rx.close()
+    reply.hear(0, b"\0\0")
+    reply.step(1)
+    reply.hear(1, b"\0\0")
+    reply.close()
+    assert reply.fault == ""
 
 
 def test_more_functions_at_once_than_can_wait_are_refused() -> None:
