@@ -39,7 +39,8 @@ class TurnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stop_ms: Annotated[int, Meta(ge=100, le=1000)] = 200  # what recognisers' finals assume (field)
 
     # --- end of turn, in ms of silence since the last voiced sample
-    eager_ms: Annotated[int, Meta(ge=100, le=2000)] = 250  # hides a commit at 850
+    eager_ms: Annotated[int, Meta(ge=100, le=2000)] = 200  # the soonest that speech has stopped:
+    # what it begins in vain costs tokens, what it gains is heard
     eager_max: Annotated[int, Meta(ge=0, le=20)] = 3  # speculations a turn (field)
     complete_ms: Annotated[int, Meta(ge=100, le=5000)] = 300  # people leave gaps of 200
     unsure_ms: Annotated[int, Meta(ge=100, le=5000)] = 860  # 10 cuts in 100 pauses (calls)
@@ -88,7 +89,6 @@ class TurnConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 PRESETS: dict[str, dict[str, Any]] = {
     # short answers, quick callers: accepts more false cut-offs for speed
     "eager": {
-        "eager_ms": 200,
         "complete_ms": 250,
         "unsure_ms": 600,
         "unsure_max_ms": 850,

@@ -21,8 +21,10 @@ def test_balanced_is_the_default() -> None:
 
 def test_presets_are_ordered_by_patience() -> None:
     eager, balanced, patient = (TurnConfig.preset(name) for name in PRESETS)  # type: ignore[arg-type]
-    for name in ("eager_ms", "complete_ms", "unsure_ms", "unfinished_ms", "confirm_ms"):
+    for name in ("complete_ms", "unsure_ms", "unfinished_ms", "confirm_ms"):
         assert getattr(eager, name) < getattr(balanced, name) < getattr(patient, name), name
+    # nothing begins before speech has stopped
+    assert eager.stop_ms == eager.eager_ms == balanced.eager_ms < patient.eager_ms
 
 
 def test_a_number_can_be_overridden() -> None:
