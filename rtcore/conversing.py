@@ -621,9 +621,10 @@ class Conversing:
         """``reply`` is over: it becomes history, and the floor is free."""
         self.reply = None
         self._thinks_on = False
-        if isinstance(reply, RecalledLine):  # the model did not say it now: it must know
-            heard = self._ledger.heard_text((reply.number, 0))
-            self.link.tell(Tell(text=f"(You have just said to the caller: {heard})", is_note=True))
+        heard = self._ledger.heard_text((reply.number, 0))
+        if isinstance(reply, RecalledLine) and heard:  # the model did not say it: it must know
+            note = f"(You have just said to the caller: {heard})"
+            self.link.tell(Tell(text=note, is_note=True))
         self._write_down(reply)
         if isinstance(reply, ModelReply):
             self._drop(reply)

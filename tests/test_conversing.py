@@ -350,6 +350,15 @@ def test_of_a_known_line_too_the_model_knows_what_was_heard() -> None:
     assert made.record.stats.barge_ins == 1
 
 
+def test_of_a_known_line_that_nobody_heard_the_model_is_told_nothing() -> None:
+    talker = model(ANSWERS[1])
+    agent = agent_of(talker, welcome=WELCOME)
+    simulate(make_call, agent, [wait_for_agent_quiet(1000)])
+    made = simulate(make_call, agent, [wait(60), dtmf("1"), wait_for_agent_quiet(1500)])
+    assert said(made.record, "assistant") == [ANSWERS[1]]
+    assert [note.text for note in told(talker, Tell)] == ["(pressed 1)"]
+
+
 def test_a_line_that_was_not_said_whole_or_not_as_it_stands_is_not_kept() -> None:
     class Free(ScriptedSpeechModel):
         """Says what it likes."""
