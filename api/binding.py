@@ -13,6 +13,7 @@ from api.messages import LEAVE_MESSAGE, message_tool
 from api.specs import AgentPlan, AgentSpec, FunctionSpec, KnowledgeBaseSpec, definition_of
 from api.store import Store, Tx
 from api.store.agents import AgentRecord, get_agent, get_published
+from api.store.errors import AgentUnusable
 from api.store.functions import FUNCTIONS
 from api.store.knowledge import KNOWLEDGE_BASES
 from api.store.passages import Hit
@@ -107,20 +108,24 @@ async def bind_agent(
 
     Raises:
         NotFound: there is no such agent or version.
+        AgentUnusable: a provider of it cannot be used. A colleague like that is left out.
         VaultLocked: a secret of it cannot be opened.
         StoreUnavailable: the database did not answer.
     """
     meanings = meanings or Meanings(store)
     all_parts = await store.read(_load, id, version)
     links: dict[str, dict[str, Colleague]] = {each: {} for each in all_parts}
-    agents = {
-        each: _bind(store, webhooks, agent_for, parts, links[each], found, meanings)
-        for each, parts in all_parts.items()
-    }
-    for each, parts in all_parts.items():  # who may be each other's: joined once all are there
-        for name, colleague in parts.record.spec.colleagues.items():
+    agents: dict[str, Agent] = {}
+    for each, parts in all_parts.items():
+        try:
+            agents[each] = _bind(store, webhooks, agent_for, parts, links[each], found, meanings)
+        except AgentUnusable:
+            if each == id:
+                raise
+    for each, agent in agents.items():  # who may be each other's: joined once all are there
+        for name, colleague in all_parts[each].record.spec.colleagues.items():
             other = agents.get(colleague.agent_id)
-            if other is None or not _may_take_over(agents[each], other):
+            if other is None or not _may_take_over(agent, other):
                 log.warning("colleague_left_out", agent_id=each, colleague=name)
                 continue
             links[each][name] = Colleague(other, colleague.what_for)
@@ -142,7 +147,11 @@ def _bind(
     found: Callable[[tuple[Hit, ...]], None],
     meanings: Meanings,
 ) -> Agent:
-    """One agent with its functions and its knowledge; ``colleagues`` is filled in later."""
+    """One agent with its functions and its knowledge; ``colleagues`` is filled in later.
+
+    Raises:
+        AgentUnusable: a provider of it cannot be used.
+    """
     spec = parts.record.spec
     plan = AgentPlan(
         definition=definition_of(spec),
@@ -152,7 +161,10 @@ def _bind(
         speech_model=spec.speech_model,
         secrets=parts.secrets,
     )
-    agent = agent_for(plan)
+    try:
+        agent = agent_for(plan)
+    except ConfigError as exc:
+        raise AgentUnusable(parts.record.id, str(exc)) from exc
     tools = [
         function_tool(each.spec, parts.secrets.get(each.spec.secret or ""), webhooks)
         for each in parts.functions

@@ -75,7 +75,7 @@ class MediaGate:
             return Rejection(status=403, body=f"the media token is not valid: {exc}")
         agent = agent or self._default
         if agent is None:
-            return Rejection(status=403, body="the agent of this token is not here")
+            return Rejection(status=403, body="the agent of this token cannot be used here")
         return Admission(agent=agent, call_id=token.call_id)
 
     def _is_signed(self, request: UpgradeRequest) -> bool:

@@ -70,7 +70,8 @@ async def agent_with_prompt(
     """An agent for ``call``: its id, its version, and a prompt in place of its own (or None).
 
     Raises:
-        NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+        NotFound, AgentUnusable, VaultLocked, StoreUnavailable: as
+            :func:`api.binding.bind_agent`.
     """
     agent_id, version, prompt = chosen
     bound = await bind_agent(store, webhooks, agent_for, agent_id, version, meanings=meanings)
@@ -95,7 +96,8 @@ async def agent_of_call(
     """The agent that serves the next stream of ``call``, at the version the call began with.
 
     Raises:
-        NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+        NotFound, AgentUnusable, VaultLocked, StoreUnavailable: as
+            :func:`api.binding.bind_agent`.
     """
     chosen = call.agent_id, call.agent_version, call.plan.prompt
     agent = await agent_with_prompt(store, webhooks, agent_for, call, chosen, meanings)

@@ -13,7 +13,7 @@ import msgspec
 
 from api.calls.records import StoredCall, get_call
 from api.nodes.bus import ANSWER_LIMIT_S, NodeSilent
-from api.store.errors import Conflict, NotFound, VaultLocked
+from api.store.errors import AgentUnusable, Conflict, NotFound, VaultLocked
 from api.web.problems import ApiError
 from rtcore.agent.context import briefing
 
@@ -242,7 +242,7 @@ async def _become(line: Telephony, call: Call, command: Become) -> Done | Refuse
     stored = await line.store.read(get_call, command.call_id)
     try:
         agent = await line.agent_at(stored, command)
-    except (NotFound, VaultLocked) as exc:
+    except (NotFound, AgentUnusable, VaultLocked) as exc:
         return Refused(reason=str(exc))
     if (agent.speech_model is None) != (call.agent.speech_model is None):
         return Refused(reason=OTHER_KIND)

@@ -30,7 +30,7 @@ from api.plivo.documents import Links
 from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.do_not_call import is_blocked
-from api.store.errors import Conflict, InvalidReference, NotFound
+from api.store.errors import AgentUnusable, Conflict, InvalidReference, NotFound
 from api.store.records import note
 from api.web.problems import ApiError, invalid
 
@@ -70,6 +70,12 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
         raise invalid("to", "is the number it is called from")
     if body.machine_detection == "leave_message" and not body.machine_message:
         raise invalid("machine_message", "say what leave_message should say")
+    try:
+        await line.check_agent(body.agent_id)
+    except NotFound as exc:
+        raise invalid("agent_id", f"{exc}: create it first") from exc
+    except AgentUnusable as exc:
+        raise invalid("agent_id", str(exc)) from exc
     wait_s = await line.pace.turn(TURN_LIMIT_S)
     if wait_s > 0:
         raise ApiError(

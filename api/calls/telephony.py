@@ -17,6 +17,7 @@ import trio
 from prometheus_client import Counter
 from quart import current_app
 
+from api.binding import bind_agent
 from api.calls.binding import agent_of_call, agent_with_prompt
 from api.calls.commands import Become, End, Ending, Machine, ask, perform
 from api.calls.erasing import Swept
@@ -29,7 +30,13 @@ from api.nodes.bus import Bus
 from api.nodes.presence import Presence, PresenceConfig
 from api.nodes.records import NODE_LOST, NodeState
 from api.plivo.client import PlivoAccount, PlivoClient, PlivoError
-from api.store.errors import Conflict, NotFound, StoreUnavailable, VaultLocked
+from api.store.errors import (
+    AgentUnusable,
+    Conflict,
+    NotFound,
+    StoreUnavailable,
+    VaultLocked,
+)
 from api.store.records import new_id
 from api.web.problems import ApiError
 from api.web.services import Services
@@ -120,6 +127,12 @@ class Telephony:
             "rtcore_calls_without_room",
             "Calls this node had no room for, and what became of them",
             ["answer"],
+            registry=own.registry,
+        )
+        self.no_agent = Counter(
+            "rtcore_calls_without_agent",
+            "Calls whose agent cannot be used as it is stored, by where that was found",
+            ["found_at"],
             registry=own.registry,
         )
         self.lost_calls = Counter(
@@ -317,7 +330,8 @@ class Telephony:
         """The agent that is to go on with ``call``, its variables filled in.
 
         Raises:
-            NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
+            NotFound, AgentUnusable, VaultLocked, StoreUnavailable: as
+                :func:`api.binding.bind_agent`.
         """
         own = self._own
         return await agent_with_prompt(
@@ -329,6 +343,22 @@ class Telephony:
             own.meanings,
         )
 
+    async def check_agent(self, id: str, version: int | None = None) -> None:
+        """See that an agent could talk, at ``version`` or as it is published.
+
+        Raises:
+            NotFound, AgentUnusable, VaultLocked, StoreUnavailable: as
+                :func:`api.binding.bind_agent`.
+        """
+        own = self._own
+        given = self.store, own.webhooks, own.agent_for, id, version
+        await bind_agent(*given, meanings=own.meanings)
+
+    def agent_failed(self, call: StoredCall, found_at: str, exc: Exception) -> None:
+        """Count and log that the agent of ``call`` cannot be used."""
+        self.no_agent.labels(found_at).inc()
+        log.error("agent_unusable", call_id=call.id, found_at=found_at, reason=str(exc))
+
     # --- media --------------------------------------------------------------------------
 
     async def _find(self, token: MediaToken) -> Agent | None:
@@ -337,6 +367,7 @@ class Telephony:
         Raises:
             BadToken: it was spent, here or on another node, or its call is over.
         """
+        call: StoredCall | None = None
         try:
             call = await self.store.write(open_stream, token.call_id, token.nonce, self.node_id)
             if call is None:
@@ -348,7 +379,11 @@ class Telephony:
             )
             if agent.definition.recording:
                 await self._begin_recording(call, token.call_id)
-        except (NotFound, VaultLocked, StoreUnavailable):
+        except (AgentUnusable, VaultLocked) as exc:
+            assert call is not None
+            self.agent_failed(call, "media", exc)
+            return None
+        except (NotFound, StoreUnavailable):
             return None
         self._opening[token.call_id] = call
         if len(self._opening) > OPENING_MAX:

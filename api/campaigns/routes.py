@@ -210,6 +210,7 @@ def _turning(summary: str, query: Any = None) -> Operation:
 async def start(campaign_id: str) -> Answer:
     line = telephony()
     assert line.carrier  # 503 where there is none, rather than a campaign that calls nobody
+    await _check_agent(campaign_id)
     campaign = await line.store.write(start_campaign, actor(), campaign_id)
     _runner().wake()
     return _shown(campaign)
@@ -235,9 +236,20 @@ async def pause(campaign_id: str, query: HangUp) -> Answer:
     _turning("Go on where it was paused"),
 )
 async def resume(campaign_id: str) -> Answer:
+    await _check_agent(campaign_id)
     campaign = await telephony().store.write(resume_campaign, actor(), campaign_id)
     _runner().wake()
     return _shown(campaign)
+
+
+async def _check_agent(campaign_id: str) -> None:
+    """
+    Raises:
+        AgentUnusable: nobody who is called could be talked with.
+    """
+    campaign = await telephony().store.read(get_campaign, campaign_id)
+    if campaign.state in ("draft", "paused"):  # the agent of one that is over may be gone
+        await telephony().check_agent(campaign.spec.agent_id)
 
 
 @operation(

@@ -30,8 +30,9 @@ from api.plivo import documents
 from api.plivo.callbacks import Told, callback
 from api.plivo.documents import Links
 from api.store.agents import get_published
+from api.store.attempts import stop_campaign_of
 from api.store.database import Tx
-from api.store.errors import NotFound
+from api.store.errors import AgentUnusable, NotFound, VaultLocked
 from api.web.problems import ApiError
 
 __all__ = ["blueprint"]
@@ -64,7 +65,7 @@ async def answer(agent_id: str, told: Told) -> bytes | None:
         log.warning("call_refused", reason="no such agent", agent_id=agent_id)
         return documents.rejected()
     line.tell_state(call)
-    return _stream(line, call, media_url)
+    return await _stream(line, call, media_url)
 
 
 async def _media_url(line: Telephony) -> str | None:
@@ -105,10 +106,21 @@ def _answered(tx: Tx, agent_id: str, told: Told) -> StoredCall:
     return mark_answered(tx, call_id, told.carrier_id)
 
 
-def _stream(line: Telephony, call: StoredCall, media_url: str) -> bytes:
-    """Let the agent talk at ``media_url``, if the call is not over."""
+async def _stream(line: Telephony, call: StoredCall, media_url: str) -> bytes:
+    """Let the agent talk at ``media_url``, if the call is not over.
+
+    Where the agent cannot be used the caller is told at once, rather than left in silence until
+    the stream is refused; a campaign calls nobody else.
+    """
     if call.ended_at_ms is not None or call.carrier_id is None:
         return documents.goodbye()
+    try:
+        await line.check_agent(call.agent_id, call.agent_version)
+    except (AgentUnusable, VaultLocked) as exc:
+        line.agent_failed(call, "answer", exc)
+        if call.direction == "outbound":
+            await line.store.write(stop_campaign_of, call.id, str(exc))
+        return documents.sorry()
     links = Links(base=line.public_url, media_base=media_url)
     return documents.stream(links, line.secret, call, line.now_s())
 
@@ -117,7 +129,7 @@ async def _stream_again(line: Telephony, call_id: str, told: Told) -> bytes:
     """Let the agent go on, wherever there is room; a call that was let in is not sent away."""
     media_url = await _media_url(line) or line.media_url
     call = await line.store.write(mark_resumed, call_id, told.carrier_id)
-    return _stream(line, call, media_url)
+    return await _stream(line, call, media_url)
 
 
 @callback(blueprint, "/fallback/<id:agent_id>")

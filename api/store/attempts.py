@@ -49,6 +49,7 @@ __all__ = [
     "look",
     "refuse_attempt",
     "settle",
+    "stop_campaign_of",
     "take_lease",
     "undo_attempt",
 ]
@@ -367,6 +368,13 @@ def take_lease(tx: Tx, call_id: str, *, for_hang_up: bool = False) -> StoredCall
         .values({column: tx.now_ms + wait_ms})
     )
     return stored_call(tx, id=call_id) if changed.rowcount else None
+
+
+def stop_campaign_of(tx: Tx, call_id: str, reason: str) -> None:
+    """Pause the campaign that made this call, if one did."""
+    campaign_id = tx.conn.scalar(sa.select(ATTEMPTS.campaign_id).where(ATTEMPTS.call_id == call_id))
+    if campaign_id is not None:
+        stop_itself(tx, campaign_id, reason)
 
 
 def is_campaign_call(tx: Tx, call_id: str) -> bool:

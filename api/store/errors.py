@@ -9,6 +9,7 @@ import msgspec
 from rtcore.errors import RtcoreError
 
 __all__ = [
+    "AgentUnusable",
     "Conflict",
     "InUse",
     "InvalidReference",
@@ -63,6 +64,13 @@ class InvalidReference(RtcoreError):
 
 class Conflict(RtcoreError):
     """The state of the resource forbids this now; the message says what would allow it."""
+
+
+class AgentUnusable(Conflict):
+    """An agent cannot talk as it is stored; the message names the field and the fix."""
+
+    def __init__(self, id: str, reason: str) -> None:
+        super().__init__(f"agent {id} cannot be used: {reason}")
 
 
 class StoreUnavailable(RtcoreError):

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import trio
 
+from api.agents import SharedProviders
 from api.campaigns import resolving, running
 from api.campaigns.tools import OPT_OUT
-from api.store import attempts
+from api.store import Actor, attempts
 from api.store.attempts import claim_call
+from api.store.campaigns import start_campaign
 from rtcore.node import NodeConfig
 from rtcore.ports import ToolUse
 from rtcore.testing import FakePlivo, Phone, hang_up, wait
@@ -292,6 +294,21 @@ async def test_an_account_that_is_refused_pauses_and_calls_nobody(sqlite_url: st
         shown = await until_state(node, id, "paused")
         assert "no such account" in shown["reason"]
         assert set((await outcomes(node, id)).values()) == {None}
+
+
+async def test_an_agent_that_cannot_be_used_calls_nobody_else(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(sqlite_url) as node:
+        node.plivo.phones |= dict.fromkeys(NUMBERS, STAYS)
+        id = await campaign(node, *NUMBERS, starts=False, concurrency=1)
+        monkeypatch.setattr(node, "agent_for", SharedProviders({}))
+        await node.ask("POST", f"/v1/campaigns/{id}/start", status=409)
+        await node.line.store.write(start_campaign, Actor("test"), id)  # it could be used then
+        paused = await until_state(node, id, "paused")
+        assert "cannot be used" in paused["reason"]
+        assert len(rung(node)) == 1
+        await node.ask("POST", f"/v1/campaigns/{id}/resume", status=409)
 
 
 async def test_a_number_the_carrier_refuses_is_passed_over(sqlite_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from api.binding import bind_agent
 from api.messages import keep_message
@@ -10,8 +11,10 @@ from api.outgoing.outbox import claim_deliveries, create_webhook
 from api.outgoing.specs import WebhookSpec
 from api.specs import AgentPlan
 from api.store import Actor, Store
+from api.store.errors import AgentUnusable
 from api.webhooks import Webhooks
 from rtcore.agent.agent import Agent
+from rtcore.errors import ConfigError
 from rtcore.ports import Message, ToolCall
 from rtcore.testing import (
     Phone,
@@ -180,3 +183,20 @@ async def test_a_call_is_handed_over_in_mid_call(sqlite_url: str) -> None:
         await node.line.keeper.flush()
         said = (await node.ask("GET", f"/v1/calls/{shown['id']}/transcript"))["items"]
         assert "This is billing." in [line["text"] for line in said]
+
+
+async def test_a_colleague_that_cannot_be_used_leaves_the_others_at_work(
+    api: Api, store: Store
+) -> None:
+    desk, billing = await pair(api)
+
+    def agent_for(plan: AgentPlan) -> Agent:
+        if plan.definition.name == "billing":
+            raise ConfigError("tts.provider", "is unknown")
+        return made_of(plan)
+
+    hooks = Webhooks(allow_private=True)
+    bound = await bind_agent(store, hooks, agent_for, desk)
+    assert not bound.agent.colleagues
+    with pytest.raises(AgentUnusable, match=r"tts\.provider"):
+        await bind_agent(store, hooks, agent_for, billing)

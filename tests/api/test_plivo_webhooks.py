@@ -13,6 +13,7 @@ import httpx
 import pytest
 import trio
 
+from api.agents import SharedProviders
 from api.calls.deciding import STREAMS_MAX, call_ended, what_next
 from api.calls.records import CallPlan, StoredCall, Transfer
 from api.store import Store
@@ -397,3 +398,46 @@ def test_what_follows_a_stream(changes: dict[str, Any], ended_by: str, following
 def test_the_carriers_words_for_an_end(status: str, state: str) -> None:
     ended = call_ended({"CallStatus": status, "HangupCauseCode": "٣", "BillDuration": "60"})
     assert (ended.state, ended.code, ended.billed_s) == (state, None, 60)
+
+
+async def test_an_agent_that_cannot_be_used_says_so_at_once(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(sqlite_url) as node:
+        agent_id = await node.agent(tts=[{"provider": "openai", "options": {"nonsense": 1}}])
+        answer = await tell(node, f"/plivo/answer/{agent_id}", **started())
+        path = media_path(answer)
+        monkeypatch.setattr(node, "agent_for", SharedProviders({"OPENAI_API_KEY": "sk-test"}))
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(UpgradeRefused) as refused:
+                await open_stream(node, path, nursery)
+            assert refused.value.status == 403
+        late = await tell(node, f"/plivo/answer/{agent_id}", **started("another-call-uuid"))
+        assert verbs(late) == ["Speak", "Hangup"]
+        for found_at in ("media", "answer"):
+            name = "rtcore_calls_without_agent_total"
+            assert await metric(node, name, found_at=found_at) == 1
+        assert node.line.node.stats.failed == 0
+
+        wanted = {"agent_id": agent_id, "from": OURS, "to": CALLER}
+        problem = await node.ask("POST", "/v1/calls", wanted, 422)
+        assert "stt" in problem["detail"]
+        assert problem["errors"][0]["field"] == "agent_id"
+        chat = await node.ask("POST", f"/v1/agents/{agent_id}/chat", {"message": "Hello"}, 409)
+        assert agent_id in chat["detail"]
+        assert len(await calls(node)) == 2
+
+
+async def test_a_call_does_not_go_on_with_an_agent_that_cannot_be_used(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        other = await node.agent(name="other")
+        talks = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(20_000)]]))
+        (call_id,) = await node.until(lambda: tuple(node.line.live))
+        monkeypatch.setattr(node, "agent_for", SharedProviders({}))
+        await node.ask("POST", f"/v1/calls/{call_id}/agent", {"agent_id": other}, 409)
+        assert node.line.live[call_id].call.agent.definition.name == "desk"
+        talks.hang_up()
+        await node.until(talks.over.is_set)
