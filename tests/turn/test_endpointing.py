@@ -47,7 +47,7 @@ def test_words_unknown_commit_at_the_unsure_delay() -> None:
     line = spoken()
     assert ended_after(line, 1400) == BALANCED.unsure_ms
     assert names([event for _, event in line.log]) == ["started", "stopped", "eager", "ended"]
-    assert line.of(TurnEager)[0][0] == 1400 + 220  # what is unsure is not begun too long before its commit
+    assert line.of(TurnEager)[0][0] == 1400 + 220  # not too long before its commit
 
 
 def test_complete_words_commit_at_once() -> None:
