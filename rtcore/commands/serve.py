@@ -20,7 +20,7 @@ from rtcore.call import Call
 from rtcore.errors import ConfigError, ProviderError, first_error
 from rtcore.heap import keep_heap
 from rtcore.node import Node, NodeConfig, open_listeners
-from rtcore.node_metrics import NodeCollector
+from rtcore.node_metrics import NodeCollector, RecordingCollector
 from rtcore.protocol.plivo_signature import Tokens
 from rtcore.providers.embedded import (
     AgentData,
@@ -142,6 +142,8 @@ async def _serve(options: ServeOptions) -> None:
             if is_worker:
                 registry = CollectorRegistry()
                 registry.register(NodeCollector(node))
+                if recordings is not None:
+                    registry.register(RecordingCollector(recordings))
                 metrics = partial(generate_latest, registry)
                 nursery.start_soon(obey_supervisor, node, metrics, nursery.cancel_scope)
             if certificate is not None:

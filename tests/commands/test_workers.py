@@ -72,7 +72,8 @@ async def test_a_worker_that_is_killed_takes_its_own_calls_alone_and_a_drain_tak
 
 
 async def test_every_worker_counts_under_its_number_in_one_place(tmp_path: Path) -> None:
-    async with serving("--agent", mute(tmp_path), "--workers", "1", "--pin") as served:
+    kept = ("--recordings", str(tmp_path / "kept"))
+    async with serving("--agent", mute(tmp_path), "--workers", "1", "--pin", *kept) as served:
         await served.until(lambda workers: bool(workers) and workers[0]["serves"])
         assert (await served.ask("/readyz")).status_code == 200
         pid = child(served.process, 1)
@@ -86,6 +87,7 @@ async def test_every_worker_counts_under_its_number_in_one_place(tmp_path: Path)
         assert samples["rtcore_worker_up", "1"] == 1
         assert samples["rtcore_node_has_room", "1"] == 1
         assert samples["rtcore_node_streams_total", "1"] == 0
+        assert samples["rtcore_recordings_total", "1"] == 0
         assert (await served.ask("/v1/agents")).status_code == 404
         os.kill(served.process.pid, signal.SIGKILL)
         while psutil.pid_exists(pid):  # a worker does not outlive its supervisor
