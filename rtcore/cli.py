@@ -1,4 +1,4 @@
-"""The front door: ``rtcore serve | demo | call | doctor | replay``.
+"""The front door: ``rtcore serve | demo | call | fake-plivo | doctor | replay | keys | db``.
 
 Each command's work is in its module of ``rtcore.commands``, imported when it is asked for: a
 node needs no drawing, a drawing no providers.
@@ -56,7 +56,8 @@ def serve(
     ] = None,
     insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
     allow_private_urls: Annotated[
-        bool, typer.Option(help="Functions and webhooks may be on this machine and its networks.")
+        bool,
+        typer.Option(help="With a database: functions and webhooks may be on private addresses."),
     ] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
     voice: Annotated[str, typer.Option(help="The voice detector: webrtc or silero.")] = "webrtc",
@@ -112,6 +113,15 @@ def serve(
     from rtcore.commands.serve import ServeOptions
     from rtcore.commands.serve import serve as run
 
+    if database is None:
+        _refuse(
+            media_port=media_port,
+            node_url=node_url or None,
+            allow_private_urls=allow_private_urls or None,
+            keep_recordings_days=keep_recordings_days,
+            keep_transcripts_days=keep_transcripts_days,
+            keep_calls_days=keep_calls_days,
+        )
     _log(as_json=log_json or not sys.stderr.isatty())
     _allow_files()
     node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
@@ -320,6 +330,13 @@ def _node(socket: str, **settings: object) -> NodeConfig:
         return msgspec.convert({"socket": socket, **settings}, NodeConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError("serve", str(exc)) from exc
+
+
+def _refuse(**needing_database: object) -> None:
+    """What would mean nothing is refused: nobody is to believe that something is erased."""
+    for name, value in needing_database.items():
+        if value is not None:
+            raise ConfigError(name.replace("_", "-"), "means nothing without --database")
 
 
 def _tls(cert: Path | None, key: Path | None, database: str | None) -> tuple[Path, Path] | None:

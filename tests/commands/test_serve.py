@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from rtcore.cli import app
 from rtcore.commands.serve import ServeOptions, serve
 from rtcore.errors import ConfigError
 from rtcore.media import fast
@@ -49,3 +50,23 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     await trio.Path(tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="recordings"):
         await serve(ServeOptions(port=0, recordings=tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--media-port", "0"),
+        ("--node-url", "https://edge.example.com"),
+        ("--allow-private-urls",),
+        ("--keep-recordings-days", "30"),
+        ("--keep-transcripts-days", "0"),
+        ("--keep-calls-days", "1"),
+    ],
+)
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_what_needs_a_database_is_refused_without_one(
+    option: tuple[str, ...], workers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RTCORE_DATABASE", raising=False)
+    with pytest.raises(ConfigError, match=f"{option[0][2:]}: means nothing without --database"):
+        app(["serve", *option, *workers], standalone_mode=False)
