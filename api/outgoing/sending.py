@@ -150,6 +150,9 @@ class Sender:
                 return str(exc).removeprefix(f"{work.webhook_id}: "), exc.retry_after_s
             except (ToolError, ConfigError) as exc:
                 return str(exc), None
+            except Exception as exc:  # whatever a receiver says must not end the node
+                log.error("webhook_broke", webhook_id=work.webhook_id, reason=type(exc).__name__)
+                return "a fault of ours: see the node's log", None
             await answer.aclose()  # whatever it says beyond its status is not read
             if answer.status >= 300:
                 return f"{answer.status}: redirects are not followed", None

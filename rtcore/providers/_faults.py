@@ -18,6 +18,8 @@ __all__ = ["refused", "service_fault", "timed_out"]
 # 529 is Anthropic's "overloaded"
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 DETAIL_MAX_CHARS = 200
+RETRY_AFTER_MAX_S = 86_400  # more is a mistake of theirs: nobody here waits for longer
+SECONDS_MAX_DIGITS = 9
 # what a service calls a fault that is ours, or that time will not heal
 FINAL_WORDS = (
     "invalid",
@@ -84,7 +86,13 @@ def _detail(body: bytes) -> str:
 
 def _retry_after_s(value: str) -> float | None:
     """Seconds of a ``Retry-After`` header: a number, or a date."""
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return float(min(int(value[:SECONDS_MAX_DIGITS]), RETRY_AFTER_MAX_S))
     when = email.utils.parsedate_tz(value)
-    return None if when is None else max(0.0, email.utils.mktime_tz(when) - time.time())
+    if when is None:
+        return None
+    try:
+        wait_s = email.utils.mktime_tz(when) - time.time()
+    except (ValueError, OverflowError):  # a day that no calendar has
+        return None
+    return float(min(max(0.0, wait_s), RETRY_AFTER_MAX_S))

@@ -258,6 +258,7 @@ async def test_a_test_event_arrives_signed(api: Api, receiver: FakeFunction) -> 
     [
         ({"status": 503}, "503"),
         ({"status": 404}, "404"),
+        ({"status": 503, "headers": {"retry-after": "9" * 400}}, "503"),
         ({"status": 302, "headers": {"location": "http://10.0.0.1"}}, "302: redirects"),
     ],
 )

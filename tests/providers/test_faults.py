@@ -47,6 +47,19 @@ def test_retry_after_as_a_date() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("\u00b2", None),  # a digit that is no number
+        ("9" * 5000, 86_400.0),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", None),
+        ("Wed, 21 Oct 9999 07:28:00 GMT", 86_400.0),
+    ],
+)
+def test_no_retry_after_is_too_odd(said: str, meant: float | None) -> None:
+    assert refused("p", 503, {"retry-after": said}, b"", None).retry_after_s == meant
+
+
+@pytest.mark.parametrize(
     ("kind", "status", "retryable"),
     [
         ("overloaded_error", 0, True),
