@@ -113,9 +113,19 @@ class Analyst:
             log.info("call_analysed", outcome=outcome, requests=findings.requests)
         except StoreUnavailable as exc:
             log.warning("analysis_unwritten", reason=str(exc))  # due again after its lease
+        except Exception as exc:  # one answer must not end the node, here and wherever it is next
+            log.error("analysis_broke", call_id=work.call.id, reason=type(exc).__name__)
+            await self._give_up(work)
         finally:
             self._running -= 1
             self._work.set()
+
+    async def _give_up(self, work: Work) -> None:
+        findings = _broken_off(work.analysis.findings, "a fault of ours: see the node's log")
+        try:
+            await self._store.write(finish_analysis, work, findings, try_again=False)
+        except StoreUnavailable as exc:
+            log.warning("analysis_unwritten", reason=str(exc))
 
     async def _attempt(self, work: Work) -> tuple[Findings, bool]:
         """What is known now, and whether another attempt may find the rest."""

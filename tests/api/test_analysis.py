@@ -331,6 +331,17 @@ async def test_a_model_that_fails_is_asked_again_later_and_given_up_at_last(desk
     assert found.findings.error == "scripted-llm did not answer"
 
 
+async def test_a_model_whose_code_breaks_ends_neither_the_node_nor_comes_back(desk: Desk) -> None:
+    class Broken(Answers):
+        def reply_to(self, request: Any) -> Any:
+            raise KeyError("with pleasure")
+
+    desk.agent()
+    found = await desk.analysed(desk.call(), Broken())
+    assert (found.state, found.attempts) == ("failed", 1)
+    assert found.findings.error == "a fault of ours: see the node's log"
+
+
 async def test_what_was_found_is_not_asked_again(desk: Desk, store: Store) -> None:
     desk.agent()
     call_id = desk.call()
