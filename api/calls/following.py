@@ -19,7 +19,7 @@ import trio
 from api.calls.commands import Follow, ask
 from api.calls.live import CallEvent
 from api.calls.records import get_call
-from api.store.errors import Conflict, StoreUnavailable
+from api.store.errors import Conflict, NotFound, StoreUnavailable
 from api.web.problems import ApiError
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class Followers:
             if self._line.presence.nodes > 1:
                 try:
                     asked, renew_s = await self._look(call_id, asked, renew_s)
+                except NotFound:  # erased: there is nothing more to hear
+                    self._line.listeners.end(call_id)
                 except (ApiError, Conflict, StoreUnavailable) as exc:
                     asked = None
                     log.info("not_followed", reason=type(exc).__name__)

@@ -34,7 +34,7 @@ from api.calls.records import Ended, StoredCall, find_unended, mark_ended
 from api.calls.telephony import Telephony
 from api.plivo.client import PlivoError
 from api.store import Actor
-from api.store.errors import StoreUnavailable
+from api.store.errors import NotFound, StoreUnavailable
 
 __all__ = ["clear_files", "erase_expired", "mend_recordings", "sweep", "sweep_for_ever"]
 
@@ -66,7 +66,7 @@ async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
         await trio.sleep(every_s)
         try:
             await work()
-        except (PlivoError, StoreUnavailable) as exc:
+        except (PlivoError, NotFound, StoreUnavailable) as exc:  # NotFound: erased meanwhile
             log.warning("sweep_failed", reason=str(exc))
 
 

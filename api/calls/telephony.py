@@ -258,7 +258,11 @@ class Telephony:
 
     def _hear(self, body: bytes) -> None:
         """Another node tells of a call."""
-        told = TOLD.decode(body)
+        try:
+            told = TOLD.decode(body)
+        except msgspec.DecodeError as exc:  # of a newer node, or of a stranger to the channel
+            log.warning("event_not_understood", reason=str(exc))
+            return
         held = self.live.get(told.call_id)
         if told.ends and held is not None:
             held.call.end("hung_up")

@@ -79,7 +79,7 @@ class Runner:
                 wait_s = IDLE_S
                 try:
                     wait_s = await self._step(dials)
-                except StoreUnavailable as exc:
+                except (NotFound, StoreUnavailable) as exc:  # NotFound: erased in this moment
                     log.warning("campaigns_paused", reason=str(exc))
                 with trio.move_on_after(wait_s):
                     await self._woken.wait()
@@ -135,7 +135,7 @@ class Runner:
         with trio.move_on_after(DIAL_LIMIT_S, shield=True):
             try:
                 await self._ask(claimed)
-            except StoreUnavailable as exc:  # the lease ends, and somebody finds out
+            except (NotFound, StoreUnavailable) as exc:  # the lease ends, and somebody finds out
                 log.warning("campaign_call_unwritten", call_id=call.id, reason=str(exc))
 
     async def _ask(self, claimed: Claimed) -> None:

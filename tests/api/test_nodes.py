@@ -13,12 +13,16 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry
 
+from api.calls.erasing import erase_call
+from api.calls.live import CallEvent
 from api.calls.records import (
     CallPlan,
+    Ended,
     begin_outbound,
     find_unended,
     get_call,
     mark_answered,
+    mark_ended,
     open_stream,
 )
 from api.nodes import bus as bus_module
@@ -367,6 +371,31 @@ async def test_a_call_is_listened_to_from_the_other_node(store: Store) -> None:
         assert any(text and "We open at nine.".startswith(text) for text in partial)
         assert "do you open on sunday" in partial
         assert not a.line.followers._listening
+
+
+async def test_a_call_erased_while_it_is_listened_to_ends_the_listening(store: Store) -> None:
+    async with pair(store) as (a, _):
+        call_id = held_call(store, a.line.node_id, "0b0b0b0b-0000-4000-8000-000000000000")
+        with a.line.listeners.listen(call_id) as heard:
+            assert heard is not None
+            async with a.line.followers.follow(call_id):
+                store.run(mark_ended, True, call_id, Ended(state="completed"))
+                store.run(erase_call, True, Actor("test"), call_id)
+                with trio.fail_after(10):
+                    async for event in heard:
+                        assert event.event == "state"
+        assert (await a.http.get("/healthz")).status_code == 200
+
+
+async def test_a_stranger_on_the_channel_ends_nothing(store: Store) -> None:
+    async with pair(store) as (a, b):
+        with a.line.listeners.listen("call_1") as heard:
+            assert heard is not None
+            b.line.bus.tell(a.line.node_id, b"not ours")
+            b.line.bus.tell(a.line.node_id, b'{"call_id": 1}')
+            b.line.tell("call_1", CallEvent(event="ours"))
+            with trio.fail_after(10):
+                assert (await heard.receive()).event == "ours"
 
 
 async def test_a_stream_that_ended_elsewhere_is_not_opened_again(store: Store) -> None:
