@@ -306,6 +306,13 @@ def test_keys_are_told_to_the_agent() -> None:
     assert said(made.record, "user") == ["(pressed 12#)"]
 
 
+def test_a_key_pressed_before_the_welcome_sounds_is_answered_after_it() -> None:
+    agent = scripted(welcome=WELCOME)
+    made = simulate(make_call, agent, [dtmf("1"), wait_for_agent_quiet(2000)])
+    assert said(made.record, "user") == ["(pressed 1)"]
+    assert said(made.record, "assistant") == [WELCOME, ANSWERS[0]]
+
+
 # --- when others fail ---------------------------------------------------------------------
 
 

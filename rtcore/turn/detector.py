@@ -73,6 +73,7 @@ class TurnDetector:
         self._far_at = -FAR_GAP_SAMPLES  # when our sound was last heard
         self._weighs = False  # the agent has the floor and the caller's voice is on
         self._keyed = 0  # digits entered in this turn
+        self._keys_wait = False  # some were pressed before we began to speak: still to be answered
         self._tune()
 
     @property
@@ -307,6 +308,7 @@ class TurnDetector:
         before, self._agent = self._agent, state
         if state is SPEAKING:
             if before is not SPEAKING:
+                self._keys_wait = self._keys_wait or self._turn.ends_by_keys
                 self._withdraw_turn(out)
                 self._turn.agent_speaks()
                 self._barge.agent_speaks(self._now, self._spell)
@@ -328,6 +330,9 @@ class TurnDetector:
             if self._spell.active:
                 self._open_turn(self._spell.onset_sample)
                 self._turn.voice_on(self._spell.onset_sample)
+            elif self._keys_wait:
+                self._open_turn(self._now)
+                self._turn.keys(self._now, 0)
             else:
                 self._floor.await_caller(self._now)
 
@@ -375,7 +380,7 @@ class TurnDetector:
     def _open_turn(self, at_sample: int) -> None:
         self._turn.open(at_sample)
         self._words.open_turn()
-        self._keyed = 0
+        self._keyed, self._keys_wait = 0, False
         self._floor.rest()
 
     def _end_turn(self, out: list[Event]) -> None:

@@ -238,6 +238,26 @@ def test_the_first_key_interrupts() -> None:
     assert ended.reason == "dtmf"
 
 
+def test_keys_pressed_before_we_speak_are_answered_once_we_have_spoken() -> None:
+    line = Line()
+    line.agent(AgentState.LISTENING)
+    line.keys("5")
+    line.hush(300)
+    line.agent(AgentState.SPEAKING)
+    line.echo(1000)
+    assert line.names == []
+    line.agent(AgentState.LISTENING)
+    line.hush(40)
+    ((_, ended),) = line.of(TurnEnded)
+    assert isinstance(ended, TurnEnded)
+    assert ended.reason == "dtmf"
+    line.agent(AgentState.SPEAKING)
+    line.echo(1000)
+    line.agent(AgentState.LISTENING)
+    line.hush(1000)
+    assert len(line.of(TurnEnded)) == 1
+
+
 def test_thinking_is_cancelled_by_speech_and_the_turn_goes_on() -> None:
     line = Line()
     line.agent(AgentState.LISTENING)
