@@ -128,8 +128,9 @@ def erase_caller(tx: Tx, actor: Actor, number: str, alias: str) -> tuple[Erased,
 def _forget_target(tx: Tx, number: str) -> int:
     """Take a number out of all campaigns that are not calling it at this moment."""
     attempts, targets = campaign_attempts.c, campaign_targets.c
+    theirs = sa.select(targets.id).where(targets.number == number)
     tx.conn.execute(
-        sa.delete(campaign_attempts).where(attempts.number == number, attempts.is_open == 0)
+        sa.delete(campaign_attempts).where(attempts.target_id.in_(theirs), attempts.is_open == 0)
     )
     tx.conn.execute(sa.update(do_not_call).where(do_not_call.c.number == number).values(note=""))
     gone = sa.delete(campaign_targets).where(targets.number == number, targets.state != "dialling")

@@ -97,7 +97,7 @@ def look(tx: Tx, node: str) -> Outlook:
         sa.select(ATTEMPTS.call_id)
         .join(calls, CALLS.id == ATTEMPTS.call_id)
         .where(
-            ATTEMPTS.outcome == "unknown",
+            ATTEMPTS.outcome == sa.literal_column("'unknown'"),  # so that its own index serves
             ATTEMPTS.ended_at_ms > tx.now_ms - LATE_MS,
             CALLS.ended_at_ms.is_not(None),
             CALLS.hangup.not_like('%"source":""%'),

@@ -430,8 +430,14 @@ campaign_attempts = Table(  # one row for each time the carrier was, or may have
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     UniqueConstraint("target_id", "ordinal"),  # no attempt is begun twice
-    Index("ix_campaign_attempts_campaign_id_is_open", "campaign_id", "is_open"),
+    Index("ix_campaign_attempts_newest", "campaign_id", "is_open", "ended_at_ms"),
     Index("ix_campaign_attempts_is_open", "is_open"),
+    Index(  # what may yet become known: looked for every second
+        "ix_campaign_attempts_unknown",
+        "ended_at_ms",
+        sqlite_where=text("outcome = 'unknown'"),
+        postgresql_where=text("outcome = 'unknown'"),
+    ),
     Index(  # a number is in one attempt at a time, whatever the campaigns
         "ix_campaign_attempts_number",
         "number",

@@ -614,3 +614,25 @@ def test_whoever_asks_in_the_call_has_opted_out(desk: Desk) -> None:
     assert (blocked.added, blocked.stopped) == (1, 0)
     assert desk.answered(one) == "opted_out"
     assert desk.targets(id) == [(FIRST, "done", "opted_out")]
+
+
+def test_what_is_over_costs_a_campaign_nothing(sqlite_url: str) -> None:
+    store = Store.open(sqlite_url)
+    desk = Desk(store)
+    desk.campaign(FIRST, SECOND)
+    one = desk.claimed()
+    asked: list[tuple[str, Any]] = []
+    sa.event.listen(
+        store.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3]))
+    )
+    desk.read(look, "here")
+    desk.answered(one)
+    of_attempts = [(sql, values) for sql, values in asked if "FROM campaign_attempts" in sql]
+    assert of_attempts
+    with store.engine.connect() as conn:
+        for sql, values in of_attempts:
+            plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
+            steps = [row.detail for row in plan]
+            assert "USE TEMP B-TREE FOR ORDER BY" not in steps, sql
+            assert not any(step == "SCAN campaign_attempts" for step in steps), sql
+    store.close()

@@ -80,7 +80,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("target_id", "ordinal", name="uq_campaign_attempts_target_id"),
     )
     op.create_index(
-        "ix_campaign_attempts_campaign_id_is_open", "campaign_attempts", ["campaign_id", "is_open"]
+        "ix_campaign_attempts_newest",
+        "campaign_attempts",
+        ["campaign_id", "is_open", "ended_at_ms"],
+    )
+    op.create_index(
+        "ix_campaign_attempts_unknown",
+        "campaign_attempts",
+        ["ended_at_ms"],
+        sqlite_where=sa.text("outcome = 'unknown'"),
+        postgresql_where=sa.text("outcome = 'unknown'"),
     )
     op.create_index("ix_campaign_attempts_is_open", "campaign_attempts", ["is_open"])
     op.create_index(
