@@ -23,5 +23,6 @@ async def put(channel: trio.MemorySendChannel[T], item: T) -> None:
     """
     try:
         channel.send_nowait(item)
-    except trio.WouldBlock:
+    except (trio.WouldBlock, trio.BrokenResourceError):
+        # who was cancelled together with its reader must see that, not a channel without one
         await channel.send(item)
