@@ -23,7 +23,7 @@ from api.calls.views import TransferRequest
 from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
 from api.plivo.documents import Links
 from api.store.database import Actor, Tx
-from api.store.errors import Conflict, StoreUnavailable
+from api.store.errors import Conflict, NotFound, StoreUnavailable
 from api.web.problems import ApiError, invalid
 
 __all__ = [
@@ -85,19 +85,23 @@ async def begin_warm(
         limit_s=float(body.ring_timeout_s + BRIEFING_S),
     )
     await ask(line, call, hold)
-    summary = body.summary
-    if summary is None:
-        summary = str((await ask(line, call, Brief(call_id=call.id)))["summary"])
-    transfer = Transfer(
-        to=to,
-        ring_timeout_s=body.ring_timeout_s,
-        caller_id=from_number,
-        take_back_line=body.take_back_line,
-        mode="warm",
-        attempt=attempt,
-        summary=f"{summary.strip() or NO_SUMMARY} {body.confirm_line}",
-    )
-    call = await line.store.write(set_transfer, call.id, transfer, actor)
+    try:
+        summary = body.summary
+        if summary is None:
+            summary = str((await ask(line, call, Brief(call_id=call.id)))["summary"])
+        transfer = Transfer(
+            to=to,
+            ring_timeout_s=body.ring_timeout_s,
+            caller_id=from_number,
+            take_back_line=body.take_back_line,
+            mode="warm",
+            attempt=attempt,
+            summary=f"{summary.strip() or NO_SUMMARY} {body.confirm_line}",
+        )
+        call = await line.store.write(set_transfer, call.id, transfer, actor)
+    except (ApiError, Conflict, NotFound, StoreUnavailable):  # nobody is kept of whom to wait for
+        await _end_wait(line, call, attempt, body.take_back_line)
+        raise
     try:
         request_id = await line.carrier.make_call(_order(line, call, transfer))
     except PlivoError as exc:
@@ -168,7 +172,11 @@ async def take_back(
 
 async def _release(line: Telephony, call: StoredCall, transfer: Transfer) -> None:
     _tell_outcome(line, call, transfer)
-    release = Release(call_id=call.id, attempt=transfer.attempt, line=transfer.take_back_line)
+    await _end_wait(line, call, transfer.attempt, transfer.take_back_line)
+
+
+async def _end_wait(line: Telephony, call: StoredCall, attempt: str, take_back_line: str) -> None:
+    release = Release(call_id=call.id, attempt=attempt, line=take_back_line)
     try:
         await ask(line, call, release)
     except (ApiError, Conflict, StoreUnavailable) as exc:

@@ -13,6 +13,7 @@ from api.calls.live import LiveCall
 from api.calls.records import get_call
 from api.nodes.presence import PresenceConfig
 from api.store import Store
+from api.store.errors import StoreUnavailable
 from rtcore.agent.tools import ToolUse
 from rtcore.errors import ToolError
 from rtcore.testing import FakePlivo, Phone, wait
@@ -161,6 +162,19 @@ async def test_a_carrier_that_does_not_ring_the_human_leaves_the_caller_with_the
         assert "no such number" in refused.json()["detail"]
         await node.until(lambda: "Bob is not there." in said(held))
         assert await outcome(node, held) == "failed"
+
+
+async def test_a_transfer_that_cannot_be_kept_leaves_nobody_waiting(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*given: object) -> None:
+        raise StoreUnavailable("the database did not answer")
+
+    monkeypatch.setattr("api.calls.handing.set_transfer", lost)
+    async with talking(sqlite_url, None) as (node, _, held):
+        await node.ask("POST", f"/v1/calls/{held.call_id}/transfer", WARM, 503)
+        assert held.waiting_for == held.call.waiting_line == ""
+        await node.until(lambda: "Bob is not there." in said(held))
 
 
 async def test_the_summary_is_made_of_the_conversation(sqlite_url: str) -> None:
