@@ -339,6 +339,9 @@ async def test_the_list_stops_what_waits(sqlite_url: str) -> None:
         assert page["items"][0]["note"] == "by letter"
         await node.ask("DELETE", f"/v1/do-not-call/+{NUMBERS[1]}", status=204)
         await node.ask("DELETE", f"/v1/do-not-call/{NUMBERS[1]}", status=404)
+        audit = (await node.ask("GET", "/v1/audit"))["items"]
+        assert "do_not_call.removed" in [each["action"] for each in audit]
+        assert NUMBERS[1] not in str(audit)
 
 
 async def test_whoever_asks_the_agent_is_never_called_again(sqlite_url: str) -> None:
