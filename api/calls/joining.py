@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import structlog
+import trio
 from quart_trio import QuartTrio
 
 from api.analysis import routes as analysis_routes
@@ -19,6 +20,7 @@ from api.calls.telephony import EXTENSION, Telephony
 from api.calls.views import TransferRequest
 from api.campaigns import examples as campaign_examples
 from api.campaigns import routes as campaign_routes
+from api.campaigns.rules import load_zones
 from api.campaigns.running import Runner
 from api.nodes import routes as node_routes
 from api.nodes.presence import PresenceConfig
@@ -97,6 +99,7 @@ def add_telephony(
 
     @app.before_serving
     async def begin() -> None:
+        await trio.to_thread.run_sync(load_zones)  # not while calls go on
         await app.nursery.start(line.run)  # which writes what is left when it is cancelled
         app.nursery.start_soon(partial(sweep_for_ever, line, asks_carrier=account is not None))
         if account is not None:

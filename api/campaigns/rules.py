@@ -20,6 +20,7 @@ __all__ = [
     "is_finished",
     "is_open",
     "is_zone",
+    "load_zones",
     "next_open_ms",
     "outcome_of",
     "retry_after_s",
@@ -37,6 +38,11 @@ REJECTED_CODES = (3020, 3110, 3130, 3140)
 @cache
 def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
+
+
+def load_zones() -> None:
+    """Read the names of all time zones, once: blocks for the reading of some 600 files."""
+    _zones()
 
 
 def is_zone(name: str) -> bool:
