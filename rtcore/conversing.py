@@ -29,7 +29,7 @@ from rtcore.media.line import Line
 from rtcore.metrics import BargeIn, TurnClock, TurnTiming
 from rtcore.model_ears import ModelEars
 from rtcore.model_hands import ModelHands
-from rtcore.model_mouth import ModelMouth
+from rtcore.model_mouth import FellSilent, ModelMouth
 from rtcore.model_reply import ModelReply, RecalledLine
 from rtcore.ports import (
     CallerBegan,
@@ -485,10 +485,12 @@ class Conversing:
                 await speak(reply, self.mouth, agent, call.context, call.config)
             if reply.ends_call:
                 await self.mouth.heard_for_sure(reply)
-        except* ProviderError:
+        except* ProviderError as group:
             failed = True
             call.stats.provider_errors += 1
             call.note("provider_failed", providers=[self._model.name])
+            if group.subgroup(FellSilent) is not None:
+                self.link.give_up()
         if self.reply is not reply:
             return
         if isinstance(reply, ModelReply) and (failed or reply.scope.cancelled_caught):

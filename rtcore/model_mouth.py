@@ -20,7 +20,11 @@ from rtcore.model_reply import ModelReply
 from rtcore.ports import SpeechAudio, ToolCall, Truncate
 from rtcore.reply import Mouth, Reply
 
-__all__ = ["ModelMouth"]
+__all__ = ["FellSilent", "ModelMouth"]
+
+
+class FellSilent(ProviderError):
+    """A model owes something, and says nothing for too long."""
 
 
 class ModelMouth:
@@ -37,7 +41,7 @@ class ModelMouth:
         """Play ``reply`` until nothing more comes of it; ``on_piece`` after each piece of sound.
 
         Raises:
-            ProviderError: ``model`` owes something, and says nothing for too long.
+            FellSilent: ``model`` owes something, and says nothing for too long.
 
         Cancelled: nothing more is appended to the line.
         """
@@ -61,7 +65,7 @@ class ModelMouth:
                 waits_s = trio.current_time()
             due_s = max(waits_s, reply.alive_s) + limit_s
             if trio.current_time() >= due_s:
-                raise ProviderError(model, f"nothing for {limit_s:g} s", retryable=True)
+                raise FellSilent(model, f"nothing for {limit_s:g} s", retryable=True)
             with trio.move_on_at(due_s):
                 try:
                     return await reply.sound_rx.receive()

@@ -152,6 +152,10 @@ class SpeechLink:
         self._is_wanted_anew = True
         self._session.cancel(reason="another session wanted")
 
+    def give_up(self) -> None:
+        """Nothing is said in this session any more: it is as good as lost."""
+        self._session.cancel(reason="session silent")
+
     async def run(
         self,
         context: CallContext,

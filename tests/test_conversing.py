@@ -575,6 +575,21 @@ def test_a_session_that_ends_between_two_turns_is_not_noticed() -> None:
     ]
 
 
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_that_falls_silent_is_given_up_for_another(turns: str) -> None:
+    talker = model(turns=turns, faults={0: ProviderFault(kind="stall", after_items=6)})
+    agent = agent_of(talker)
+    script = [wait(500), say(VOICE), wait(9000), say(VOICE), wait_for_agent_quiet(2000)]
+    made = simulate(make_call, agent, script)
+    begun, apology, answer = said(made.record, "assistant")
+    assert ANSWERS[0].startswith(begun)
+    assert (apology, answer) == (agent.definition.apology_line, ANSWERS[1])
+    assert made.record.ended_by == "hung_up"
+    assert made.report.violations == ()
+    assert talker.sessions.opened == 2
+    assert talker.sessions.open == 0
+
+
 class Breaking(ScriptedSpeechModel):
     """Its first session ends so long after it began."""
 
