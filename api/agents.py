@@ -61,7 +61,8 @@ class SharedProviders:
                 ports[PORTS[kind]] = self._provider(kind, choices, plan.secrets)
         if plan.speech_model is not None:
             ports["speech_model"] = self._speech_model(plan.speech_model, plan.secrets)
-        lines = self._lines.setdefault(_key("tts", plan.tts, plan.secrets), LineCache())
+        voices = plan.tts if plan.speech_model is None else (*plan.tts, plan.speech_model)
+        lines = self._lines.setdefault(_key("tts", voices, plan.secrets), LineCache())
         return Agent(plan.definition, **ports, lines=lines)
 
     async def run(self) -> None:

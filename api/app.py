@@ -16,9 +16,10 @@ from quart_trio import QuartTrio
 from api.analysis.running import Analyst
 from api.binding import AgentFactory
 from api.indexing import Indexer
+from api.meaning import Meanings
 from api.outgoing import routes as outgoing
 from api.outgoing.sending import Sender
-from api.routes import access, agents, chat, functions, health, knowledge
+from api.routes import access, agents, chat, functions, health, knowledge, messages
 from api.settings import ApiSettings
 from api.store import Store
 from api.web import docs
@@ -67,13 +68,15 @@ def create_app(
     add_converters(app)
     handle_problems(app)
     registry = registry or CollectorRegistry()
+    meanings = Meanings(store)
     own = Services(
         store=store,
         settings=settings,
         agent_for=agent_for,
         call_config=call_config or CallConfig(),
         webhooks=Webhooks(allow_private=settings.allow_private_urls),
-        indexer=Indexer(store),
+        meanings=meanings,
+        indexer=Indexer(store, meanings),
         limiter=RateLimiter(settings.requests_per_s, settings.requests_burst),
         analyst=Analyst(store, agent_for, registry=registry),
         sender=Sender(store, allow_private=settings.allow_private_urls, registry=registry),
@@ -81,7 +84,7 @@ def create_app(
         is_ready=is_ready,
     )
     app.extensions[EXTENSION] = own
-    for module in (agents, chat, functions, knowledge, access, outgoing, health, docs):
+    for module in (agents, chat, functions, knowledge, access, messages, outgoing, health, docs):
         app.register_blueprint(module.blueprint)
     QuartSchema(
         app,
@@ -100,6 +103,7 @@ def create_app(
         app.nursery.start_soon(own.analyst.run)
         yield
         await own.webhooks.aclose()
+        await own.meanings.aclose()
 
     return app
 

@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
+
+from api.meaning import Meanings
+from api.messages import LEAVE_MESSAGE, message_tool
 from api.specs import AgentPlan, AgentSpec, FunctionSpec, KnowledgeBaseSpec, definition_of
 from api.store import Store, Tx
 from api.store.agents import AgentRecord, get_agent, get_published
@@ -14,14 +18,24 @@ from api.store.knowledge import KNOWLEDGE_BASES
 from api.store.passages import Hit
 from api.store.records import Record
 from api.store.secrets import open_secrets
-from api.tools import TRANSFER, function_tool, knowledge_tool, transfer_tool
+from api.tools import (
+    TRANSFER,
+    StoreKnowledge,
+    function_tool,
+    knowledge_tool,
+    transfer_tool,
+)
 from api.webhooks import Webhooks
 from rtcore.agent.absent import ABSENT
-from rtcore.agent.agent import Agent
+from rtcore.agent.agent import Agent, Colleague
 from rtcore.errors import ConfigError
 from rtcore.ports import Responder
 
 __all__ = ["AgentFactory", "BoundAgent", "bind_agent", "bind_responder"]
+
+COLLEAGUES_MAX = 20  # that one call can be handed on to, all in all
+
+log = structlog.get_logger()
 
 AgentFactory = Callable[[AgentPlan], Agent]
 """Fills an agent's ports for one call or chat; shares its clients between them, and is quick."""
@@ -44,8 +58,21 @@ class _Parts:
     secrets: dict[str, str]
 
 
-def _load(tx: Tx, id: str, version: int | None) -> _Parts:
-    record = get_published(tx, id) if version is None else get_agent(tx, id, version)
+def _load(tx: Tx, id: str, version: int | None) -> dict[str, _Parts]:
+    """The agent, first, and all that a call of it can be handed to, at what is published."""
+    found = {
+        id: _parts(tx, get_published(tx, id) if version is None else get_agent(tx, id, version))
+    }
+    waiting = [id]
+    while waiting:
+        for each in found[waiting.pop(0)].record.spec.colleagues.values():
+            if each.agent_id not in found and len(found) < COLLEAGUES_MAX:
+                found[each.agent_id] = _parts(tx, get_published(tx, each.agent_id))
+                waiting.append(each.agent_id)
+    return found
+
+
+def _parts(tx: Tx, record: AgentRecord) -> _Parts:
     spec = record.spec
     functions = FUNCTIONS.get_all(tx, spec.function_ids)
     speech = (spec.speech_model,) if spec.speech_model is not None else ()
@@ -71,17 +98,51 @@ async def bind_agent(
     id: str,
     version: int | None = None,
     found: Callable[[tuple[Hit, ...]], None] = _nobody,
+    meanings: Meanings | None = None,
 ) -> BoundAgent:
     """The agent ``id`` at ``version``, by default the published one, ready to talk.
 
-    ``found`` is told what the agent looks up.
+    Its colleagues are bound with it. ``found`` is told what the agent looks up; ``meanings``
+    are the app's.
 
     Raises:
         NotFound: there is no such agent or version.
         VaultLocked: a secret of it cannot be opened.
         StoreUnavailable: the database did not answer.
     """
-    parts = await store.read(_load, id, version)
+    meanings = meanings or Meanings(store)
+    all_parts = await store.read(_load, id, version)
+    links: dict[str, dict[str, Colleague]] = {each: {} for each in all_parts}
+    agents = {
+        each: _bind(store, webhooks, agent_for, parts, links[each], found, meanings)
+        for each, parts in all_parts.items()
+    }
+    for each, parts in all_parts.items():  # who may be each other's: joined once all are there
+        for name, colleague in parts.record.spec.colleagues.items():
+            other = agents.get(colleague.agent_id)
+            if other is None or not _may_take_over(agents[each], other):
+                log.warning("colleague_left_out", agent_id=each, colleague=name)
+                continue
+            links[each][name] = Colleague(other, colleague.what_for)
+    return BoundAgent(agents[id], id, all_parts[id].record.version)
+
+
+def _may_take_over(agent: Agent, other: Agent) -> bool:
+    """Whether ``other`` can go on with a call of ``agent``; it may have changed since."""
+    is_alike = (agent.speech_model is None) == (other.speech_model is None)
+    return is_alike and bool(other.definition.welcome_message)
+
+
+def _bind(
+    store: Store,
+    webhooks: Webhooks,
+    agent_for: AgentFactory,
+    parts: _Parts,
+    colleagues: dict[str, Colleague],
+    found: Callable[[tuple[Hit, ...]], None],
+    meanings: Meanings,
+) -> Agent:
+    """One agent with its functions and its knowledge; ``colleagues`` is filled in later."""
     spec = parts.record.spec
     plan = AgentPlan(
         definition=definition_of(spec),
@@ -96,12 +157,19 @@ async def bind_agent(
         function_tool(each.spec, parts.secrets.get(each.spec.secret or ""), webhooks)
         for each in parts.functions
     ]
+    knowledge = agent.knowledge
     if parts.bases:
-        tools.append(knowledge_tool(store, parts.bases, found))
-    if spec.transfer_targets and TRANSFER not in [tool.name for tool in tools]:
+        tools.append(knowledge_tool(meanings, parts.bases, found))
+        if agent.speech_model is None:  # such a model has only the function
+            knowledge = StoreKnowledge(meanings, parts.bases, found)
+    names = {tool.name for tool in tools}
+    if spec.transfer_targets and TRANSFER not in names:
         tools.append(transfer_tool(spec.transfer_targets))
-    bound = dataclasses.replace(agent, tools=(*agent.tools, *tools))
-    return BoundAgent(bound, id, parts.record.version)
+    if spec.takes_messages and LEAVE_MESSAGE not in names:
+        tools.append(message_tool(store, parts.record.id))
+    return dataclasses.replace(
+        agent, tools=(*agent.tools, *tools), knowledge=knowledge, colleagues=colleagues
+    )
 
 
 async def bind_responder(store: Store, agent_for: AgentFactory, spec: AgentSpec) -> Responder:

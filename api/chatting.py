@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,11 +18,14 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.conversation import Conversation
 from rtcore.agent.performing import Outcome, Performer
 from rtcore.agent.thinking import Step, Thought
-from rtcore.agent.tools import HANG_UP, Tool, ToolUse
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolUse
 from rtcore.config import CallConfig
+from rtcore.errors import ProviderError
 from rtcore.ports import (
     CallContext,
     Delta,
+    Hit,
+    KnowledgeIndex,
     Message,
     Responder,
     ResponderRequest,
@@ -42,6 +46,8 @@ __all__ = [
 
 SEGMENTS_MAX = 4  # nobody listens to them: only what keeps the thought from waiting
 DELTAS_MAX = 8  # as in a call
+HITS_MAX = 4  # as in a call
+LOOKUP_LIMIT_S = 1.0
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, tag="token"):
@@ -76,6 +82,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     functions: list[FunctionReturned]
     has_ended: bool  # the agent said goodbye
+    handed_to: str = ""  # the name of the colleague who goes on
     input_tokens: int
     output_tokens: int
 
@@ -101,13 +108,14 @@ async def reply_to(
     committed.set()
     returned: list[FunctionReturned] = []
     has_ended = False
+    handed_to = ""
 
     with trio.fail_after(config.reply_limit_s):
         async with trio.open_nursery() as nursery:
             performer = Performer(conversation, config.tool_limit_s, nursery.start_soon)
 
             async def perform(tool: Tool, use: ToolUse, outcome: Outcome) -> None:
-                nonlocal has_ended
+                nonlocal has_ended, handed_to
                 outcomes = thought.steps[-1].outcomes
                 id = next(id for id, each in outcomes.items() if each is outcome)
                 await emit(FunctionCalled(id=id, name=tool.name, arguments=dict(use.arguments)))
@@ -116,6 +124,10 @@ async def reply_to(
                 returned.append(done)
                 await emit(done)
                 has_ended = has_ended or tool.name == HANG_UP.name
+                if tool.name == HAND_OVER:
+                    handed_to = use.arguments["to"]
+                    nursery.cancel_scope.cancel(reason="handed over")
+                    await trio.lowlevel.checkpoint()  # who hands over says nothing more
 
             thought = Thought(
                 dataclasses.replace(agent, responder=_Tapped(agent.responder, emit)),
@@ -125,6 +137,7 @@ async def reply_to(
                 perform,
                 _ignore,
                 key=f"{chat_id}-{len(conversation.log)}",
+                lookup=partial(_look_up, agent.knowledge) if agent.knowledge is not None else None,
             )
             segments_tx, segments_rx = trio.open_memory_channel[Segment](SEGMENTS_MAX)
             nursery.start_soon(thought.run, segments_tx)
@@ -138,6 +151,7 @@ async def reply_to(
         text=" ".join(step.text.strip() for step in thought.steps if step.text.strip()),
         functions=returned,
         has_ended=has_ended,
+        handed_to=handed_to,
         input_tokens=thought.input_tokens,
         output_tokens=thought.output_tokens,
     )
@@ -155,6 +169,16 @@ def resumed(system: str, log: tuple[Message, ...]) -> Conversation:
             case "tool":
                 conversation.tool(message.tool_call_id or "", message.text)
     return conversation
+
+
+async def _look_up(knowledge: KnowledgeIndex, text: str) -> tuple[Hit, ...]:
+    """What there is about ``text``; a reader waits longer than a caller does."""
+    with trio.move_on_after(LOOKUP_LIMIT_S):
+        try:
+            return await knowledge.search(text, HITS_MAX)
+        except ProviderError:
+            return ()
+    return ()
 
 
 def _write_down(conversation: Conversation, step: Step) -> None:

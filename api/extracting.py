@@ -11,6 +11,7 @@ standard input, a :class:`Found` as JSON on its standard output.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -65,7 +66,8 @@ def main() -> None:
     """Run the worker."""
     os.nice(NICENESS)
     media_type, memory_bytes = cast(MediaType, sys.argv[1]), int(sys.argv[2])
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     try:
         found = Found(passages=passages(media_type, sys.stdin.buffer.read()))
     except Unreadable as exc:

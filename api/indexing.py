@@ -10,10 +10,12 @@ import structlog
 import trio
 
 from api.extracting import extract
+from api.meaning import Meanings
 from api.store import Store
-from api.store.errors import StoreUnavailable
+from api.store.errors import StoreUnavailable, VaultLocked
 from api.store.knowledge import Work, add_passages, claim_document, fail_document
 from rtcore.agent.documents import Unreadable
+from rtcore.errors import ConfigError, ProviderError
 
 __all__ = ["Indexer"]
 
@@ -27,8 +29,9 @@ log = structlog.get_logger()
 class Indexer:
     """:meth:`run` is its one task, owned by the app's nursery; :meth:`wake` tells it of work."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, meanings: Meanings) -> None:
         self._store = store
+        self._meanings = meanings
         self._work = trio.Event()
 
     def wake(self) -> None:
@@ -45,6 +48,11 @@ class Indexer:
             try:
                 while (work := await self._store.write(claim_document)) is not None:
                     await self._index(work)
+                while await self._meanings.fill():
+                    pass
+            except (ProviderError, ConfigError, VaultLocked) as exc:
+                # the documents are found by their words meanwhile
+                log.warning("meanings_wait", reason=type(exc).__name__)
             except StoreUnavailable as exc:
                 log.warning("indexing_paused", reason=str(exc))
                 await trio.sleep(PAUSE_S)

@@ -15,8 +15,10 @@ __all__ = [
     "AgentPlan",
     "AgentSpec",
     "AnalysisSpec",
+    "ColleagueSpec",
     "Criterion",
     "Destination",
+    "EmbeddingChoice",
     "FunctionSpec",
     "KnowledgeBaseSpec",
     "Name",
@@ -28,6 +30,7 @@ __all__ = [
     "definition_of",
 ]
 
+PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
 SecretName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -57,6 +60,10 @@ class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     options: Annotated[
         dict[str, Any], Meta(description="Settings of this service alone, passed on as they are.")
     ] = {}
+
+    def __post_init__(self) -> None:
+        if self.provider in PROGRAMS:
+            raise ValueError(f"{self.provider} runs a program: only an agent's file may name it")
 
 
 Providers = Annotated[
@@ -138,6 +145,15 @@ class TransferTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     )
 
 
+class ColleagueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another agent that may go on with a call; what it says first is its welcome message."""
+
+    agent_id: Annotated[str, Meta(pattern="^agt_[0-9a-f]{24}$")]
+    what_for: Annotated[
+        str, Meta(min_length=1, max_length=2000, description="Tells the model when to hand over.")
+    ]
+
+
 class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent: its words and manners, its services, its functions and its knowledge."""
 
@@ -153,12 +169,19 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     ] = None
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
     knowledgebase_ids: Annotated[tuple[KnowledgeBaseId, ...], Meta(max_length=20)] = ()
+    colleagues: Annotated[
+        dict[TargetName, ColleagueSpec],
+        Meta(max_length=20, description="By name: agents that may go on with the same call."),
+    ] = msgspec.field(default_factory=dict)
+    takes_messages: Annotated[
+        bool, Meta(description="Callers may leave a message: `GET /v1/messages` has them.")
+    ] = False
     retention: Retention = Retention()
     analysis: AnalysisSpec | None = None
     transfer_targets: Annotated[
         dict[TargetName, TransferTarget],
         Meta(max_length=50, description="By name: the only places the agent may transfer to."),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
     overflow_to: Annotated[
         Destination | None,
         Meta(description="Who is rung when no node has room for a call; else callers hear busy."),
@@ -200,6 +223,18 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limit_s: Annotated[float, Meta(ge=1, le=60, description="How long an answer may take.")] = 10.0
 
 
+class EmbeddingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenAI-compatible ``/embeddings`` endpoint: finds passages by their meaning."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    base_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$", max_length=500)] = (
+        "https://api.openai.com/v1"
+    )
+    secret: Annotated[
+        SecretName | None, Meta(description="Name of the secret that is its API key.")
+    ] = None
+
+
 class KnowledgeBaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Documents that are searched together."""
 
@@ -207,6 +242,10 @@ class KnowledgeBaseSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     description: Annotated[
         str, Meta(max_length=2000, description="Tells the model what it can find there.")
     ] = ""
+    embedding: Annotated[
+        EmbeddingChoice | None,
+        Meta(description="Search by meaning too, beside the full text; null: by words alone."),
+    ] = None
 
 
 class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):

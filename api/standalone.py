@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from api.agents import SharedProviders
 from api.app import create_app
 from api.calls.joining import add_telephony
+from api.nodes.presence import PresenceConfig
 from api.plivo.client import PlivoAccount
 from api.serve import serve_node
 from api.settings import ApiSettings
@@ -42,6 +43,8 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8080
     media_port: int | None = None  # None: media comes to the same port
     public_url: str = ""
+    node_url: str = ""  # of this node alone, where several share the public one
+    heartbeat_s: float = PresenceConfig().heartbeat_s
     is_insecure: bool = False
     allow_private_urls: bool = False  # functions and webhooks on this machine and its networks
     recordings: Path | None = None  # where calls are recorded; None: nowhere
@@ -65,6 +68,8 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
     account = _account()
     check_exposure(options.host, is_guarded=account is not None, is_insecure=options.is_insecure)
     secret = os.environ.get("RTCORE_SECRET", "").encode() or random_secrets.token_bytes(32)
+    if "RTCORE_SECRET" not in os.environ and options.database.startswith("postgresql"):
+        log.warning("secret_is_random", fix="set RTCORE_SECRET, the same for all nodes")
     keys = tuple(key for key in os.environ.get("RTCORE_SECRET_KEYS", "").split(",") if key)
     is_worker = options.worker is not None
     listeners = open_listeners(options.host, options.port, shares_port=is_worker)
@@ -95,6 +100,8 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
             account=account,
             secret=secret,
             node_config=options.node,
+            media_url=options.node_url,
+            presence=PresenceConfig(heartbeat_s=options.heartbeat_s),
             recordings=None if options.recordings is None else Recordings(options.recordings),
         )
         registry.register(NodeCollector(line.node))
@@ -106,7 +113,12 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
                 if is_worker:
                     metrics = partial(generate_latest, registry)
                     nursery.start_soon(obey_supervisor, line.node, metrics, nursery.cancel_scope)
-                log.info("listening", api=f"http://{host}:{port}", public_url=public_url)
+                log.info(
+                    "listening",
+                    api=f"http://{host}:{port}",
+                    public_url=public_url,
+                    node_id=line.node_id,
+                )
                 await serve_node(line.node, app, listeners, media_listeners=media)
                 nursery.cancel_scope.cancel(reason="drained")
     finally:

@@ -7,16 +7,18 @@ from typing import Any
 
 import trio
 
+from api.meaning import Meanings
 from api.specs import FunctionSpec, KnowledgeBaseSpec, TransferTarget
-from api.store import Store
 from api.store.errors import StoreUnavailable
-from api.store.passages import Hit, search
+from api.store.passages import Hit
 from api.store.records import Record
 from api.webhooks import Webhooks
 from rtcore.agent.tools import Tool, ToolError, ToolUse
+from rtcore.errors import ProviderError
+from rtcore.ports import Hit as KnownHit
 from rtcore.ports import ToolSpec
 
-__all__ = ["TRANSFER", "function_tool", "knowledge_tool", "transfer_tool"]
+__all__ = ["TRANSFER", "StoreKnowledge", "function_tool", "knowledge_tool", "transfer_tool"]
 
 TRANSFER = "transfer"  # its name
 SUMMARY_MAX_CHARS = 1000
@@ -44,6 +46,31 @@ def function_tool(function: FunctionSpec, secret: str | None, webhooks: Webhooks
         fixed=function.fixed_parameters,
         limit_s=function.limit_s,
     )
+
+
+class StoreKnowledge:
+    """Fills :class:`rtcore.ports.KnowledgeIndex` with the documents of knowledge bases."""
+
+    def __init__(
+        self,
+        meanings: Meanings,
+        bases: Sequence[Record[KnowledgeBaseSpec]],
+        found: Callable[[tuple[Hit, ...]], None],
+    ) -> None:
+        self._meanings = meanings
+        self._bases = tuple(bases)
+        self._found = found
+
+    async def search(self, question: str, limit: int) -> tuple[KnownHit, ...]:
+        """See :class:`rtcore.ports.KnowledgeIndex`; ``found`` is told too."""
+        try:
+            hits = await self._meanings.find(self._bases, question, limit)
+        except StoreUnavailable as exc:
+            raise ProviderError("knowledge", str(exc), retryable=True) from exc
+        self._found(hits)
+        return tuple(
+            KnownHit(text=hit.text, title=hit.heading, source=hit.document) for hit in hits
+        )
 
 
 def transfer_tool(targets: Mapping[str, TransferTarget]) -> Tool:
@@ -81,7 +108,7 @@ def transfer_tool(targets: Mapping[str, TransferTarget]) -> Tool:
 
 
 def knowledge_tool(
-    store: Store,
+    meanings: Meanings,
     bases: Sequence[Record[KnowledgeBaseSpec]],
     found: Callable[[tuple[Hit, ...]], None],
 ) -> Tool:
@@ -102,13 +129,12 @@ def knowledge_tool(
             "additionalProperties": False,
         },
     )
-    ids = [base.id for base in bases]
 
     async def run(use: ToolUse) -> str:
         hits: tuple[Hit, ...] = ()
         with trio.move_on_after(LOOKUP_LIMIT_S) as lookup:
             try:
-                hits = await store.read(search, ids, str(use.arguments["question"]), HITS_MAX)
+                hits = await meanings.find(bases, str(use.arguments["question"]), HITS_MAX)
             except StoreUnavailable as exc:
                 raise ToolError("the knowledge base does not answer now") from exc
         if lookup.cancelled_caught:

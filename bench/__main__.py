@@ -10,7 +10,7 @@ import sys
 
 BENCHES = (
     "all", "latency", "capacity", "turns", "kernels", "peers", "recordings", "playout", "compare",
-    "api_beside_calls",
+    "api_beside_calls", "turnaround",
 )  # fmt: skip
 SUITE = "suite"  # the module of `all`: that name is Python's own
 

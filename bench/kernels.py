@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import timeit
 import warnings
 from array import array
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtcore import audio
+from rtcore.recording import Recordings
 from rtcore.turn import TurnDetector
 from rtcore.turn._every_frame import SpeechGate
 from rtcore.turn._guard import Guard
@@ -283,6 +285,14 @@ def table_of(results: Sequence[Result], where: dict[str, str]) -> Table:
     return table
 
 
+def recorders() -> dict[str, Forms]:
+    """The call's own share of a recording; what it hands on is dropped, so that none piles up."""
+    with tempfile.TemporaryDirectory() as folder:
+        recording = Recordings(Path(folder), waiting_max_bytes=0).begin("bench.wav")
+    frame = speech(8000)
+    return {"recording, both sides": {"rtcore": partial(recording.push, frame, frame)}}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure every kernel; print a table, or JSON with all samples."""
     parser = argparse.ArgumentParser(prog="python -m bench.kernels", description=__doc__)
@@ -291,7 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.batches < 1:
         parser.error("--batches must be at least 1")
-    kernels = codecs() | levels() | resamplers() | streams() | every_frame()
+    kernels = codecs() | levels() | resamplers() | streams() | every_frame() | recorders()
     results = []
     with Console(stderr=True).status("measuring") as status:
         for kernel, forms in kernels.items():

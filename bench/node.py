@@ -81,10 +81,10 @@ def live_agent(specs: Path) -> Agent:
     )
 
 
-def call_config(commit_ms: int | None) -> CallConfig:
+def call_config(commit_ms: int | None, *, speculates: bool = True) -> CallConfig:
     """Turn-taking at its defaults; or every turn ended after ``commit_ms``, none speculated."""
     if commit_ms is None:
-        return CallConfig()
+        return CallConfig(speculate=speculates)
     turn = TurnConfig(
         stop_ms=min(commit_ms, TurnConfig().stop_ms),
         eager_ms=commit_ms,
@@ -135,6 +135,7 @@ def main(
     tts_ms: Annotated[float, typer.Option(min=0)] = 0,
     reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
     commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
+    no_speculation: Annotated[bool, typer.Option(help="no answer before its turn is over")] = False,
     socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
     voice: Annotated[str, typer.Option(help="webrtc or silero")] = "webrtc",
     recordings: Annotated[Path | None, typer.Option(help="a folder: record each call")] = None,
@@ -157,7 +158,7 @@ def main(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
         voice=msgspec.convert(voice, Literal["webrtc", "silero"]),
         is_pumped=pump,
-        call=call_config(commit_ms),
+        call=call_config(commit_ms, speculates=not no_speculation),
         calls_max=10_000,
         calls_per_source_max=10_000,
         lag_max_ms=10_000,  # the load decides how many, not the door

@@ -28,7 +28,7 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger
 from rtcore.media.line import Line
-from rtcore.metrics import CallStats, TurnClock, TurnTiming
+from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
 from rtcore.ports import CallContext, Message
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.turn.events import AgentState, Event, Transcript
@@ -48,6 +48,7 @@ class Answers(Protocol):
     conversation: Conversation
     stats: CallStats
     steering: Steering
+    barge_ins: list[BargeIn]
     is_muted: bool  # the agent listens, and answers nothing
 
     def floor(self, state: AgentState, *, interruptible: bool = True) -> None:
@@ -288,6 +289,11 @@ class Answering:
         self._call.conversation.system = agent.definition.prompt
         self._call.steering.take_turns(agent.definition.turn_config(self._call.config.turn))
         self._summariser = None
+        if self.lookup is not None:
+            self.lookup.look_in(agent.knowledge)
+        elif agent.knowledge is not None:
+            self.lookup = Lookup(agent.knowledge)
+            self._call.start(self.lookup.run)
         self._call.note("agent_changed", agent=agent.definition.name)
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from rtcore.agent.agent import Agent
-from rtcore.agent.builtins import send_dtmf, transfer, wait_for_caller
+from rtcore.agent.agent import Agent, Colleague
+from rtcore.agent.builtins import leave_message, send_dtmf, transfer, wait_for_caller
 from rtcore.agent.collecting import collect
 from rtcore.agent.files import (
     AgentFile,
     CollectFunction,
     McpFunctions,
+    MessageFunction,
     PlainFunction,
     PythonFunction,
     TransferFunction,
@@ -50,6 +53,7 @@ from rtcore.providers.knowledge_sqlite import SqliteKnowledge
 __all__ = ["serve_agent"]
 
 CLOSE_LIMIT_S = 2.0
+COLLEAGUES_MAX = 20  # agents of one call, all in all
 PLAIN = {"send_dtmf": send_dtmf, "wait_for_caller": wait_for_caller}
 
 
@@ -84,38 +88,112 @@ async def _serve_agent(
     breakers: Breakers,
     task_status: trio.TaskStatus[Agent],
 ) -> None:
-    try:
-        file = read_agent_file(await trio.Path(path).read_bytes())
-    except OSError as exc:
-        raise ConfigError("agent", f"{path} cannot be read: {exc.strerror}") from exc
-    ports = _ports(file, secrets, breakers)
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
-        tools: list[Tool] = []
-        for each in file.functions:
-            if isinstance(each, WebhookFunction):
-                webhook = _webhook(each, file, secrets)
-                closing.push_async_callback(_close, webhook)
-                tools.append(_tool(each, webhook))
-            elif isinstance(each, McpFunctions):
-                server = _mcp_server(each, file, secrets)
-                await nursery.start(server.run)
-                tools += _mcp_tools(each, server)
-            else:
-                tools.append(_own(each))
-        knowledge = None
-        if file.documents:
-            read = partial(read_documents, file.documents, path.parent)
-            knowledge = SqliteKnowledge(await trio.to_thread.run_sync(read))
-            closing.callback(knowledge.close)
+        assembly = _Assembly(secrets, breakers, closing, nursery)
+        agent = await assembly.agent(path, "agent")
+        await assembly.join()
+        task_status.started(agent)
+
+
+class _Assembly:
+    """The agents of one call: that of a file, and those it can be handed to, each made once."""
+
+    def __init__(
+        self,
+        secrets: Mapping[str, str],
+        breakers: Breakers,
+        closing: AsyncExitStack,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._secrets = secrets
+        self._breakers = breakers
+        self._closing = closing
+        self._nursery = nursery
+        self._made: dict[Path, tuple[Agent, AgentFile, dict[str, Colleague]]] = {}
+
+    async def join(self) -> None:
+        """Make all colleagues, who may be each other's, and introduce them.
+
+        Raises:
+            ConfigError: one cannot be used; its field begins with ``colleagues``.
+        """
+        waiting = list(self._made)
+        while waiting:
+            path = waiting.pop(0)
+            agent, file, colleagues = self._made[path]
+            for name, each in file.colleagues.items():
+                field = f"colleagues.{name}.file"
+                other = _place(path.parent / each.file)
+                if other not in self._made:
+                    if len(self._made) == COLLEAGUES_MAX:
+                        raise ConfigError(field, f"is one more than {COLLEAGUES_MAX} agents")
+                    await self.agent(other, field)
+                    waiting.append(other)
+                colleagues[name] = Colleague(self._made[other][0], each.what_for)
+            replace(agent)  # checks them as any agent's are
+
+    async def agent(self, path: Path, field: str) -> Agent:
+        """The agent of a file, without its colleagues; ``field`` is what an error calls it.
+
+        Raises:
+            ConfigError, ProviderError: as :func:`serve_agent`.
+        """
+        try:
+            file = read_agent_file(await trio.Path(path).read_bytes())
+        except OSError as exc:
+            raise ConfigError(field, f"{path} cannot be read: {exc.strerror}") from exc
+        ports = _ports(file, self._secrets, self._breakers)
+        colleagues: dict[str, Colleague] = {}
         agent = Agent(
             file.definition,
             **ports,
-            tools=tuple(tools),
+            tools=tuple(await self._tools(file)),
             may_hang_up=file.may_hang_up,
-            knowledge=knowledge,
+            colleagues=colleagues,
+            knowledge=await self._knowledge(file, path.parent),
         )
-        await nursery.start(serve_providers, ports.values())
-        task_status.started(agent)
+        await self._nursery.start(serve_providers, ports.values())
+        self._made[_place(path)] = agent, file, colleagues
+        return agent
+
+    async def _tools(self, file: AgentFile) -> list[Tool]:
+        tools: list[Tool] = []
+        for each in file.functions:
+            if isinstance(each, WebhookFunction):
+                tools.append(_tool(each, self._webhook(each, each.name, file)))
+            elif isinstance(each, MessageFunction):
+                tools.append(leave_message(self._webhook(each, "leave_message", file).run))
+            elif isinstance(each, McpFunctions):
+                server = _mcp_server(each, file, self._secrets)
+                await self._nursery.start(server.run)
+                tools += _mcp_tools(each, server)
+            else:
+                tools.append(_own(each))
+        return tools
+
+    def _webhook(
+        self, each: WebhookFunction | MessageFunction, name: str, file: AgentFile
+    ) -> Webhook:
+        settings = WebhookSettings(
+            url=each.url, limit_s=each.limit_s, allow_private=file.allow_private_urls
+        )
+        secret = find_secret(self._secrets, each.secret) if each.secret else None
+        webhook = Webhook(name, settings, secret)
+        self._closing.push_async_callback(_close, webhook)
+        return webhook
+
+    async def _knowledge(self, file: AgentFile, folder: Path) -> SqliteKnowledge | None:
+        if not file.documents:
+            return None
+        read = partial(read_documents, file.documents, folder)
+        knowledge = SqliteKnowledge(await trio.to_thread.run_sync(read))
+        self._closing.callback(knowledge.close)
+        return knowledge
+
+
+def _place(path: Path) -> Path:
+    """``path`` without its detours, so that a file is known again; asks no disk."""
+    return Path(os.path.normpath(path))
 
 
 def _ports(
@@ -153,14 +231,6 @@ def _own(
 async def _close(webhook: Webhook) -> None:
     with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
         await webhook.aclose()
-
-
-def _webhook(each: WebhookFunction, file: AgentFile, secrets: Mapping[str, str]) -> Webhook:
-    settings = WebhookSettings(
-        url=each.url, limit_s=each.limit_s, allow_private=file.allow_private_urls
-    )
-    secret = find_secret(secrets, each.secret) if each.secret else None
-    return Webhook(each.name, settings, secret)
 
 
 def _tool(each: WebhookFunction, webhook: Webhook) -> Tool:

@@ -7,6 +7,7 @@ node needs no drawing, a drawing no providers.
 from __future__ import annotations
 
 import logging
+import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +70,13 @@ def serve(
     media_port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="With a database: media on its own port.")
     ] = None,
+    node_url: Annotated[
+        str, typer.Option(help="With a database: https://… of this node alone, for its media.")
+    ] = "",
+    heartbeat_s: Annotated[
+        float,
+        typer.Option(min=0.05, max=60, help="Between nodes; one silent for four of them is dead."),
+    ] = 5.0,
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes that share the port: one for each core.")
     ] = 1,
@@ -105,6 +113,7 @@ def serve(
     from rtcore.commands.serve import serve as run
 
     _log(as_json=log_json or not sys.stderr.isatty())
+    _allow_files()
     node = _node(socket, calls_max=calls_max, drain_s=drain_s, voice=voice)
     tls = _tls(tls_cert, tls_key, database)
     if worker is not None:
@@ -138,6 +147,8 @@ def serve(
             port=port,
             media_port=media_port,
             public_url=public_url,
+            node_url=node_url,
+            heartbeat_s=heartbeat_s,
             is_insecure=insecure,
             allow_private_urls=allow_private_urls,
             recordings=recordings,
@@ -319,6 +330,12 @@ def _tls(cert: Path | None, key: Path | None, database: str | None) -> tuple[Pat
     if database is not None:
         raise ConfigError("tls-cert", "API and media share a port: put TLS in front (a proxy)")
     return cert, key
+
+
+def _allow_files() -> None:
+    """Open as many files as the system lets us: a call is a socket, a recorded one a file too."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _log(*, as_json: bool) -> None:

@@ -10,26 +10,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
 import trio
 
+from rtcore.agent.absent import Absent
 from rtcore.agent.agent import Agent
-from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.agent.context import fit
 from rtcore.agent.conversation import HINT, UNKNOWN_OUTCOME
-from rtcore.agent.performing import CANCELLED, Outcome, Performer
-from rtcore.agent.thinking import Step
-from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolError, ToolUse
+from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool, ToolUse
 from rtcore.answering import FAILURES_MAX, LINES_MAX, Answers
 from rtcore.audio import RATE_HZ
 from rtcore.ears import Ears
 from rtcore.errors import ProviderError
-from rtcore.ledger import Ledger, Span
+from rtcore.ledger import Ledger
 from rtcore.media.line import Line
-from rtcore.metrics import TurnClock, TurnTiming
-from rtcore.model_reply import ModelReply
+from rtcore.metrics import BargeIn, TurnClock, TurnTiming
+from rtcore.model_ears import ModelEars
+from rtcore.model_hands import ModelHands
+from rtcore.model_mouth import ModelMouth
+from rtcore.model_reply import ModelReply, RecalledLine
 from rtcore.ports import (
     CallerBegan,
     CallerEnded,
@@ -45,16 +46,12 @@ from rtcore.ports import (
     ReplyToolCall,
     Respond,
     Say,
-    SpeechAudio,
     SpeechCommand,
     SpeechEvent,
     SpeechModel,
     SpeechSession,
     Tell,
-    ToolCall,
     ToolCallDropped,
-    ToolResult,
-    Truncate,
 )
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.speech_link import SpeechLink
@@ -91,7 +88,9 @@ class Conversing:
         self._ledger = Ledger()
         self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
         self.link = SpeechLink(model, call.config, call.stats, ears)
-        self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
+        self._voice = ModelMouth(self.mouth, self._ledger, call.config)
+        self._ears = ModelEars(call, self.link)
+        self._hands = ModelHands(call, self.mouth, self.link, self._is_over, self._on_told)
         self.reply: Reply | None = None  # being thought or said
         self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
         self._gone: deque[str] = deque(maxlen=GONE_MAX)  # of which something may still be told
@@ -102,22 +101,17 @@ class Conversing:
         self._thinks_on = False  # in the midst of a reply, after a function
         self._is_leaving = False  # the last line of the call has been begun
         self.timings: list[TurnTiming] = []
-
-        # the caller's open turn, as far as it is answered
-        self.words = CallerWords()
-        self._turns = CallerTurns(call.conversation)
-        self._speech_end_s: float | None = None
-        self._decided_s: float | None = None  # eager end of turn, if it stands
-        self._parts: list[str] = []  # asked about already, by replies that came to nothing
-        self._discarded: set[str] = set()  # of these, those whose cost is not known yet
-        self._keys = ""  # pressed in it, and told to the model
-        self._is_answer_due = False  # a turn is over, nothing of an answer has been heard
-        self._is_told_again = False  # by which a new session will find that turn once more
+        self._discarded: set[str] = set()  # replies thrown away, whose cost is not known yet
 
     @property
     def left_to_model(self) -> frozenset[type[events.Event]]:
         """What of the turn machine's decisions the model makes in its stead."""
         return frozenset() if self._is_ours else THEIRS
+
+    @property
+    def words(self) -> CallerWords:
+        """What is known of the caller's open turn beside its sound."""
+        return self._ears.words
 
     @property
     def heard_samples(self) -> int:
@@ -136,7 +130,7 @@ class Conversing:
 
     @property
     def tool_calls(self) -> int:
-        return self._performer.calls
+        return self._hands.calls
 
     @property
     def _used(self) -> Tally:
@@ -164,12 +158,9 @@ class Conversing:
         """With what a session begins: the conversation so far, if there was one."""
         conversation, agent = self._call.conversation, self._call.agent
         self._gone.clear()  # another session may use the same names
-        messages = list(conversation.messages_until(len(conversation.log)))
-        if self._is_answer_due and self.link.has_unanswered:
-            while messages and messages[-1].role == "user":  # told again, as it was heard
-                messages.pop()
+        messages = self._ears.known(conversation.messages_until(len(conversation.log)))
         if isinstance(self.reply, ModelReply) and self.reply.has_acted:
-            for text, calls, outcomes in self._said(self.reply):
+            for text, calls, outcomes in self._voice.said(self.reply):
                 messages.append(Message(role="assistant", text=text, tool_calls=calls))
                 messages += [
                     Message(role="tool", text=o.result or UNKNOWN_OUTCOME, tool_call_id=id)
@@ -184,14 +175,14 @@ class Conversing:
 
     def _pending(self) -> Iterator[SpeechCommand]:
         """What a session is to be asked at once: what the last one left unanswered."""
+        if keys := self._ears.untold_keys:
+            yield Tell(text=keys)
         reply = self.reply
         if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
             reply.begin_again()
             if reply.text:
                 yield Say(reply=reply.id, text=reply.text)
             else:
-                if self._keys:
-                    yield Tell(text=self._keys)
                 yield Respond(reply=reply.id)
 
     def _on_lost(self, provider: str) -> None:
@@ -199,17 +190,14 @@ class Conversing:
         self._call.note("session_lost", provider=provider, is_last=self.link.is_lost)
         self._drop_waiting()
         reply = self.reply
-        self._is_told_again = self._is_answer_due and self.link.has_unanswered
-        if not isinstance(reply, ModelReply) or reply.is_done:
-            self._parts.clear()
-            return
-        if not reply.committed.is_set():
-            self.discard()
-        elif self.link.is_lost or reply.has_acted:
-            reply.close("its session was lost")
-        elif not reply.is_asked_for:
-            self.interrupt()  # told again what was heard, the next session begins another
-        self._parts.clear()
+        if isinstance(reply, ModelReply) and not reply.is_done:
+            if not reply.committed.is_set():
+                self.discard()
+            elif self.link.is_lost or reply.has_acted:
+                reply.close("its session was lost")
+            elif not reply.is_asked_for:
+                self.interrupt()  # told again what was heard, the next session begins another
+        self._ears.lost()
 
     # --- the caller's side of it ----------------------------------------------------------
 
@@ -222,7 +210,7 @@ class Conversing:
 
     def speech_ended(self, at_s: float) -> None:
         """The caller's last voiced sample was at ``at_s``: responses count from here."""
-        self._speech_end_s = at_s
+        self._ears.speech_end_s = at_s
 
     def dismissed(self, reason: str) -> None:
         """What sounded like an interruption was none: the agent goes on."""
@@ -234,7 +222,7 @@ class Conversing:
 
     def turn_may_be_over(self) -> None:
         """The eager end of a turn: the model may begin to answer, unheard."""
-        self._decided_s = trio.current_time()
+        self._ears.decided()
         if self._call.is_muted or not self._call.config.speculate:
             return
         if self.reply is None and self.link.is_open:
@@ -243,7 +231,7 @@ class Conversing:
 
     def turn_goes_on(self) -> None:
         """The caller went on: what was begun leaves no trace."""
-        self._decided_s = None
+        self._ears.goes_on()
         self.discard()
 
     def commit(self) -> None:
@@ -254,11 +242,10 @@ class Conversing:
             self._answer_keys()
             return
         if self._call.is_muted:
-            self._turn_over(tuple(self._parts))
+            self._ears.over()
             self._call.floor(AgentState.LISTENING)
             return
-        if self._decided_s is None:
-            self._decided_s = trio.current_time()
+        self._ears.decided()
         reply = self.reply
         if reply is not None and reply.committed.is_set():
             self.interrupt()  # the caller took a whole turn over it
@@ -267,37 +254,18 @@ class Conversing:
             reply = self._begin()
         if reply.clock is not None:
             reply.clock.committed_s = trio.current_time()
-        self._turn_over((*self._parts, reply.id))
+        self._ears.over(reply.id)
         reply.committed.set()
         self._call.floor(AgentState.THINKING)
 
     def hinted(self, text: str) -> None:
         """The conversation holds a note for the model: it is told, too."""
-        self.link.tell(Tell(text=f"({HINT}{text})"))
-
-    def _turn_over(self, parts: tuple[str, ...]) -> None:
-        self._call.stats.turns += 1
-        self._call.steering.caller_spoke()
-        self._turns.over(parts, words=self.words.text, keys=self._keys)
-        self.words.close()
-        self._parts.clear()
-        self._keys = ""
-        self._decided_s = None
-        self._is_answer_due = True
-        self._is_told_again = False
-        self._call.note("turn_committed", parts=len(parts))
-
-    def _tell_keys(self) -> None:
-        """Keys that were pressed belong to the turn the model is asked about, or are one."""
-        if keys := self.words.take_keys():
-            self.link.tell(Tell(text=keys, is_turn=not self._is_ours))
-            self._keys = f"{self._keys} {keys}".strip()
+        self.link.tell(Tell(text=f"({HINT}{text})", is_note=True))
 
     def _answer_keys(self) -> None:
         """Keys are a turn of their own where the model finds the others."""
-        self._tell_keys()
-        if self._keys:
-            self._turn_over(())
+        if self._ears.tell_keys(is_turn=True):
+            self._ears.over()
 
     # --- what the model says --------------------------------------------------------------
 
@@ -307,13 +275,11 @@ class Conversing:
             self._used.speech_samples += len(event.pcm) // 2
         match event:
             case CallerBegan():
-                self._on_caller_began()
+                self._on_caller_began(event)
             case CallerEnded(turn=turn):
                 self._on_caller_ended(turn)
             case CallerSaid():
-                self._call.stats.transcripts += 1
-                self._call.note("words", chars=len(event.text), is_final=event.is_final)
-                self._turns.said(event)
+                self._ears.said(event)
             case ReplyBegun(reply=id) if id not in self._made:
                 if not self._is_ours and id not in self._gone:
                     self._on_own_reply(id)
@@ -326,24 +292,24 @@ class Conversing:
                     reply.alive_s = trio.current_time()
                     self._on_reply(reply, event)
 
-    def _on_caller_began(self) -> None:
+    def _on_caller_began(self, began: CallerBegan) -> None:
         """The model heard the caller: it stopped what it said, so must the line."""
         self._call.note("caller_began")
         reply = self.reply
-        if reply is not None and reply.is_interruptible:
-            heard_ms = self.heard_samples * 1000 // RATE_HZ
-            self._call.stats.barge_ins += self.interrupt()
-            self._call.note("interrupted_by_model", heard_ms=heard_ms)
+        if reply is None or not reply.is_interruptible:
+            return
+        heard_ms, late_ms = self.heard_samples * 1000 / RATE_HZ, 0.0
+        if began.at_sample is not None:
+            late_ms = (self.link.now_samples - began.at_sample) * 1000 / RATE_HZ
+        if self.interrupt():
+            self._call.stats.barge_ins += 1
+            barge_in = BargeIn(pause_ms=late_ms, clear_ms=late_ms, heard_ms=heard_ms)
+            self._call.barge_ins.append(barge_in)
 
     def _on_caller_ended(self, turn: str) -> None:
         """The model takes the caller's turn to be over: an answer is due."""
         self.link.flush()
-        if self._is_told_again:
-            self._is_told_again = False
-            self._turns.again((turn,))
-        else:
-            self._turn_over((turn,))
-        self._decided_s = trio.current_time()
+        self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
 
     def _on_own_reply(self, id: str) -> None:
@@ -351,16 +317,7 @@ class Conversing:
         if self._call.is_muted:
             self.link.tell(CancelReply(reply=id))
             return
-        now_s, clock = trio.current_time(), None
-        if self._decided_s is not None and self._speech_end_s is not None:
-            clock = TurnClock(
-                speech_end_s=min(self._speech_end_s, self._decided_s),
-                decided_s=self._decided_s,
-                asked_s=self._decided_s,
-                committed_s=self._decided_s,
-            )
-        self._decided_s = None
-        reply = self._new_reply(id, clock=clock)
+        reply = self._new_reply(id, clock=self._ears.answered_unasked())
         reply.is_asked_for = False
         reply.committed.set()
         if self.reply is None:
@@ -371,7 +328,6 @@ class Conversing:
         else:
             self.link.tell(CancelReply(reply=id))
             self._drop(reply)
-        reply.alive_s = now_s
 
     def _on_reply(self, reply: ModelReply, event: SpeechEvent) -> None:
         """Something of a reply that is wanted."""
@@ -382,8 +338,7 @@ class Conversing:
                 step, sound = reply.step(number)
                 step.text += text
                 sound.words += words
-                if (span := self._span(reply, number)) is not None:
-                    span.text = step.text
+                self._voice.reads(reply, number)
                 self._reached(reply)
             case ReplyAudio(step=number, pcm=pcm):
                 self._reached(reply, is_sound=True)
@@ -392,7 +347,7 @@ class Conversing:
                     reply.end_sound()
             case ReplyToolCall(step=number, call=call):
                 self._reached(reply)
-                self._on_tool_call(reply, number, call)
+                self._hands.want(reply, number, call)
             case ToolCallDropped(call_id=call_id):
                 reply.told.add(call_id)
 
@@ -433,15 +388,9 @@ class Conversing:
 
     def _begin(self) -> ModelReply:
         """Ask the model to answer what it has heard."""
-        now_s = trio.current_time()
-        clock = TurnClock(
-            speech_end_s=self._speech_end_s if self._speech_end_s is not None else now_s,
-            decided_s=self._decided_s,
-            asked_s=now_s,
-        )
-        self._tell_keys()
+        self._ears.tell_keys(is_turn=False)
         self.link.flush()
-        reply = self._new_reply(clock=clock)
+        reply = self._new_reply(clock=self._ears.asked())
         self.link.tell(Respond(reply=reply.id))
         self._start(reply)
         return reply
@@ -506,6 +455,14 @@ class Conversing:
         elif self.link.is_lost:  # nobody can say anything any more
             self._call.end("providers_failed")
             return
+        elif self._call.agent.lines.get(self._model.name, text) is not None:
+            self._replies += 1
+            reply = RecalledLine(
+                number=self._replies,
+                text=text,
+                is_interruptible=is_interruptible,
+                ends_call=ends_call,
+            )
         else:
             reply = self._new_reply(
                 text=text, is_interruptible=is_interruptible, ends_call=ends_call
@@ -523,7 +480,10 @@ class Conversing:
             if isinstance(reply, ModelReply):
                 await self._perform(reply)
             else:
-                await speak(reply, self.mouth, call.agent, call.context, call.config)
+                agent = call.agent
+                if isinstance(reply, RecalledLine):
+                    agent = replace(agent, synthesizer=Absent(self._model.name))
+                await speak(reply, self.mouth, agent, call.context, call.config)
             if reply.ends_call:
                 await self.mouth.heard_for_sure(reply)
         except* ProviderError:
@@ -532,9 +492,11 @@ class Conversing:
             call.note("provider_failed", providers=[self._model.name])
         if self.reply is not reply:
             return
-        if isinstance(reply, ModelReply) and (failed or not reply.is_done):
-            self.mouth.cut()
+        if isinstance(reply, ModelReply) and (failed or reply.scope.cancelled_caught):
+            self.mouth.cut()  # it failed, or takes too long
             self._stop(reply)
+        elif isinstance(reply, ModelReply) and reply.text and reply.line:
+            call.agent.lines.put(self._model.name, reply.text, reply.line)
         self._is_leaving = reply.ends_call and not failed
         self._settle(reply, is_whole=not failed)
         if failed:
@@ -566,54 +528,24 @@ class Conversing:
         reply.scope.deadline = trio.current_time() + self._call.config.reply_limit_s
         with reply.scope:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._use_all, reply)
-                with reply.sound_rx:
-                    while (piece := await self._next_piece(reply)) is not None:
-                        await self._play(reply, piece)
+                nursery.start_soon(self._hands.use_all, reply)
+                await self._voice.play(reply, self._model.name, self._on_piece)
                 await self.mouth.heard()
                 if reply.fault:
                     raise ProviderError(self._model.name, reply.fault, retryable=True)
-
-    async def _next_piece(self, reply: ModelReply) -> SpeechAudio | None:
-        """The next piece of sound, None at the end; a model that owes one must not be silent."""
-        config, waits_s = self._call.config, trio.current_time()
-        while True:
-            try:
-                return reply.sound_rx.receive_nowait()  # the usual case: the model is ahead
-            except trio.WouldBlock:
-                limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
-            except trio.EndOfChannel:
-                return None
-            if reply.owes_results:
-                waits_s = trio.current_time()
-            due_s = max(waits_s, reply.alive_s) + limit_s
-            if trio.current_time() >= due_s:
-                raise ProviderError(self._model.name, f"nothing for {limit_s:g} s", retryable=True)
-            with trio.move_on_at(due_s):
-                try:
-                    return await reply.sound_rx.receive()
-                except trio.EndOfChannel:
-                    return None
-
-    async def _play(self, reply: ModelReply, piece: SpeechAudio) -> None:
-        """Put a piece on the line once it may be heard; count what of it was left out."""
-        sound = reply.sounds[piece.segment]
-        await self.mouth.play(reply, piece)
-        if self._thinks_on and piece.pcm:
-            self._speaks(reply)
-        sound.played += len(piece.pcm) // 2
-        span = self._span(reply, piece.segment)
-        if span is not None and not piece.is_last:
-            sound.skipped = sound.played - span.samples
 
     def _on_audible(self, reply: Reply) -> None:
         """The first frame of ``reply`` was written."""
         if reply.clock is not None and (timing := reply.clock.timing()) is not None:
             self.timings.append(timing)
             self._call.note("response", response_ms=round(timing.response_ms, 1))
-        self.link.answered()
-        self._is_answer_due = False
+        self._ears.answered()
         self._speaks(reply)
+
+    def _on_piece(self, reply: ModelReply) -> None:
+        """A piece of ``reply`` is on the line."""
+        if self._thinks_on:
+            self._speaks(reply)
 
     def _speaks(self, reply: Reply) -> None:
         """The caller hears ``reply`` from now on."""
@@ -659,7 +591,7 @@ class Conversing:
         self._call.stats.discarded += 1
         self._ledger.forget(reply.number)
         if isinstance(reply, ModelReply):
-            self._parts.append(reply.id)  # by this name the model knows the turn until there
+            self._ears.dropped(reply.id)
             if not reply.is_done:
                 self._discarded.add(reply.id)
             used, received = self._used, sum(sound.received for sound in reply.sounds)
@@ -682,28 +614,17 @@ class Conversing:
         """Have the model stop, and know what of ``reply`` was heard and what became of it."""
         if not reply.is_done:
             self.link.tell(CancelReply(reply=reply.id))
-        for number, (step, sound) in enumerate(zip(reply.steps, reply.sounds, strict=True)):
-            span = self._span(reply, number)
-            heard = sound.of_model(span.heard_samples) if span is not None else 0
-            if (sound.received or step.text) and not (sound.is_over and heard == sound.received):
-                truncate = Truncate(
-                    reply=reply.id,
-                    step=number,
-                    heard_ms=heard * 1000 // RATE_HZ,
-                    heard_text=self._ledger.heard_text((reply.number, number)),
-                )
-                self.link.tell(truncate)
-            for call in step.calls:
-                outcome = step.outcomes.get(call.id)
-                if outcome is not None and outcome.is_begun and outcome.result is None:
-                    self._call.start(self._tell_late, reply, call, outcome)
-                else:
-                    self._tell_result(reply, call, (outcome and outcome.result) or CANCELLED)
+        for truncate in self._voice.unheard(reply):
+            self.link.tell(truncate)
+        self._hands.abandon(reply)
 
     def _settle(self, reply: Reply, *, is_whole: bool) -> None:
         """``reply`` is over: it becomes history, and the floor is free."""
         self.reply = None
         self._thinks_on = False
+        if isinstance(reply, RecalledLine):  # the model did not say it now: it must know
+            heard = self._ledger.heard_text((reply.number, 0))
+            self.link.tell(Tell(text=f"(You have just said to the caller: {heard})", is_note=True))
         self._write_down(reply)
         if isinstance(reply, ModelReply):
             self._drop(reply)
@@ -718,12 +639,12 @@ class Conversing:
         """The call is over: what was being said becomes history as far as it was heard."""
         if self.reply is not None and self.reply.committed.is_set():
             self._write_down(self.reply)
-        self._turns.write(is_last_chance=True)
+        self._ears.write()
 
     def _write_down(self, reply: Reply) -> None:
         """Write what was heard of ``reply``, and what it called, into the conversation."""
-        self._turns.write(is_last_chance=True)  # what it answers comes before it
-        for text, calls, outcomes in self._said(reply):
+        self._ears.write()  # what it answers comes before it
+        for text, calls, outcomes in self._voice.said(reply):
             self._call.conversation.assistant(text, tool_calls=calls)
             for call_id, outcome in outcomes.items():
                 entry = self._call.conversation.tool(call_id, outcome.result)
@@ -731,130 +652,7 @@ class Conversing:
                     outcome.entry = entry
         self._ledger.forget(reply.number)
 
-    def _said(self, reply: Reply) -> Iterator[tuple[str, tuple[ToolCall, ...], dict[str, Outcome]]]:
-        """Of each step: what was heard, the functions that were begun, what came of them."""
-        steps = reply.steps if isinstance(reply, ModelReply) else []
-        for number, step in enumerate(steps or [Step()]):
-            span = self._span(reply, number)
-            if span is not None and not span.text:
-                span.text = reply.text  # where nothing is transcribed: what it was told to say
-            begun = {n: o for n, o in step.outcomes.items() if o.is_begun or o.result}
-            text = self._ledger.heard_text((reply.number, number))
-            calls = tuple(call for call in step.calls if call.id in begun)
-            if text or calls:
-                yield text, calls, begun
-
-    def _span(self, reply: Reply, step: int) -> Span | None:
-        for span in self._ledger.spans:
-            if span.group == (reply.number, step):
-                return span
-        return None
-
     # --- functions --------------------------------------------------------------------------
-
-    def _on_tool_call(self, reply: ModelReply, number: int, call: ToolCall) -> None:
-        """The model wants a function: it is run under the rules of its effect."""
-        step, _ = reply.step(number)
-        reply.end_sound()
-        if any(call.id == other.id for each in reply.steps for other in each.calls):
-            return
-        if number >= self._call.config.tool_steps_max:
-            self.link.tell(CancelReply(reply=reply.id))
-            reply.close("it calls functions without an end")
-            return
-        step.calls.append(call)
-        step.outcomes[call.id] = outcome = Outcome()
-        try:
-            reply.calls.send_nowait((number, call))
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            outcome.result = "error: too many functions at once"
-            self._tell_result(reply, call, outcome.result)
-
-    async def _use_all(self, reply: ModelReply) -> None:
-        """Run the functions of ``reply``: those that only read together, the others in order."""
-        wanted = await self._next_call(reply)
-        while wanted is not None:
-            async with trio.open_nursery() as together:
-                while wanted is not None and self._only_reads(wanted[1]):
-                    together.start_soon(self._use, reply, *wanted)
-                    wanted = await self._next_call(reply)
-            if wanted is not None:
-                await self._use(reply, *wanted)
-                wanted = await self._next_call(reply)
-
-    async def _next_call(self, reply: ModelReply) -> tuple[int, ToolCall] | None:
-        try:
-            return await reply.calls_rx.receive()
-        except trio.EndOfChannel:
-            return None
-
-    def _only_reads(self, call: ToolCall) -> bool:
-        tool = self._tool_named(call.name)
-        return tool is None or tool.effect == "read"
-
-    def _tool_named(self, name: str) -> Tool | None:
-        return next((tool for tool in self._call.agent.offered if tool.name == name), None)
-
-    async def _use(self, reply: ModelReply, number: int, call: ToolCall) -> None:
-        """Run one function and tell the model what came of it."""
-        step = reply.steps[number]
-        outcome = step.outcomes[call.id]
-        try:
-            tool, arguments = self._checked(call)
-        except ToolError as exc:
-            outcome.result = f"error: {exc}"
-            self._tell_result(reply, call, outcome.result)
-            return
-        use = ToolUse(
-            arguments=arguments,
-            key=f"{self._call.context.call_id}-{reply.number}-{number}-{step.calls.index(call)}",
-            call_id=self._call.context.call_id,
-            control=self._call.steering,
-        )
-
-        async def heard() -> None:
-            await self.mouth.heard_for_sure(reply)
-
-        self._call.note("function_wanted", name=tool.name, effect=tool.effect)
-        async with trio.open_nursery() as bridging:
-            if tool.effect != "terminal":
-                bridging.start_soon(self._fill_after, reply)
-            await self._performer.perform(tool, use, outcome, reply.committed, heard)
-            bridging.cancel_scope.cancel(reason="function returned")
-        if tool.name == HANG_UP.name:
-            self._settle(reply, is_whole=True)
-            self._call.end("agent_hung_up")
-        elif tool.name == HAND_OVER:
-            self._hand_over(reply, self._call.agent.colleagues[arguments["to"]].agent)
-        else:
-            self._tell_result(reply, call, outcome.result or "")
-
-    def _checked(self, call: ToolCall) -> tuple[Tool, dict[str, Any]]:
-        """The function ``call`` asks for, and its arguments.
-
-        Raises:
-            ToolError: there is none, or they are not what it takes.
-        """
-        tool = self._tool_named(call.name)
-        if tool is None:
-            names = ", ".join(tool.name for tool in self._call.agent.offered) or "none"
-            raise ToolError(f"there is no function {call.name[:64]!r}; there are: {names}")
-        return tool, tool.arguments_of(call)
-
-    def _tell_result(self, reply: ModelReply, call: ToolCall, text: str) -> None:
-        """Tell the model what became of ``call``; once."""
-        if call.id not in reply.told:
-            reply.told.add(call.id)
-            reply.alive_s = trio.current_time()
-            self.link.tell(ToolResult(reply=reply.id, call_id=call.id, text=text))
-            if self.reply is reply and reply.is_audible and self.mouth.is_silent:
-                self._thinks_on = True  # the model's time to speak again begins anew
-                self._call.floor(AgentState.THINKING)
-
-    async def _tell_late(self, reply: ModelReply, call: ToolCall, outcome: Outcome) -> None:
-        """A function that has begun outlives its reply."""
-        await outcome.done.wait()
-        self._tell_result(reply, call, outcome.result or CANCELLED)
 
     @property
     def awaits_function(self) -> bool:
@@ -863,20 +661,25 @@ class Conversing:
 
     def fill(self) -> None:
         """Say the filler line now, if the reply waits for a function."""
-        reply, line = self.reply, self._call.agent.definition.filler_line
-        if not isinstance(reply, ModelReply) or not reply.committed.is_set() or not line:
-            return
-        if reply.owes_results and not reply.has_filled:
-            reply.has_filled = True
-            self.link.tell(Say(reply=reply.id, text=line))
+        if isinstance(self.reply, ModelReply):
+            self._hands.fill(self.reply)
 
-    async def _fill_after(self, reply: ModelReply) -> None:
-        """A long silence sounds like a dropped call: have the model say that it is at it, once."""
-        await trio.sleep(self._call.config.tool_filler_after_s)
-        await reply.committed.wait()
-        await self.mouth.heard()
-        if self.reply is reply:
-            self.fill()
+    def _is_over(self, reply: ModelReply, use: ToolUse, tool: Tool) -> bool:
+        """Whether the function that has just returned ended its reply: the call, or our part."""
+        if tool.name == HANG_UP.name:
+            self._settle(reply, is_whole=True)
+            self._call.end("agent_hung_up")
+            return True
+        if tool.name == HAND_OVER:
+            self._hand_over(reply, self._call.agent.colleagues[use.arguments["to"]].agent)
+            return True
+        return False
+
+    def _on_told(self, reply: ModelReply) -> None:
+        """The model knows a result: its time to speak begins anew, if the line is silent."""
+        if self.reply is reply and reply.is_audible and self.mouth.is_silent:
+            self._thinks_on = True
+            self._call.floor(AgentState.THINKING)
 
     # --- another agent ----------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from rtcore.journal import Journal
 from rtcore.media.pacer import Pacer
 from rtcore.metrics import CallStats
 from rtcore.ports import Delta, MediaSocket, Message, ResponderRequest, TextDelta
-from rtcore.protocol.events import Event, Media
+from rtcore.protocol.events import Dtmf, Event, Media
 from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
 from rtcore.turn.vad import VoiceDetector
@@ -118,6 +118,13 @@ class ListeningCall(Call):
                 self._on_line(event)
             elif (track := self._tracks.get(event.track)) is not None:  # type: ignore[call-overload]
                 self._take(track, track.clock.push(event.pcm, event.chunk, now_s))
+
+    def _on_line(self, event: Event) -> None:
+        """All that the carrier says beside audio; keys are nobody's answer here."""
+        if isinstance(event, Dtmf):
+            self.note("dtmf", keys=len(event.digits))
+        else:
+            super()._on_line(event)
 
     def _take(self, track: _Track, frames: Sequence[bytes]) -> None:
         for frame in frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import trio
@@ -10,7 +11,7 @@ from rtcore.agent.thinking import Step
 from rtcore.ports import SpeechAudio, ToolCall, WordTime
 from rtcore.reply import Reply
 
-__all__ = ["ModelReply", "Sound"]
+__all__ = ["ModelReply", "RecalledLine", "Sound"]
 
 SOUND_MAX = 4096  # pieces a model may be ahead of the line: 80 s of 20 ms, and it streams fast
 CALLS_MAX = 16  # functions that wait; what a model wants beyond, it is refused
@@ -32,6 +33,11 @@ class Sound:
 
 
 @dataclass(slots=True, eq=False)
+class RecalledLine(Reply):
+    """A fixed line that the model has said before: its sound is known."""
+
+
+@dataclass(slots=True, eq=False)
 class ModelReply(Reply):
     """What the model is saying, or may be. ``text`` is what it was told to say, if anything."""
 
@@ -39,6 +45,7 @@ class ModelReply(Reply):
     is_asked_for: bool = True  # by us; else the model began it
     steps: list[Step] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)  # one for each step
+    spoken: list[SpeechAudio] = field(default_factory=list)  # of a fixed line, its sound
     told: set[str] = field(default_factory=set)  # functions whose result the model has
     alive_s: float = 0.0  # when it last gave a sign of life
     is_begun: bool = False
@@ -89,8 +96,11 @@ class ModelReply(Reply):
         _, sound = self.step(number)
         if pcm and not sound.is_over:
             words, sound.words = sound.words, ()
-            self.sound.send_nowait(SpeechAudio(segment=number, pcm=pcm, words=words))
+            piece = SpeechAudio(segment=number, pcm=pcm, words=words)
+            self.sound.send_nowait(piece)
             sound.received += len(pcm) // 2
+            if self.text:
+                self.spoken.append(piece)
 
     def end_sound(self) -> None:
         """No more sound belongs to the last step."""
@@ -99,6 +109,16 @@ class ModelReply(Reply):
             sound.is_over = True
             last = SpeechAudio(segment=number, pcm=b"", is_last=True, words=sound.words)
             self.sound.send_nowait(last)
+
+    @property
+    def line(self) -> tuple[SpeechAudio, ...]:
+        """The sound of a fixed line, if the model said it whole and as it was told; else ()."""
+        if self.fault or len(self.steps) != 1 or not self.sounds[0].is_over:
+            return ()
+        said = self.steps[0].text
+        if said and re.findall(r"\w+", said.lower()) != re.findall(r"\w+", self.text.lower()):
+            return ()
+        return (*self.spoken, SpeechAudio(segment=0, pcm=b"", is_last=True))
 
     def close(self, fault: str = "") -> None:
         """Nothing more comes: what is there may be played to its end."""
@@ -117,5 +137,6 @@ class ModelReply(Reply):
         """It is asked for once more, of another session; nobody has noticed anything of it."""
         self.steps.clear()
         self.sounds.clear()
+        self.spoken.clear()
         self.is_begun = False
         self.alive_s = trio.current_time()

@@ -8,10 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from rtcore.audio import RATE_HZ
 from rtcore.node import Node
+from rtcore.recording import Recordings
 from rtcore.usage import Usage
 
-__all__ = ["NodeCollector"]
+__all__ = ["NodeCollector", "RecordingCollector"]
 
 
 USED = {
@@ -73,12 +75,34 @@ class NodeCollector(Collector):
         yield from _used(node.used)
 
 
+class RecordingCollector(Collector):
+    """The same of what is recorded."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._stats = recordings.stats
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats
+        yield CounterMetricFamily("rtcore_recordings", "Streams recorded", stats.recordings)
+        yield CounterMetricFamily(
+            "rtcore_recordings_written_bytes", "Sound on the disk", stats.written_bytes
+        )
+        lost = CounterMetricFamily(
+            "rtcore_recordings_lost_seconds",
+            "Silence in place of what the disk was too slow for, or refused",
+            labels=["reason"],
+        )
+        lost.add_metric(["dropped"], stats.dropped_samples / RATE_HZ)
+        lost.add_metric(["refused"], stats.lost_samples / RATE_HZ)
+        yield lost
+
+
 def _used(usage: Usage) -> Iterator[Metric]:
     """What calls that are over used of each provider; ``member`` is its place in its list."""
     labels = ("kind", "provider", "member")
     for field, what in USED.items():
-        unit = field.replace("_s", "_seconds") if field.endswith("_s") else field
-        family = CounterMetricFamily(f"rtcore_provider_{unit}", what, labels=labels)
+        name = f"{field}econds" if field.endswith("_s") else field
+        family = CounterMetricFamily(f"rtcore_provider_{name}", what, labels=labels)
         for used in usage.report():
             place = [used.kind, used.provider, str(used.member)]
             family.add_metric(place, getattr(used, field))

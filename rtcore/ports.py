@@ -480,11 +480,13 @@ class Tell(msgspec.Struct, frozen=True, kw_only=True):
     """Something to know beside what is heard: keys the caller pressed, a note for the agent.
 
     ``is_turn``: it is a turn of the caller and is answered; only under the service's own
-    turn-taking (under ours :class:`Respond` follows where an answer is wanted).
+    turn-taking (under ours :class:`Respond` follows where an answer is wanted). ``is_note``: it
+    is not from the caller; where a service knows but one kind of message, the text says so.
     """
 
     text: str
     is_turn: bool = False
+    is_note: bool = False
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -507,9 +509,11 @@ class CallerBegan(msgspec.Struct, frozen=True, kw_only=True):
     """The service hears the caller begin turn ``turn``. Only under its turn-taking.
 
     It has stopped the reply it was making, if any; what the line holds is ours to stop.
+    ``at_sample``: where in the caller's audio the voice began, if it says so.
     """
 
     turn: str
+    at_sample: int | None = None
 
 
 class CallerEnded(msgspec.Struct, frozen=True, kw_only=True):

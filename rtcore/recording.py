@@ -181,7 +181,8 @@ class Recordings:
         self._open: set[Recording] = set()
         self._kept: deque[Recording] = deque()  # filled by the thread
         self._work = trio.Event()
-        self._idle = trio.Event()
+        self._written = trio.Event()  # set, and made anew, after each round of writing
+        self._rounds = 0
         self._is_writing = False
         self._thread = trio.CapacityLimiter(1)  # files are written by one thread at a time
 
@@ -216,12 +217,12 @@ class Recordings:
         self._work.set()
 
     async def flush(self) -> None:
-        """Return when all that was taken is on the disk (or after a limit)."""
+        """Return when all that was taken by now is on the disk (or after a limit)."""
+        wanted = self._rounds + (2 if self._is_writing else 1)
         with trio.move_on_after(FLUSH_LIMIT_S):
-            while self._waiting or self._ended or self._is_writing:
-                self._idle = trio.Event()
+            while self._rounds < wanted:
                 self._work.set()
-                await self._idle.wait()
+                await self._written.wait()
 
     async def run(self) -> None:
         """Write for ever. Cancelled: recordings are closed where they are (within a limit)."""
@@ -231,7 +232,9 @@ class Recordings:
                     await self._work.wait()
                 self._work = trio.Event()
                 await self._write()
-                self._idle.set()
+                self._rounds += 1
+                self._written.set()
+                self._written = trio.Event()
         finally:
             with trio.move_on_after(FLUSH_LIMIT_S, shield=True):
                 for recording in tuple(self._open):

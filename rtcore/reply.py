@@ -222,6 +222,8 @@ class Mouth:
         if not reply.committed.is_set():
             await reply.committed.wait()
         await self._line.room()
+        # woken and cancelled in one tick, the line is cleared already: nothing may follow that
+        await trio.lowlevel.checkpoint_if_cancelled()
         span = self._span_for(reply, piece)
         pcm = piece.pcm[: len(piece.pcm) & ~1]  # half a sample would turn all that follows to noise
         if not reply.is_audible:

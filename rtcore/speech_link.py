@@ -55,7 +55,7 @@ class SpeechLink:
         self._tx: trio.MemorySendChannel[SpeechCommand] | None = None  # of the session, if any
         self._kept: deque[CallerAudio] = deque()
         self._kept_samples = 0
-        self._now_samples = 0
+        self.now_samples = 0  # of the caller, heard so far
         self._asked_at = 0  # what was heard before is asked about already
         self._session = trio.CancelScope()
         self._is_wanted_anew = False
@@ -70,7 +70,7 @@ class SpeechLink:
         """Take the next frame; it goes on when its chunk is full, if the gate is open."""
         if self._ears is not None:
             self._ears.push(frame)
-        self._now_samples += FRAME_SAMPLES
+        self.now_samples += FRAME_SAMPLES
         self._hear(self._gate.push(SILENCE if self.is_muted else frame))
 
     def open(self) -> None:
@@ -91,7 +91,7 @@ class SpeechLink:
         self._hear(self._gate.close())
         if was_open:
             self._gate.open()
-        self._asked_at = self._now_samples
+        self._asked_at = self.now_samples
 
     def _hear(self, chunk: tuple[int, bytes] | None) -> None:
         if chunk is None:

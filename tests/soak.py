@@ -2,6 +2,10 @@
 
 ``python -m tests.soak [--calls 10000] [--workers 2]``. The same checks as
 ``test_hung_up_anywhere_nothing_is_left``, more of them, and the memory watched.
+
+``python -m tests.soak --provider NAME [--hours 24]`` lets a node with that provider's adapter, its
+fake behind it, live through so many simulated hours of calls and faults instead; ``all`` does it
+for each agent of ``tests/adapters``, which have every adapter between them.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ import time
 
 import psutil
 
-from rtcore.testing import Resources
+from rtcore.testing import Resources, simulate
+from tests.adapters.kinds import AGENTS
+from tests.days import COLUMNS, agent_of, simulate_day
 from tests.test_call import soak_one
 
 WARM_UP = 200  # calls before memory is expected to stand still: caches fill
@@ -35,11 +41,31 @@ def share(first: int, last: int) -> tuple[float, float, list[str]]:
     return worst_s, growth, list(Resources.held().left_since(before))
 
 
+def days(provider: str, hours: float, seed: int) -> int:
+    """Print a line of the table for each agent that is asked for."""
+    agents = AGENTS if provider == "all" else (agent_of(provider),)
+    sys.stdout.write(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n")
+    is_good = True
+    for agent in agents:
+        began = time.monotonic()
+        day = simulate(simulate_day, agent, hours, seed, seed=seed)
+        cells = day.cells(agent, hours, time.monotonic() - began)
+        sys.stdout.write(f"| {' | '.join(cells)} |\n")
+        sys.stdout.flush()
+        is_good = is_good and not day.complaints
+    return 0 if is_good else 1
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--provider", help="as in an agent's file: stt:deepgram, ...; or all")
+    parser.add_argument("--hours", type=float, default=24.0, help="simulated, with --provider")
+    parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.provider is not None:
+        return days(options.provider, options.hours, options.seed)
     began = time.monotonic()
     size = options.calls // options.workers
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -193,6 +194,17 @@ async def test_a_voice_may_stand_beside_a_speech_model(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_the_agent_of_the_provider_guide_is_one(tmp_path: Path) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "providers.md").read_text(encoding="utf-8")
+    (shown,) = [b for b in re.findall(r"```toml\n(.*?)```", guide, re.DOTALL) if "[speech" in b]
+    (tmp_path / "agent.toml").write_text(shown, encoding="utf-8")
+    async with trio.open_nursery() as nursery:
+        agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
+        assert agent.speech_model is not None
+        assert agent.has_voice
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(
     ("more", "field"),
     [
@@ -208,3 +220,50 @@ async def test_a_speech_model_that_cannot_be_used_is_said_by_name(
     with pytest.raises(ConfigError) as caught:
         await serve_agent(tmp_path / "agent.toml", SECRETS)
     assert caught.value.field == field
+
+
+async def test_colleagues_of_files_may_be_each_other_s(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    head = 'name = "{0}"\nwelcome_message = "This is {0}."\nprompt = "Hi {{caller}}."'
+    beside = '[colleagues.{0}]\nfile = "{0}.toml"\nwhat_for = "about {0}"'
+    for name, other in (("desk", "billing"), ("billing", "desk")):
+        content = f"{head.format(name)}\n{PROVIDERS}\n{beside.format(other)}\n"
+        (tmp_path / f"{name}.toml").write_text(content, encoding="utf-8")
+    agent = await nursery.start(serve_agent, tmp_path / "desk.toml", SECRETS)
+    billing = agent.colleagues["billing"].agent
+    assert billing.definition.name == "billing"
+    assert billing.colleagues["desk"].agent is agent
+    assert "hand_over" in [tool.name for tool in agent.offered]
+    filled = agent.for_call({"caller": "Ann"})
+    theirs = filled.colleagues["billing"].agent
+    assert theirs.definition.prompt == "Hi Ann."
+    assert theirs.colleagues["desk"].agent is filled
+    assert billing.definition.prompt == "Hi {caller}."
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("head", "field"),
+    [
+        (None, "colleagues.billing.file"),
+        ('name = "billing"', "colleagues.billing.welcome_message"),
+    ],
+)
+async def test_a_colleague_that_cannot_be_used_is_named(
+    tmp_path: Path, head: str | None, field: str
+) -> None:
+    more = '[colleagues.billing]\nfile = "billing.toml"\nwhat_for = "bills"'
+    path = write(tmp_path, more)
+    if head is not None:
+        (tmp_path / "billing.toml").write_text(f"{head}\n{PROVIDERS}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=field):
+        await serve_agent(path, SECRETS)
+
+
+async def test_a_file_s_agent_takes_messages(tmp_path: Path, nursery: trio.Nursery) -> None:
+    more = '[[functions]]\ntype = "leave_message"\nurl = "https://example.com/m"\nsecret = "HOOK"'
+    agent = await nursery.start(serve_agent, write(tmp_path, more), SECRETS)
+    (tool,) = [each for each in agent.offered if each.name == "leave_message"]
+    assert tool.effect == "write"
+    nursery.cancel_scope.cancel()

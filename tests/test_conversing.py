@@ -6,20 +6,30 @@ import dataclasses
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import trio
 
 from rtcore.agent.agent import Agent, Colleague
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
+from rtcore.answering import LINES_MAX
 from rtcore.audio import mulaw_to_pcm
+from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
-from rtcore.errors import ConfigError
+from rtcore.conversing import WAITING_MAX
+from rtcore.errors import ConfigError, ProviderError
+from rtcore.model_reply import CALLS_MAX
 from rtcore.ports import (
+    CallerAudio,
     CancelReply,
     Forget,
     Hit,
     Instruct,
+    ReplyAudio,
+    ReplyBegun,
+    ReplyDone,
+    ReplyText,
     Respond,
     Say,
     Tell,
@@ -28,6 +38,7 @@ from rtcore.ports import (
     Truncate,
 )
 from rtcore.testing import (
+    FakeCarrier,
     ProviderFault,
     ScriptedSpeechModel,
     ScriptedSynthesizer,
@@ -36,6 +47,7 @@ from rtcore.testing import (
     hang_up,
     heard_samples,
     interrupt_after,
+    memory_sockets,
     say,
     simulate,
     speak,
@@ -48,6 +60,7 @@ from tests.test_call import (
     QUESTIONS,
     VOICE,
     WELCOME,
+    Made,
     make_call,
     said,
     scripted,
@@ -202,6 +215,8 @@ def test_the_model_is_told_exactly_what_was_heard(turns: str, after_ms: int) -> 
     ]
     made = simulate(make_call, agent_of(talker), script)
     assert made.record.stats.barge_ins == 1
+    (barge_in,) = made.record.barge_ins
+    assert 40 <= barge_in.pause_ms <= barge_in.clear_ms < 600
     assert made.report.counts.clears == 1
     assert made.report.counts.stale_messages == 0
     start = made.report.turns[0].response_onset_sample
@@ -212,6 +227,16 @@ def test_the_model_is_told_exactly_what_was_heard(turns: str, after_ms: int) -> 
     assert truncate.heard_ms == pytest.approx(heard_ms, abs=FRAME_MS)
     assert said(made.record, "assistant") == [truncate.heard_text, ANSWERS[1]]
     assert said(made.record, "user") == list(QUESTIONS)
+
+
+def test_nothing_follows_a_clear_in_whatever_order_the_tasks_run() -> None:
+    """Also not a piece of sound that came in the very tick of the interruption."""
+    for after_ms in range(1000, 2000, 37):
+        talker = model(LONG, ANSWERS[1], speed=1.5)
+        script = [*ASK[:2], interrupt_after(after_ms, VOICE), wait_for_agent_quiet(1000)]
+        made = simulate(make_call, agent_of(talker), script)
+        assert made.report.counts.clears == 1
+        assert made.report.counts.stale_messages == 0
 
 
 def test_a_reply_still_being_made_is_cancelled_before_it_is_cut() -> None:
@@ -286,6 +311,63 @@ def test_a_model_that_says_nothing_is_apologised_for(turns: str) -> None:
     assert said(made.record, "assistant")[0] == agent.definition.apology_line
     assert talker.sessions.open == 0
     assert voice.sessions.open == 0
+
+
+# --- fixed lines --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_line_the_model_has_said_is_known_in_the_next_call(turns: str) -> None:
+    talker = model(first_audio_ms=800, turns=turns)
+    agent = agent_of(talker, welcome=WELCOME)
+    first, second = (simulate(make_call, agent, TALK) for _ in range(2))
+    for made in (first, second):
+        assert said(made.record, "assistant") == [WELCOME, ANSWERS[0]]
+        assert made.report.counts.stale_messages == 0
+    begun_ms = [made.report.agent_runs[0][0] / 8 for made in (first, second)]
+    assert begun_ms[0] >= 800
+    assert begun_ms[1] < 100
+    assert [each.text for each in told(talker, Say)] == [WELCOME]
+    (note,) = told(talker, Tell)
+    assert note == Tell(text=f"(You have just said to the caller: {WELCOME})", is_note=True)
+    heard_s = [made.record.usage[0].speech_s for made in (first, second)]
+    assert heard_s[1] == pytest.approx(heard_s[0] - speak(WELCOME).samples / 8000, abs=0.01)
+
+
+def test_of_a_known_line_too_the_model_knows_what_was_heard() -> None:
+    talker = model(ANSWERS[1])
+    agent = agent_of(talker, welcome=LONG)
+    simulate(make_call, agent, [wait_for_agent_quiet(1000)])
+    script = [interrupt_after(1500, VOICE), wait_for_agent_quiet(1000)]
+    made = simulate(make_call, agent, script)
+    heard, answer = said(made.record, "assistant")
+    assert LONG.startswith(heard)
+    assert 0 < len(heard) < len(LONG)
+    assert answer == ANSWERS[1]
+    (note,) = told(talker, Tell)
+    assert note.text == f"(You have just said to the caller: {heard})"
+    assert made.record.stats.barge_ins == 1
+
+
+def test_a_line_that_was_not_said_whole_or_not_as_it_stands_is_not_kept() -> None:
+    class Free(ScriptedSpeechModel):
+        """Says what it likes."""
+
+        async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+            def twist(event: Any) -> None:
+                if isinstance(event, ReplyText):
+                    event = msgspec.structs.replace(event, text=f"Well. {event.text}")
+                emit(event)
+
+            await super().converse(session, commands, twist)
+
+    for talker, script in (
+        (Free(ANSWERS), [wait_for_agent_quiet(1000)]),
+        (model(), [interrupt_after(500, VOICE), wait(200)]),
+    ):
+        agent = agent_of(talker, welcome=WELCOME)
+        simulate(make_call, agent, script)
+        assert agent.lines.get(talker.name, WELCOME) is None
 
 
 # --- functions ----------------------------------------------------------------------------
@@ -412,9 +494,9 @@ def test_another_agent_goes_on_with_the_call(can_be_instructed: bool) -> None:
 
 
 def test_agents_that_talk_in_another_way_cannot_take_over() -> None:
-    other = scripted(welcome="Hello.")
-    with pytest.raises(ConfigError, match=r"colleagues\.law\.speech_model"):
-        dataclasses.replace(agent_of(model()), colleagues={"law": Colleague(other, "law")})
+    for other in (scripted(welcome="Hello."), agent_of(model(turns="theirs"), welcome="Hello.")):
+        with pytest.raises(ConfigError, match=r"colleagues\.law\.speech_model"):
+            dataclasses.replace(agent_of(model()), colleagues={"law": Colleague(other, "law")})
 
 
 def test_documents_are_a_function_of_the_model() -> None:
@@ -483,6 +565,43 @@ def test_a_session_that_ends_between_two_turns_is_not_noticed() -> None:
     ]
 
 
+class Breaking(ScriptedSpeechModel):
+    """Its first session ends so long after it began."""
+
+    def __init__(self, limit_s: float, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.limit_s = limit_s
+
+    async def converse(self, *args: Any) -> None:
+        if self.sessions.opened:
+            await super().converse(*args)
+        with trio.move_on_after(self.limit_s):
+            await super().converse(*args)
+        raise ProviderError(self.name, "expired", retryable=True)
+
+
+def test_keys_of_a_turn_are_told_to_the_next_session_too() -> None:
+    keyed = [wait(500), say(VOICE), wait(220), dtmf("12#"), wait_for_agent_quiet(1500)]
+    keyed_s = 0.72 + len(VOICE) / 16_000
+    talker = Breaking(keyed_s + 0.2, ANSWERS, QUESTIONS, first_audio_ms=400)
+    made = simulate(make_call, agent_of(talker), keyed)
+    assert talker.sessions.opened == 2
+    keys = Tell(text="(pressed 12#)")
+    assert told(talker, Tell) == [keys, keys]
+    assert said(made.record, "user") == [f"{QUESTIONS[0]} (pressed 12#)"]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> None:
+    talker = Breaking(1.2, ANSWERS, QUESTIONS, first_audio_ms=300, turns=turns)
+    made = simulate(make_call, agent_of(talker), ASK)
+    assert talker.sessions.opened == 2
+    assert said(made.record, "user") == [QUESTIONS[0]]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    assert talker.sessions.open == 0
+
+
 @pytest.mark.parametrize("has_voice", [True, False])
 def test_a_model_that_cannot_be_had_is_the_end_of_the_call(has_voice: bool) -> None:
     faults = {number: ProviderFault(kind="raise") for number in range(9)}
@@ -532,3 +651,98 @@ def test_a_session_that_takes_nothing_is_given_up() -> None:
     assert made.record.stats.dropped_heard_chunks > 0
     assert made.record.stats.replies > 0
     assert talker.sessions.open == 0
+
+
+# --- every bound filled -------------------------------------------------------------------
+
+
+def test_a_model_too_far_ahead_of_the_line_is_stopped() -> None:
+    talker = model(LONG, chunk_ms=1, speed=10_000)
+    voice = ScriptedSynthesizer(100)
+    agent = agent_of(talker, voice=voice)
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(1500)])
+    heard = said(made.record, "assistant")
+    assert LONG.startswith(heard[0])
+    assert heard[1] == agent.definition.apology_line
+    assert [each.reply for each in told(talker, CancelReply)] == ["r1"]
+
+
+def test_more_functions_at_once_than_can_wait_are_refused() -> None:
+    done: list[str] = []
+    talker = model(tuple(asked("order") for _ in range(CALLS_MAX + 3)))
+    agent = agent_of(talker, tool("order", "write", done))
+    made = simulate(make_call, agent, ASK)
+    results = [each.text for each in told(talker, ToolResult)]
+    refused = [text for text in results if text == "error: too many functions at once"]
+    assert len(results) == CALLS_MAX + 3
+    assert len(refused) + made.record.stats.tool_calls == CALLS_MAX + 3
+    assert refused
+    calls = [call.id for m in made.record.transcript for call in m.tool_calls]
+    assert calls == [m.tool_call_id for m in made.record.transcript if m.role == "tool"]
+    assert said(made.record, "assistant")[-1] == "That is done."
+
+
+def test_replies_a_model_begins_unasked_wait_their_turn_and_only_so_many() -> None:
+    class Chatty(ScriptedSpeechModel):
+        """Answers everything several times over."""
+
+        async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+            with self.sessions.session():
+                await trio.sleep(1)
+                for number in range(WAITING_MAX + 3):
+                    emit(ReplyBegun(reply=f"m{number}"))
+                    emit(ReplyText(reply=f"m{number}", step=0, text=f"Number {number}."))
+                    emit(ReplyAudio(reply=f"m{number}", step=0, pcm=speak(f"n{number} x").pcm))
+                    emit(ReplyDone(reply=f"m{number}"))
+                async for command in commands:
+                    if not isinstance(command, CallerAudio):
+                        self.told.append(command)
+
+    talker = Chatty([""], turns="theirs")
+    made = simulate(make_call, agent_of(talker), [wait(8000)])
+    spoken = [f"Number {number}." for number in range(WAITING_MAX + 1)]
+    assert said(made.record, "assistant") == spoken
+    assert [each.reply for each in told(talker, CancelReply)] == ["m5", "m6"]
+    assert talker.sessions.open == 0
+
+
+def test_lines_beyond_those_that_can_wait_are_refused() -> None:
+    made = Made()
+    taken: list[bool] = []
+
+    async def call() -> None:
+        here, there = memory_sockets()
+        carrier = FakeCarrier([wait(60_000)])
+
+        def started(begun: Call) -> None:
+            begun.journal.listen = lambda noted: (
+                taken.extend(begun.say(f"Line {n}.") for n in range(12))
+                if noted.kind == "line_begun" and not taken
+                else None
+            )
+
+        async def node() -> None:
+            made.record = await run_call(
+                there, agent_of(model(), welcome=WELCOME), on_start=started
+            )
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node)
+            await carrier.call(here)
+
+    simulate(call)
+    assert taken == [True] * LINES_MAX + [False] * (12 - LINES_MAX)
+    expected = [WELCOME, *(f"Line {n}." for n in range(LINES_MAX))]
+    assert said(made.record, "assistant")[: LINES_MAX + 1] == expected
+
+
+def test_a_reply_that_takes_too_long_is_cut_and_the_call_goes_on() -> None:
+    talker = model(LONG, ANSWERS[1])
+    config = CallConfig(reply_limit_s=2.5)
+    made = simulate(partial(make_call, config=config), agent_of(talker), [wait(500), *TWICE])
+    first, second = said(made.record, "assistant")
+    assert LONG.startswith(first)
+    assert first != LONG
+    assert second == ANSWERS[1]
+    (truncate,) = told(talker, Truncate)
+    assert 0 < truncate.heard_ms < 2500

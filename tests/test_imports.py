@@ -31,7 +31,13 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "conversing": {
         "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
-        "model_reply", "ports", "reply", "speech_link", "turn", "usage",
+        "model_ears", "model_hands", "model_mouth", "model_reply", "ports", "reply",
+        "speech_link", "turn", "usage",
+    },
+    "model_ears": {"agent", "answering", "metrics", "ports", "speech_link"},
+    "model_hands": {"agent", "answering", "model_reply", "ports", "reply", "speech_link"},
+    "model_mouth": {
+        "agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply",
     },
     "model_reply": {"agent", "ports", "reply"},
     "speech_link": {"audio", "config", "ears", "errors", "metrics", "ports", "turn", "usage"},

@@ -18,12 +18,17 @@ from rtcore.config import CallConfig
 from rtcore.errors import ConfigError
 from rtcore.listening import ListeningCall
 from rtcore.testing import (
+    L16_8K,
+    L16_16K,
+    MULAW_8K,
     CarrierReport,
     FakeCarrier,
     LineFaults,
+    LineFormat,
     ProviderFault,
     ScriptedResponder,
     ScriptedTranscriber,
+    dtmf,
     hang_up,
     memory_sockets,
     say,
@@ -82,6 +87,7 @@ async def make_call(
     stt_faults: dict[int, ProviderFault] | None = None,
     llm_faults: dict[int, ProviderFault] | None = None,
     script: list[Action] = CALLER,
+    line: LineFormat = MULAW_8K,
 ) -> Made:
     made = Made()
     here, there = memory_sockets()
@@ -102,7 +108,9 @@ async def make_call(
         made.record = await serve()
 
     tracks = listening.tracks
-    carrier = FakeCarrier(script, outbound=HUMAN, tracks=tracks, is_one_way=True, faults=faults)
+    carrier = FakeCarrier(
+        script, line=line, outbound=HUMAN, tracks=tracks, is_one_way=True, faults=faults
+    )
     with trio.fail_after(600):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node)
@@ -148,8 +156,9 @@ def test_one_track_is_heard_alone(track: Track, wanted: set[str]) -> None:
     assert made.record.stats.heard_frames > 300
 
 
-def test_both_sides_are_recorded_side_by_side() -> None:
-    kept = listen(Listening()).kept
+@pytest.mark.parametrize("line", [MULAW_8K, L16_8K, L16_16K], ids=["mulaw", "l16", "wide"])
+def test_both_sides_are_recorded_side_by_side(line: LineFormat) -> None:
+    kept = listen(Listening(), line=line).kept
     assert len(kept.caller) == len(kept.agent)
 
     def loud(pcm: bytes) -> float:
@@ -188,6 +197,13 @@ def test_a_line_that_falls_silent_is_given_up() -> None:
     config = CallConfig(silence_limit_s=3.0)
     made = listen(Listening(), faults=faults, config=config)
     assert made.record.ended_by == "no_media"
+
+
+def test_keys_are_noted_and_answered_by_nobody() -> None:
+    made = listen(Listening(), script=[wait(500), dtmf("12#"), wait(8000), hang_up()])
+    assert sum(int(str(note["keys"])) for note in made.notes("dtmf")) == 3
+    assert made.record.stats.turns == 0
+    assert made.report.violations == ()
 
 
 def test_recognisers_that_are_lost_end_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from array import array
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from rtcore.testing import (
     FakeCarrier,
     LineFaults,
     ScriptedResponder,
+    ScriptedSpeechModel,
     ScriptedSynthesizer,
     ScriptedTranscriber,
     Tape,
@@ -68,20 +70,32 @@ class Kept:
         self.closes += 1
 
 
+def of_three() -> Agent:
+    return Agent(
+        AgentDefinition(name="desk"),
+        transcriber=ScriptedTranscriber(("question", "and another"), 150, partial_ms=200),
+        responder=ScriptedResponder((LONG, "Nine."), 100),
+        synthesizer=ScriptedSynthesizer(50),
+    )
+
+
+def of_one() -> Agent:
+    model = ScriptedSpeechModel((LONG, "Nine."), ("question", "and another"), first_audio_ms=150)
+    return Agent(AgentDefinition(name="desk"), speech_model=model)
+
+
 def call_with(
-    recorder: Kept, script: list[Action], faults: LineFaults | None = None
+    recorder: Kept,
+    script: list[Action],
+    faults: LineFaults | None = None,
+    make: Callable[[], Agent] = of_three,
 ) -> tuple[Tape, bool]:
     """The carrier's own tape of a call, and whether it was cut short by a barge-in."""
 
     async def call() -> tuple[Tape, bool]:
         tape = Tape()
         here, there = memory_sockets()
-        agent = Agent(
-            AgentDefinition(name="desk"),
-            transcriber=ScriptedTranscriber(("question", "and another"), 150, partial_ms=200),
-            responder=ScriptedResponder((LONG, "Nine."), 100),
-            synthesizer=ScriptedSynthesizer(50),
-        )
+        agent = make()
         carrier = FakeCarrier(script, tape=tape, faults=faults)
         with trio.fail_after(600):
             async with trio.open_nursery() as nursery:
@@ -102,10 +116,11 @@ def loud(pcm: bytes) -> list[int]:
     ]
 
 
-def test_both_sides_are_what_was_said_and_heard() -> None:
+@pytest.mark.parametrize("make", [of_three, of_one])
+def test_both_sides_are_what_was_said_and_heard(make: Callable[[], Agent]) -> None:
     kept = Kept()
     talk = [wait(500), say(VOICE), wait_for_agent_quiet(1000), hang_up()]
-    tape, _ = call_with(kept, talk)
+    tape, _ = call_with(kept, talk, make=make)
     assert kept.closes == 1
     assert len(kept.caller) == len(kept.agent)
     said = mulaw_to_pcm(bytes(tape.caller))
@@ -117,10 +132,11 @@ def test_both_sides_are_what_was_said_and_heard() -> None:
     assert len(loud(heard)) == pytest.approx(len(loud(ours)), abs=2)
 
 
-def test_what_was_cleared_is_not_in_it() -> None:
+@pytest.mark.parametrize("make", [of_three, of_one])
+def test_what_was_cleared_is_not_in_it(make: Callable[[], Agent]) -> None:
     kept = Kept()
     script = [wait(500), say(VOICE), interrupt_after(1500, VOICE), wait_for_agent_quiet(1000)]
-    tape, was_cut = call_with(kept, [*script, hang_up()])
+    tape, was_cut = call_with(kept, [*script, hang_up()], make=make)
     assert was_cut
     heard = loud(mulaw_to_pcm(bytes(tape.agent)))
     ours = loud(bytes(kept.agent))
@@ -179,6 +195,33 @@ async def test_a_recording_is_written_while_the_call_lasts(tmp_path: Path) -> No
         assert repair(path) == recording.samples
         nursery.cancel_scope.cancel()
     assert recordings.stats.written_bytes == (SECOND + 7) * 320
+
+
+async def test_many_may_wait_for_the_disk_while_calls_go_on(tmp_path: Path) -> None:
+    recordings = Recordings(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recordings.run)
+        recording = recordings.begin("a.wav")
+        push(recording, 1000, 1000, 25)
+
+        async def flush() -> None:
+            await recordings.flush()
+            assert (tmp_path / "a.wav").stat().st_size >= HEADER_BYTES + 25 * 320
+
+        async def go_on() -> None:
+            while True:
+                push(recording, 1000, 1000, 25)
+                await trio.lowlevel.checkpoint()
+
+        began_s = trio.current_time()
+        async with trio.open_nursery() as talking:
+            talking.start_soon(go_on)
+            async with trio.open_nursery() as waiting:
+                for _ in range(5):
+                    waiting.start_soon(flush)
+            talking.cancel_scope.cancel()
+        assert trio.current_time() - began_s < 4  # not the limit
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_cancelled_node_leaves_whole_files(tmp_path: Path) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Literal
 
+import pytest
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.agent.conversation import HINT
+from rtcore.agent.conversation import HINT, UNKNOWN_WORDS
 from rtcore.agent.definition import AgentDefinition
 from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
-from rtcore.ports import Delta, ResponderRequest
+from rtcore.ports import Delta, ResponderRequest, SpeechModel, Tell
 from rtcore.testing import (
     Action,
     FakeCarrier,
     ScriptedResponder,
+    ScriptedSpeechModel,
     ScriptedSynthesizer,
     ScriptedTranscriber,
     hang_up,
@@ -46,7 +49,13 @@ class Noting(ScriptedResponder):
 class Steered:
     """One call on a simulated clock, and what was done to it at which second."""
 
-    def __init__(self, script: list[Action], *steps: tuple[float, Callable[[Call], object]]):
+    def __init__(
+        self,
+        script: list[Action],
+        *steps: tuple[float, Callable[[Call], object]],
+        model: SpeechModel | None = None,
+    ) -> None:
+        self.model = model
         self.responder = Noting([ANSWER, "It is behind the house.", "Indeed."], 350)
         self.responder.requests = []
         self.carrier = FakeCarrier([*script, hang_up()])
@@ -55,12 +64,16 @@ class Steered:
         simulate(self._run)
 
     async def _run(self) -> None:
-        agent = Agent(
-            AgentDefinition(name="desk", welcome_message="Welcome."),
-            transcriber=ScriptedTranscriber(["when do you open", "where is it", "well"], 150),
-            responder=self.responder,
-            synthesizer=ScriptedSynthesizer(120),
-        )
+        definition = AgentDefinition(name="desk", welcome_message="Welcome.")
+        if self.model is not None:
+            agent = Agent(definition, speech_model=self.model)
+        else:
+            agent = Agent(
+                definition,
+                transcriber=ScriptedTranscriber(["when do you open", "where is it", "well"], 150),
+                responder=self.responder,
+                synthesizer=ScriptedSynthesizer(120),
+            )
         ours, theirs = memory_sockets()
         async with trio.open_nursery() as nursery:
 
@@ -163,3 +176,28 @@ def test_what_the_caller_is_saying_is_known_before_the_turn_is_over() -> None:
     Steered([*ASKS, wait(500)], *look)
     assert "when do you open" in heard
     assert heard[-1] == ""
+
+
+@pytest.mark.parametrize("turns", ["ours", "theirs"])
+def test_a_speech_model_is_muted_and_whispered_to(turns: Literal["ours", "theirs"]) -> None:
+    model = ScriptedSpeechModel([ANSWER], ["when do you open"], first_audio_ms=300, turns=turns)
+    hint = partial(Call.whisper, text="Offer a discount.")
+    call = Steered([*ASKS, wait(20_000)], (1.5, Call.mute), (1.6, hint), model=model)
+    assert [text for role, text in call.said if role == "assistant"] == ["Welcome."]
+    # under our turn-taking a model tells the words of a turn only with its answer to it
+    words = "when do you open" if turns == "theirs" else UNKNOWN_WORDS
+    assert [text for role, text in call.said if role == "user"] == [words]
+    told = [each.text for each in model.told if isinstance(each, Tell)]
+    assert told == [f"({HINT}Offer a discount.)"]
+    assert call.record is not None
+    assert call.record.ended_by == "hung_up"
+
+
+@pytest.mark.parametrize("turns", ["ours", "theirs"])
+def test_what_a_speech_model_is_saying_is_known(turns: Literal["ours", "theirs"]) -> None:
+    model = ScriptedSpeechModel([ANSWER], ["when do you open"], first_audio_ms=300, turns=turns)
+    heard: list[str] = []
+    look = [(4.0 + n / 10, lambda call: heard.append(call.saying)) for n in range(30)]
+    Steered([*ASKS, wait(3000)], *look, model=model)
+    growing = [text for text in heard if text and ANSWER.startswith(text)]
+    assert len(set(growing)) > 2

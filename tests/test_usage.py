@@ -234,3 +234,4 @@ def test_what_a_node_s_calls_used_is_shown_to_prometheus() -> None:
     labels = {"kind": "stt", "provider": "deepgram", "member": "1"}
     assert registry.get_sample_value("rtcore_provider_audio_seconds_total", labels) == 3.0
     assert registry.get_sample_value("rtcore_provider_failures_total", labels) == 0.0
+    assert registry.get_sample_value("rtcore_provider_wasted_speech_seconds_total", labels) == 0.0

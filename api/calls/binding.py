@@ -14,6 +14,7 @@ import msgspec
 from api.binding import AgentFactory, bind_agent
 from api.calls.records import StoredCall, get_streams
 from api.campaigns.tools import OPT_OUT, opt_out_tool
+from api.meaning import Meanings
 from api.store import Store
 from api.store.attempts import is_campaign_call
 from api.webhooks import Webhooks
@@ -64,6 +65,7 @@ async def agent_with_prompt(
     agent_for: AgentFactory,
     call: StoredCall,
     chosen: tuple[str, int, str | None],
+    meanings: Meanings | None = None,
 ) -> Agent:
     """An agent for ``call``: its id, its version, and a prompt in place of its own (or None).
 
@@ -71,7 +73,8 @@ async def agent_with_prompt(
         NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
     """
     agent_id, version, prompt = chosen
-    agent = (await bind_agent(store, webhooks, agent_for, agent_id, version)).agent
+    bound = await bind_agent(store, webhooks, agent_for, agent_id, version, meanings=meanings)
+    agent = bound.agent
     if prompt is not None:
         definition = msgspec.structs.replace(agent.definition, prompt=prompt)
         agent = dataclasses.replace(agent, definition=definition)
@@ -83,7 +86,11 @@ async def agent_with_prompt(
 
 
 async def agent_of_call(
-    store: Store, webhooks: Webhooks, agent_for: AgentFactory, call: StoredCall
+    store: Store,
+    webhooks: Webhooks,
+    agent_for: AgentFactory,
+    call: StoredCall,
+    meanings: Meanings | None = None,
 ) -> Agent:
     """The agent that serves the next stream of ``call``, at the version the call began with.
 
@@ -91,7 +98,7 @@ async def agent_of_call(
         NotFound, VaultLocked, StoreUnavailable: as :func:`api.binding.bind_agent`.
     """
     chosen = call.agent_id, call.agent_version, call.plan.prompt
-    agent = await agent_with_prompt(store, webhooks, agent_for, call, chosen)
+    agent = await agent_with_prompt(store, webhooks, agent_for, call, chosen, meanings)
     if call.streams == 1:
         return agent
     line = call.transfer.take_back_line if call.transfer is not None else RESUMED_LINE

@@ -10,7 +10,7 @@ from http import HTTPStatus
 import structlog
 
 from api.calls.commands import Become, Command, ask
-from api.calls.handing import begin_warm
+from api.calls.handing import begin_warm, is_pending
 from api.calls.records import (
     CallPlan,
     Ended,
@@ -166,6 +166,8 @@ async def transfer_call(
     links = Links(base=line.public_url)
     async with carrying(line, call_id) as carrier_id:
         call = await line.store.read(get_call, call_id)
+        if is_pending(call):
+            raise Conflict("a human is being fetched for this call already")
         if body.mode == "warm":
             return await begin_warm(line, actor, call, body, says_line=says_line)
         ours = call.to_number if call.direction == "inbound" else call.from_number

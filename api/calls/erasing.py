@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -42,22 +42,27 @@ from rtcore.call import CallRecord
 __all__ = [
     "BATCH_MAX",
     "Erased",
+    "Policy",
     "Subject",
+    "Swept",
     "caller_alias",
+    "done_before_ms",
     "due_before_ms",
     "erase_call",
     "erase_caller",
     "erase_due",
     "erase_recordings",
     "forget_idle",
-    "overrides",
+    "read_policy",
 ]
 
 CALLS = calls.c
 STREAMS = call_streams.c
 BATCH_MAX = 100  # calls in one transaction: some ten milliseconds of the store's writer
 DAY_MS = 86_400_000
+LATE_MS = 600_000  # a record of a node that died is settled a minute later, its sound two
 SETTLED_MS = 60_000  # a final record follows its call within a second
+ASKED_MS = 60_000  # a call is made at most so long after it was asked for
 Subject = Literal["recordings", "transcripts", "calls"]
 
 
@@ -168,20 +173,38 @@ def _erase(tx: Tx, actor: Actor, ids: Sequence[str]) -> Erased:
 def _forget_told(tx: Tx, ids: Sequence[str]) -> None:
     """What others were to be told of these calls, and answers kept for who asks again."""
     tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
-    for id in ids:
+    made = sa.select(CALLS.id, CALLS.created_at_ms).where(CALLS.id.in_(ids))
+    for id, at_ms in tx.conn.execute(made).all():
         needle = sa.literal(id.encode(), sa.LargeBinary)
         if tx.is_postgres:
             place = sa.func.position(needle.op("IN")(idempotency.c.answer))
         else:
             place = sa.func.instr(idempotency.c.answer, needle)
-        tx.conn.execute(sa.delete(idempotency).where(place > 0))
+        asked = idempotency.c.created_at_ms.between(at_ms - ASKED_MS, at_ms)
+        tx.conn.execute(sa.delete(idempotency).where(asked, place > 0))
 
 
 # --- by policy --------------------------------------------------------------------------
 
 
-def overrides(tx: Tx) -> dict[str, Retention]:
-    """What agents say otherwise, by agent: at the version that is published."""
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long what is kept: what the node says, and what its agents say otherwise, by id."""
+
+    node: Retention
+    agents: Mapping[str, Retention]
+
+
+@dataclass(slots=True)
+class Swept:
+    """How far a node has erased by a policy: what ended before needs no second look."""
+
+    policy: Policy | None = None
+    before_ms: dict[Subject, int] = field(default_factory=dict)
+
+
+def read_policy(tx: Tx, node: Retention) -> Policy:
+    """The policy as it is now; of an agent its published version counts."""
     query = sa.select(agents.c.id, agent_versions.c.spec).join(
         agent_versions,
         sa.and_(
@@ -193,7 +216,7 @@ def overrides(tx: Tx) -> dict[str, Retention]:
         row.id: msgspec.json.decode(row.spec, type=_Kept).retention
         for row in tx.conn.execute(query)
     }
-    return {id: retention for id, retention in found.items() if retention != Retention()}
+    return Policy(node, {id: each for id, each in found.items() if each != Retention()})
 
 
 class _Kept(msgspec.Struct):
@@ -203,38 +226,44 @@ class _Kept(msgspec.Struct):
 
 
 def due_before_ms(
-    subject: Subject, default: Retention, agents: Mapping[str, Retention], now_ms: int
-) -> tuple[int | None, dict[str, int | None]]:
-    """What ended before is due: for all agents, and for those that say otherwise; None: nothing."""
-
-    def before_ms(days: int | None) -> int | None:
-        return None if days is None else now_ms - days * DAY_MS
-
-    field = f"{subject}_days"
-    usual: int | None = getattr(default, field)
-    wanted: dict[str, int | None] = {
-        id: getattr(retention, field) for id, retention in agents.items()
-    }
-    return before_ms(usual), {
-        id: before_ms(days) for id, days in wanted.items() if days is not None
-    }
+    subject: Subject, policy: Policy, now_ms: int
+) -> tuple[int | None, dict[str, int]]:
+    """What ended before is due: for all agents (None: nothing is), and for those who differ."""
+    name = f"{subject}_days"
+    usual: int | None = getattr(policy.node, name)
+    wanted: dict[str, int | None] = {id: getattr(each, name) for id, each in policy.agents.items()}
+    return (
+        None if usual is None else now_ms - usual * DAY_MS,
+        {id: now_ms - days * DAY_MS for id, days in wanted.items() if days is not None},
+    )
 
 
-def erase_due(tx: Tx, actor: Actor, subject: Subject, default: Retention) -> Erased:
-    """Erase some of what is kept for longer than wished. Ask again until nothing is erased."""
-    usual, by_agent = due_before_ms(subject, default, overrides(tx), tx.now_ms)
-    is_due = _is_due(usual, by_agent)
-    return Erased() if is_due is None else ERASERS[subject](tx, actor, is_due)
+def done_before_ms(subject: Subject, policy: Policy, now_ms: int) -> int:
+    """With nothing more due now, nothing that ended before will ever be, while the policy stands.
+
+    A sweep need not look there again. What ends late in our books is given ten minutes.
+    """
+    usual, by_agent = due_before_ms(subject, policy, now_ms)
+    limits = [*by_agent.values(), *([] if usual is None else [usual])]
+    return min(limits) - LATE_MS if limits else 0
 
 
-def _is_due(usual: int | None, by_agent: Mapping[str, int | None]) -> sa.ColumnElement[bool] | None:
-    limits = [(CALLS.agent_id == id, sa.literal(before)) for id, before in by_agent.items()]
-    if usual is None and not limits:
-        return None
-    never = sa.literal(usual if usual is not None else 0, sa.BigInteger)
-    limit = sa.case(*limits, else_=never) if limits else never
-    latest = max(before for before in (usual, *by_agent.values()) if before is not None)
-    return sa.and_(CALLS.ended_at_ms <= latest, CALLS.ended_at_ms <= limit)
+def erase_due(tx: Tx, actor: Actor, subject: Subject, policy: Policy, after_ms: int = 0) -> Erased:
+    """Erase some of what is kept for longer than wished, of calls that ended after ``after_ms``.
+
+    Ask again until nothing is erased.
+    """
+    usual, by_agent = due_before_ms(subject, policy, tx.now_ms)
+    limits = [*by_agent.values(), *([] if usual is None else [usual])]
+    if not limits:
+        return Erased()
+    never = sa.literal(0 if usual is None else usual, sa.BigInteger)
+    limit: sa.ColumnElement[int] = never
+    if by_agent:
+        cases = [(CALLS.agent_id == id, sa.literal(before)) for id, before in by_agent.items()]
+        limit = sa.case(*cases, else_=never)
+    is_due = sa.and_(CALLS.ended_at_ms.between(after_ms, max(limits)), CALLS.ended_at_ms <= limit)
+    return ERASERS[subject](tx, actor, is_due)
 
 
 def _recordings_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:

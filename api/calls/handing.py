@@ -69,11 +69,9 @@ async def begin_warm(
     """Have a human's telephone ring, and the caller wait with the agent.
 
     Raises:
-        Conflict: nobody talks in the call, or a human is being fetched already.
+        Conflict: nobody talks in the call.
         ApiError: 422 the number cannot be rung, 502 or 504 the carrier did not do it.
     """
-    if is_pending(call):
-        raise Conflict("a human is being fetched for this call already")
     ours = call.to_number if call.direction == "inbound" else call.from_number
     to, from_number = body.to.removeprefix("+"), (body.caller_id or ours).removeprefix("+")
     if to == from_number:

@@ -33,6 +33,7 @@ from api.web.services import Services
 from api.web.spec import MORE_EXAMPLES
 from rtcore.errors import ToolError
 from rtcore.node import NodeConfig
+from rtcore.node_metrics import RecordingCollector
 from rtcore.recording import Recordings
 
 __all__ = ["add_telephony"]
@@ -75,6 +76,8 @@ def add_telephony(
         presence=presence,
         recordings=recordings,
     )
+    if recordings is not None:
+        own.registry.register(RecordingCollector(recordings))
     line.transferring = partial(_transfer, line)
     line.giving_up = partial(_give_up, line)
     app.extensions[EXTENSION] = line
@@ -83,7 +86,7 @@ def add_telephony(
         **keeping.EXAMPLES,
         **campaign_examples.EXAMPLES,
     }
-    runner = Runner(line)
+    runner = Runner(line, own.registry)
     line.on_end = runner.wake
     app.extensions[campaign_routes.EXTENSION] = runner
     app.url_map.converters["e164"] = numbers.E164Converter

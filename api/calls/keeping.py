@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,8 @@ from api.calls.telephony import telephony
 from api.store.database import Tx
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError
+from api.web.times import Time, shown_time
+from rtcore.audio import RATE_HZ
 
 __all__ = ["EXAMPLES", "blueprint"]
 
@@ -39,6 +41,24 @@ class RecordingQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ) = None
 
 
+class RecordingView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recording of one media stream of a call."""
+
+    stream: int
+    state: Annotated[
+        Literal["running", "kept"], Meta(description="`running` until the file is whole.")
+    ]
+    duration_s: Annotated[float, Meta(description="0 while it runs.")]
+    dropped_s: Annotated[float, Meta(description="Silent in it: the disk was too far behind.")]
+    created_at: Time
+
+
+class RecordingsView(msgspec.Struct, frozen=True, kw_only=True):
+    """The recordings of a call, in the order of its streams."""
+
+    items: list[RecordingView]
+
+
 class ErasedView(msgspec.Struct, frozen=True, kw_only=True):
     """What was erased."""
 
@@ -56,6 +76,17 @@ class ErasedView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EXAMPLES: Mapping[str, object] = {
+    "RecordingsView": {
+        "items": [
+            {
+                "stream": 1,
+                "state": "kept",
+                "duration_s": 62.5,
+                "dropped_s": 0.0,
+                "created_at": "2026-11-21T03:07:12.000Z",
+            }
+        ]
+    },
     "ErasedView": {
         "calls": 3,
         "transcripts": 3,
@@ -64,7 +95,7 @@ EXAMPLES: Mapping[str, object] = {
         "campaign_targets": 0,
         "calls_going_on": 0,
         "is_complete": True,
-    }
+    },
 }
 
 
@@ -90,6 +121,31 @@ async def get_recording(call_id: str, query: RecordingQuery) -> Answer | Respons
             "the recording lies with another node: ask one that serves its folder",
         )
     return await sound_response(line.recordings.path(wanted.name), wanted)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/calls/<id:call_id>/recordings",
+    Operation(
+        summary="Which streams of a call were recorded",
+        scope="read",
+        returns={200: RecordingsView},
+    ),
+)
+async def find(call_id: str) -> Answer:
+    found = await telephony().store.read(_recordings_of, call_id)
+    items = [
+        RecordingView(
+            stream=each.number,
+            state="kept" if each.state == "kept" else "running",
+            duration_s=each.samples / RATE_HZ,
+            dropped_s=each.dropped_samples / RATE_HZ,
+            created_at=shown_time(each.created_at_ms),
+        )
+        for each in found
+    ]
+    return Answer(RecordingsView(items=items))
 
 
 def _recordings_of(tx: Tx, call_id: str) -> tuple[KeptRecording, ...]:

@@ -259,7 +259,6 @@ class RecordKeeper:
         """Return when all that was put is written (or after a limit)."""
         with trio.move_on_after(FLUSH_LIMIT_S):
             while self._unwritten or self._is_writing:
-                self._idle = trio.Event()
                 self._work.set()
                 await self._idle.wait()
 
@@ -284,6 +283,7 @@ class RecordKeeper:
             if self._unwritten:
                 await self._write()
             self._idle.set()
+            self._idle = trio.Event()
 
     def _gather(self, live: Iterable[LiveCall]) -> None:
         now_s, going = trio.current_time(), []

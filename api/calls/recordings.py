@@ -17,9 +17,11 @@ from typing import Literal
 
 import sqlalchemy as sa
 
+from api.outgoing.outbox import tell
 from api.store.database import Tx
 from api.store.errors import NotFound
 from api.store.tables import recordings
+from rtcore.audio import RATE_HZ
 from rtcore.recording import file_name, repair
 
 __all__ = [
@@ -91,11 +93,15 @@ def finish_recordings(tx: Tx, found: Mapping[tuple[str, int], tuple[int, int]]) 
         if not samples:
             forget_recordings(tx, [key])
             continue
-        tx.conn.execute(
+        changed = tx.conn.execute(
             sa.update(recordings)
             .where(_is(key), COLUMNS.state == "running")
             .values(state="kept", samples=samples, dropped_samples=dropped, updated_at_ms=tx.now_ms)
         )
+        if changed.rowcount:
+            call_id, number = key
+            told = {"call_id": call_id, "stream": number, "duration_s": samples / RATE_HZ}
+            tell(tx, "call.recording", call_id, {**told, "url": f"/v1/calls/{call_id}/recording"})
 
 
 def get_recordings(tx: Tx, call_id: str) -> tuple[KeptRecording, ...]:

@@ -168,9 +168,15 @@ def find_calls(
     return page_of(tx, query, limit, offset, _call)
 
 
-def find_unended(tx: Tx, before_ms: int, limit: int) -> tuple[StoredCall, ...]:
-    """Some of the calls that began before ``before_ms`` and are not over, by chance."""
-    query = sa.select(calls).where(CALLS.ended_at_ms.is_(None), CALLS.created_at_ms < before_ms)
+def find_unended(tx: Tx, node_id: str, before_ms: int, limit: int) -> tuple[StoredCall, ...]:
+    """Some of the calls that began before ``before_ms`` and are not over, by chance.
+
+    Those another node holds are not among them: it knows, and is looked after.
+    """
+    nobody_elses = CALLS.node_id.is_(None) | (CALLS.node_id == node_id)
+    query = sa.select(calls).where(
+        CALLS.ended_at_ms.is_(None), CALLS.created_at_ms < before_ms, nobody_elses
+    )
     rows = tx.conn.execute(query.order_by(sa.func.random()).limit(limit))
     return tuple(_call(row) for row in rows)
 

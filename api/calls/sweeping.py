@@ -14,7 +14,14 @@ from typing import get_args
 import structlog
 import trio
 
-from api.calls.erasing import Subject, erase_due, forget_idle
+from api.calls.erasing import (
+    Subject,
+    Swept,
+    done_before_ms,
+    erase_due,
+    forget_idle,
+    read_policy,
+)
 from api.calls.recordings import (
     KeptRecording,
     find_recordings,
@@ -73,7 +80,8 @@ async def sweep(line: Telephony) -> None:
         PlivoError, StoreUnavailable: the rest is left to the next sweep.
     """
     now_ms = int(line.now_s() * 1000)
-    for call in await line.store.read(find_unended, now_ms - SETTLED_MS, CALLS_MAX):
+    before_ms = now_ms - SETTLED_MS
+    for call in await line.store.read(find_unended, line.node_id, before_ms, CALLS_MAX):
         if call.id in line.live:
             continue
         ended = await _ending(line, call, now_ms)
@@ -130,6 +138,8 @@ async def clear_files(line: Telephony, files: Sequence[KeptRecording]) -> int:
     if folder is None:
         return 0
     ours = [each for each in files if each.folder == folder.id]
+    if ours:
+        await folder.flush()  # a file that is yet to be begun would come after
 
     def remove() -> list[tuple[str, int]]:
         return [each.key for each in ours if remove_file(folder.path(each.name))]
@@ -149,13 +159,20 @@ async def erase_expired(line: Telephony) -> None:
     Raises:
         StoreUnavailable: the rest is left to the next sweep.
     """
+    store, settings = line.store, line.settings
     subjects: tuple[Subject, ...] = get_args(Subject)
+    policy = await store.read(read_policy, settings.retention)
+    if policy != line.swept.policy:
+        line.swept = Swept(policy)
     has_erased = False
     for subject in subjects:
+        after_ms = line.swept.before_ms.get(subject, 0)
         for _ in range(ERASE_MAX):
-            erased = await line.store.write(erase_due, SWEEPER, subject, line.settings.retention)
+            now_ms = int(store.now_s() * 1000)
+            erased = await store.write(erase_due, SWEEPER, subject, policy, after_ms)
             await clear_files(line, erased.files)
             if not (erased.calls or erased.transcripts or erased.files):
+                line.swept.before_ms[subject] = done_before_ms(subject, policy, now_ms)
                 break
             has_erased = True
             log.info(
@@ -165,9 +182,8 @@ async def erase_expired(line: Telephony) -> None:
                 transcripts=erased.transcripts,
                 recordings=len(erased.files),
             )
-    settings = line.settings
-    forgotten = await line.store.write(
+    forgotten = await store.write(
         forget_idle, int(settings.chat_idle_limit_s * 1000), int(settings.idempotency_keep_s * 1000)
     )
     if has_erased or forgotten:
-        await line.store.settle()
+        await store.settle()

@@ -19,6 +19,7 @@ from quart import current_app
 
 from api.calls.binding import agent_of_call, agent_with_prompt
 from api.calls.commands import Become, End, Ending, Machine, ask, perform
+from api.calls.erasing import Swept
 from api.calls.following import Followers, Told
 from api.calls.live import CallEvent, Listeners, LiveCall, RecordKeeper
 from api.calls.pacing import Pace
@@ -88,6 +89,7 @@ class Telephony:
         self.store = own.store
         self.settings = own.settings
         self.recordings = recordings
+        self.swept = Swept()
         self.public_url = own.settings.public_url
         self.media_url = media_url.rstrip("/") or self.public_url
         self.secret = secret
@@ -324,6 +326,7 @@ class Telephony:
             own.agent_for,
             call,
             (change.agent_id, change.version, change.prompt),
+            own.meanings,
         )
 
     # --- media --------------------------------------------------------------------------
@@ -340,7 +343,9 @@ class Telephony:
                 raise BadToken("spent, or its call is over")
             if call.streams > 1:
                 await self.keeper.flush()  # what was said before is read below
-            agent = await agent_of_call(self.store, self._own.webhooks, self._own.agent_for, call)
+            agent = await agent_of_call(
+                self.store, self._own.webhooks, self._own.agent_for, call, self._own.meanings
+            )
             if agent.definition.recording:
                 await self._begin_recording(call, token.call_id)
         except (NotFound, VaultLocked, StoreUnavailable):

@@ -6,8 +6,11 @@ never do the same. It looks once a second while a campaign runs, and at once whe
 
 from __future__ import annotations
 
+import math
+
 import structlog
 import trio
+from prometheus_client import CollectorRegistry, Counter
 
 from api.calls.control import hang_up_call, order_of
 from api.calls.records import Ended, StoredCall, mark_ended, mark_requested
@@ -36,7 +39,9 @@ IDLE_S = 5.0  # while none does: one that another node has started is found so s
 SPELL_S = 1.0  # of claims, then the rest is looked after
 TURN_LIMIT_S = 1.0  # for a moment of the account's pace; single calls may be many
 DIAL_LIMIT_S = 15.0  # one request and what is written of it: less than a lease
-AGAIN_S = 30.0  # after a call that could not be asked for
+AGAIN_S = 30.0  # for a number that could not be asked for
+REST_S = 0.5  # after a carrier that cannot be reached, doubled each time
+REST_MAX_S = 30.0
 NUMBER_STATUSES = (400, 422)  # of a refusal: it is about this call; any other, about them all
 ACTOR = Actor("campaign")  # in the audit log
 NOT_TAKEN = Ended(state="failed", cause="the carrier did not take the call")
@@ -47,9 +52,17 @@ log = structlog.get_logger()
 class Runner:
     """:meth:`run` is its one task, owned by the app's nursery; :meth:`wake` tells it of work."""
 
-    def __init__(self, line: Telephony) -> None:
+    def __init__(self, line: Telephony, registry: CollectorRegistry) -> None:
         self._line = line
+        self._over = Counter(
+            "rtcore_campaign_attempts",
+            "Attempts of campaigns that this node found to be over",
+            ["outcome"],
+            registry=registry,
+        )
         self._woken = trio.Event()
+        self._unreached = 0  # requests in a row that found no carrier
+        self._rests_until_s = -math.inf
 
     def wake(self) -> None:
         """Something has changed: a campaign, or a call."""
@@ -76,7 +89,9 @@ class Runner:
         outlook = await self._line.store.read(look, self._line.node_id)
         for call_id in outlook.ended:
             outcome = await self._line.store.write(settle, call_id)
-            log.info("campaign_call_ended", call_id=call_id, outcome=outcome)
+            if outcome is not None:  # else another node was first
+                self._over.labels(outcome).inc()
+                log.info("campaign_call_ended", call_id=call_id, outcome=outcome)
         await self._ask_after(outlook)
         if outlook.ended:  # a place is free, or a number waits again
             outlook = await self._line.store.read(look, self._line.node_id)
@@ -96,11 +111,14 @@ class Runner:
                 ringing += 1
                 dials.start_soon(self._dial, claimed)
             outlook = await self._line.store.read(look, self._line.node_id)
-        if outlook.due_ms is not None and self._has_room(ringing):
+        is_resting = trio.current_time() < self._rests_until_s
+        if outlook.due_ms is not None and self._has_room(ringing) and not is_resting:
             wait_s = min(wait_s, max(0.0, outlook.due_ms / 1000 - self._line.now_s()))
         return wait_s
 
     def _is_due(self, outlook: Outlook) -> bool:
+        if trio.current_time() < self._rests_until_s:
+            return False
         return outlook.due_ms is not None and outlook.due_ms <= self._line.now_s() * 1000
 
     def _has_room(self, ringing: int) -> bool:
@@ -130,18 +148,29 @@ class Runner:
             time_limit_s=spec.time_limit_s,
         )
         try:
-            request_id = await line.carrier.make_call(order)
+            # once: whoever was paused or put on the list meanwhile would be called seconds later
+            request_id = await line.carrier.make_call(order, repeats=False)
         except PlivoRefused as exc:
             log.warning("campaign_call_refused", call_id=call.id, status=exc.status)
             is_this = exc.status in NUMBER_STATUSES
+            self._over.labels("bad_number" if is_this else "not_made").inc()
             line.tell_state(await line.store.write(_refused, call.id, "" if is_this else str(exc)))
         except PlivoUnreachable as exc:
             log.warning("campaign_call_failed", call_id=call.id, is_known=not exc.may_have_happened)
             if not exc.may_have_happened:
+                self._rest()
+                self._over.labels("not_made").inc()
                 line.tell_state(await line.store.write(_not_made, call.id))
         else:
+            self._unreached = 0
             await line.store.write(mark_requested, call.id, request_id)
             log.info("campaign_call_made", call_id=call.id, campaign_id=claimed.campaign_id)
+
+    def _rest(self) -> None:
+        """Leave a carrier alone that does not want, or cannot have, more requests now."""
+        rest_s = min(REST_MAX_S, REST_S * 2.0 ** min(self._unreached, 10))
+        self._rests_until_s = trio.current_time() + rest_s
+        self._unreached += 1
 
     # --- what goes on -------------------------------------------------------------------
 
@@ -171,6 +200,7 @@ class Runner:
             log.warning("campaign_call_unresolved", call_id=call_id, reason=str(exc))
             return
         if outcome is not None:
+            self._over.labels(outcome).inc()
             log.info("campaign_call_resolved", call_id=call_id, outcome=outcome)
 
 

@@ -192,11 +192,12 @@ class Bus:
 
     async def _work_for_ever(self, nursery: trio.Nursery) -> None:
         while True:
-            with trio.move_on_after(self._look_every_s):
+            with trio.move_on_after(self._look_every_s) as looking:
                 await self._commands_came.wait()
             self._commands_came = trio.Event()
             try:
-                if not await self._store.read(has_commands, self._node_id):
+                is_told = not looking.cancelled_caught
+                if not is_told and not await self._store.read(has_commands, self._node_id):
                     continue
                 for command in await self._store.write(claim_commands, self._node_id):
                     await self._working.acquire_on_behalf_of(command)

@@ -144,9 +144,13 @@ class PlivoClient:
 
     # --- calls --------------------------------------------------------------------------
 
-    async def make_call(self, call: OutboundCall) -> str:
-        """Start a call; return what it is known by until a callback names it."""
-        answer = await self._ask("POST", "/Call/", msgspec.to_builtins(call))
+    async def make_call(self, call: OutboundCall, *, repeats: bool = True) -> str:
+        """Start a call; return what it is known by until a callback names it.
+
+        ``repeats``: what was refused for its rate, or found nobody, is asked for again.
+        """
+        tries = TRIES_MAX if repeats else 1
+        answer = await self._ask("POST", "/Call/", msgspec.to_builtins(call), tries)
         for name in ("request_uuid", "call_uuid", "call_uuids"):
             found = answer.get(name)
             if isinstance(found, list) and len(found) == 1:
@@ -262,20 +266,24 @@ class PlivoClient:
         return True
 
     async def _ask(
-        self, method: str, path: str, given: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        given: Mapping[str, Any] | None = None,
+        tries: int = TRIES_MAX,
     ) -> dict[str, Any]:
         """Ask, repeating what may be repeated, and return the object that was answered."""
         unanswered = last = PlivoUnreachable(
             f"no answer within {self.account.limit_s:g} s", may_have_happened=method == "POST"
         )
         with trio.move_on_after(self.account.limit_s):
-            for number in range(TRIES_MAX):
+            for number in range(tries):
                 last = unanswered  # while this try is out, nobody knows
                 try:
                     return await self._try(method, path, given)
                 except _Again as again:
                     last = again.error
-                    if method == "POST" and last.may_have_happened:
+                    if number + 1 == tries or (method == "POST" and last.may_have_happened):
                         break
                     await trio.sleep(again.after_s or _pause_s(number))
         raise last

@@ -15,18 +15,20 @@ from api.binding import BoundAgent, bind_agent
 from api.chatting import ChatEvent, Emit, FunctionReturned, reply_to, resumed
 from api.routes.agents import VERSION_MAX
 from api.routes.knowledge import SourceView, source_view
-from api.store.chats import ChatRecord, begin_chat, get_chat, save_chat
+from api.store.chats import ChatRecord, begin_chat, erase_chat, get_chat, save_chat
 from api.store.errors import Conflict
 from api.store.passages import Hit
-from api.web.operations import Answer, Operation, operation
+from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import STORE_ERRORS, ApiError, as_problem, from_store
 from api.web.services import Services, services
 from api.web.streams import Send, event_stream
 from rtcore.agent.absent import ABSENT
+from rtcore.agent.agent import Agent
 from rtcore.errors import ProviderError
 
 __all__ = ["blueprint"]
 
+VariableName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
 blueprint = Blueprint("chat", __name__, url_prefix="/v1/agents")
 
 
@@ -38,6 +40,13 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Annotated[str, Meta(pattern="^cht_[0-9a-f]{24}$", description="Left out: a new one.")]
         | None
     ) = None
+    variables: Annotated[
+        dict[VariableName, Annotated[str, Meta(max_length=2000)]],
+        Meta(
+            max_length=50,
+            description="For prompt and greeting: `{name}`. The conversation keeps them.",
+        ),
+    ] = {}
     version: (
         Annotated[
             int,
@@ -59,6 +68,7 @@ class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
     response: str
     functions: list[FunctionReturned]
     sources: list[SourceView]
+    handed_to: Annotated[str, Meta(description="The colleague who goes on, if that changed.")] = ""
     has_ended: Annotated[bool, Meta(description="The agent said goodbye: begin a new one.")]
     input_tokens: int
     output_tokens: int
@@ -98,6 +108,19 @@ async def chat(agent_id: str, body: ChatRequest) -> Answer | Response:
     return Answer(await _answer(own, chat, bound, body.message, found, _nowhere))
 
 
+@operation(
+    blueprint,
+    "DELETE",
+    "/<id:agent_id>/chat/<id:conversation_id>",
+    Operation(summary="Erase a conversation", scope="calls", returns={204: None}),
+)
+async def erase(agent_id: str, conversation_id: str) -> Answer:
+    store = services().store
+    await store.write(erase_chat, actor(), agent_id, conversation_id)
+    await store.settle()
+    return Answer(status=204)
+
+
 async def _nowhere(event: ChatEvent) -> None:
     """An answer in one piece needs no events."""
 
@@ -116,11 +139,13 @@ async def _begin(
             raise Conflict("this conversation is too long: begin a new one")
         version = chat.version
     bound = await bind_agent(
-        own.store, own.webhooks, own.agent_for, agent_id, version, found.extend
+        own.store, own.webhooks, own.agent_for, agent_id, version, found.extend, own.meanings
     )
     if bound.agent.responder is ABSENT:
         raise Conflict("the agent has a speech model and no llm: give it one to chat with")
-    return chat or begin_chat(agent_id, bound.version), bound
+    if chat is None:
+        return begin_chat(agent_id, bound.version, body.variables), bound
+    return dataclasses.replace(chat, variables={**chat.variables, **body.variables}), bound
 
 
 async def _answer(
@@ -136,25 +161,48 @@ async def _answer(
         ApiError: 502 the model failed, 504 it took too long.
         Conflict: another message was answered meanwhile.
     """
-    conversation = resumed(bound.agent.definition.prompt, chat.log)
+    variables = {"call_id": chat.id, "direction": "chat", **chat.variables}
+    agent = _who_goes_on(bound.agent.for_call(variables), chat.handed_to)
+    conversation = resumed(agent.definition.prompt, chat.log)
     try:
-        reply = await reply_to(bound.agent, own.call_config, conversation, message, chat.id, emit)
+        reply = await reply_to(agent, own.call_config, conversation, message, chat.id, emit)
     except* ProviderError as group:
         raise ApiError(HTTPStatus.BAD_GATEWAY, _reason(group)) from None
     except* trio.TooSlowError:
         raise ApiError(HTTPStatus.GATEWAY_TIMEOUT, "the agent took too long: try again") from None
-    after = dataclasses.replace(chat, log=conversation.log, has_ended=reply.has_ended)
+    handed_to, said = chat.handed_to, reply.text
+    if reply.handed_to:
+        welcome = agent.colleagues[reply.handed_to].agent.definition.welcome_message
+        conversation.assistant(welcome)
+        handed_to, said = (*handed_to, reply.handed_to), f"{said} {welcome}".strip()
+    after = dataclasses.replace(
+        chat, log=conversation.log, has_ended=reply.has_ended, handed_to=handed_to
+    )
     await own.store.write(save_chat, after, int(own.settings.chat_idle_limit_s * 1000))
     return ChatAnswer(
         conversation_id=chat.id,
         version=bound.version,
-        response=reply.text,
+        response=said,
         functions=reply.functions,
-        sources=[source_view(hit) for hit in found],
+        sources=[source_view(hit) for hit in _once(found)],
+        handed_to=reply.handed_to,
         has_ended=reply.has_ended,
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
     )
+
+
+def _who_goes_on(agent: Agent, handed_to: tuple[str, ...]) -> Agent:
+    """Who has the conversation by now; a colleague that is gone leaves it with the one before."""
+    for name in handed_to:
+        if name in agent.colleagues:
+            agent = agent.colleagues[name].agent
+    return agent
+
+
+def _once(found: list[Hit]) -> list[Hit]:
+    """Each passage once: it may have been looked up and asked for."""
+    return list({(hit.document_id, hit.position): hit for hit in found}.values())
 
 
 def _reason(group: BaseExceptionGroup[ProviderError]) -> str:

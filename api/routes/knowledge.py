@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from importlib.util import find_spec
 from typing import Annotated
 
 import msgspec
@@ -11,17 +12,18 @@ from msgspec import Meta
 from quart import Blueprint
 
 from api.specs import KnowledgeBaseSpec
-from api.store import Tx
 from api.store.knowledge import (
     KNOWLEDGE_BASES,
     DocumentRecord,
     DocumentState,
     add_document,
+    create_base,
     delete_document,
     find_documents,
     get_document,
+    update_base,
 )
-from api.store.passages import Hit, search
+from api.store.passages import Hit
 from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError, invalid
@@ -111,6 +113,16 @@ def _view(record: Record[KnowledgeBaseSpec]) -> KnowledgeBaseView:
     )
 
 
+def _check(spec: KnowledgeBaseSpec) -> KnowledgeBaseSpec:
+    """
+    Raises:
+        ApiError: 422, this node cannot search by meaning.
+    """
+    if spec.embedding is not None and find_spec("numpy") is None:
+        raise invalid("embedding", "needs NumPy on the nodes: pip install numpy")
+    return spec
+
+
 def _document(record: DocumentRecord) -> DocumentView:
     return DocumentView(
         id=record.id,
@@ -152,7 +164,7 @@ def source_view(hit: Hit) -> SourceView:
     ),
 )
 async def create(body: KnowledgeBaseSpec) -> Answer:
-    record = await services().store.write(KNOWLEDGE_BASES.create, actor(), body)
+    record = await services().store.write(create_base, actor(), _check(body))
     headers = {"ETag": etag(record.revision), "Location": f"/v1/knowledgebases/{record.id}"}
     return Answer(_view(record), 201, headers)
 
@@ -201,11 +213,10 @@ async def update(knowledgebase_id: str, body: msgspec.Struct) -> Answer:
     revision, changes = wanted_revision(required=True), changes_of(body)
 
     def change(spec: KnowledgeBaseSpec) -> KnowledgeBaseSpec:
-        return msgspec.structs.replace(spec, **changes)
+        return _check(msgspec.structs.replace(spec, **changes))
 
-    record = await services().store.write(
-        KNOWLEDGE_BASES.update, actor(), knowledgebase_id, revision, change
-    )
+    record = await services().store.write(update_base, actor(), knowledgebase_id, revision, change)
+    services().indexer.wake()  # its passages may need other vectors
     return Answer(_view(record), headers={"ETag": etag(record.revision)})
 
 
@@ -302,11 +313,6 @@ async def remove(knowledgebase_id: str, document_id: str) -> Answer:
     return Answer(status=204)
 
 
-def _search(tx: Tx, id: str, question: str, limit: int) -> tuple[Hit, ...]:
-    KNOWLEDGE_BASES.get(tx, id)
-    return search(tx, [id], question, limit)
-
-
 @operation(
     blueprint,
     "POST",
@@ -319,5 +325,7 @@ def _search(tx: Tx, id: str, question: str, limit: int) -> tuple[Hit, ...]:
     ),
 )
 async def find_passages(knowledgebase_id: str, body: SearchRequest) -> Answer:
-    hits = await services().store.read(_search, knowledgebase_id, body.query, body.limit)
+    own = services()
+    base = await own.store.read(KNOWLEDGE_BASES.get, knowledgebase_id)
+    hits = await own.meanings.find((base,), body.query, body.limit)
     return Answer(SearchResults(items=[source_view(hit) for hit in hits]))

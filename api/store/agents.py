@@ -285,6 +285,12 @@ def _hold_parts(tx: Tx, id: str, name: str, specs: list[AgentSpec]) -> None:
             for n, choice in enumerate(spec.analysis.llm):
                 if choice.secret is not None:
                     keys.setdefault(choice.secret, f"analysis.llm[{n}].secret")
+        colleagues = {
+            each.agent_id: f"colleagues.{name}.agent_id"
+            for name, each in spec.colleagues.items()
+            if each.agent_id != id  # one's own other self goes with it
+        }
+        hold(tx, tables.agents.c.id, colleagues)
         hold(tx, tables.functions.c.id, functions)
         hold(tx, tables.knowledge_bases.c.id, bases)
         hold(tx, tables.secrets.c.name, keys)
@@ -292,6 +298,7 @@ def _hold_parts(tx: Tx, id: str, name: str, specs: list[AgentSpec]) -> None:
         used += [("function", each) for each in functions]
         used += [("knowledgebase", each) for each in bases]
         used += [("secret", each) for each in keys]
+        used += [("agent", each) for each in colleagues]
     set_uses(tx, User(kind="agent", id=id, name=name), used)
 
 

@@ -20,6 +20,7 @@ from api.campaigns.rules import (
     FAILURES_MAX,
     breaks_off,
     is_open,
+    is_zone,
     next_open_ms,
     outcome_of,
     retry_after_s,
@@ -54,6 +55,8 @@ __all__ = [
 
 LEASE_MS = 20_000  # the claimant has this to itself: a request to the carrier has 10 s
 LOOKS_MAX = 50  # numbers looked at in one claim; the next claim goes on
+REQUEUE_MAX = 2000  # numbers that are put off at once, as their hours are over: some 50 ms
+REQUEUES_MAX = 3
 IN_CALL_MS = 60_000  # somebody who is in a call with us is left alone for so long
 CLOSED_MS = 86_400_000  # hours that never come: the campaign may be changed meanwhile
 AGAIN_MS = 5_000  # a call that was to be ended and has not is ended again
@@ -193,6 +196,7 @@ def _claim_of(tx: Tx, campaign: CampaignRecord, node: str) -> Claimed | None:
     if (tx.conn.scalar(sa.select(_open_of(id))) or 0) >= spec.concurrency:
         return None
     waits = TARGETS.campaign_id == id, TARGETS.state == "waiting", TARGETS.due_at_ms <= tx.now_ms
+    requeues = 0
     for _ in range(LOOKS_MAX):
         row = tx.conn.execute(
             sa.select(campaign_targets)
@@ -204,13 +208,19 @@ def _claim_of(tx: Tx, campaign: CampaignRecord, node: str) -> Claimed | None:
         if row is None:
             break
         zone = row.time_zone or spec.time_zone
+        if not is_zone(zone):
+            stop_itself(tx, id, f"a node knows no time zone {zone}: bring its tzdata up to date")
+            return None
         if not is_open(spec, zone, tx.now_ms):
             opens_ms = next_open_ms(spec, zone, tx.now_ms) or tx.now_ms + CLOSED_MS
             same = TARGETS.time_zone == row.time_zone
             if row.time_zone is None:
                 same = TARGETS.time_zone.is_(None)
-            mine = sa.select(TARGETS.id).where(*waits, same).with_for_update(skip_locked=True)
-            _put(tx, TARGETS.id.in_(mine), due_at_ms=opens_ms)
+            mine = sa.select(TARGETS.id).where(*waits, same).limit(REQUEUE_MAX)
+            _put(tx, TARGETS.id.in_(mine.with_for_update(skip_locked=True)), due_at_ms=opens_ms)
+            requeues += 1
+            if requeues == REQUEUES_MAX:
+                return None  # the next claim goes on: other transactions wait for this one
         elif is_blocked(tx, row.number):
             _put(tx, TARGETS.id == row.id, state="done", outcome="do_not_call")
         elif (call := _begin(tx, campaign, row, node)) is not None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from api.campaigns.rules import is_finished
 from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
@@ -23,6 +24,7 @@ from api.store.records import (
     Page,
     Record,
     Resources,
+    changed_fields,
     check_revision,
     hold,
     new_id,
@@ -64,6 +66,7 @@ __all__ = [
 CampaignState = Literal["draft", "running", "paused", "completed", "cancelled"]
 RESOURCES = Resources("campaign", "cmp", campaigns, CampaignSpec)
 CAMPAIGNS, TARGETS, ATTEMPTS = campaigns.c, campaign_targets.c, campaign_attempts.c
+HOURS = {"windows", "except_dates", "time_zone"}
 CHUNK = 500  # numbers in one statement: far below what either database takes
 
 
@@ -203,7 +206,8 @@ def update_campaign(
     record = RESOURCES.update(tx, actor, id, revision, change)
     if old.state != "completed":
         _hold_agent(tx, id, record.spec)
-    _look_again(tx, id)
+    if HOURS & set(changed_fields(old.spec, record.spec)):
+        _look_again(tx, id)
     return get_campaign(tx, id)
 
 
@@ -264,7 +268,6 @@ def resume_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
     _refuse_if(campaign, "draft", "completed", "cancelled")
     if campaign.state == "running":
         return campaign
-    _look_again(tx, id)
     _run(tx, actor, id, "resumed")
     finish_if_done(tx, id)
     return get_campaign(tx, id)
@@ -371,7 +374,11 @@ def _look_again(tx: Tx, id: str) -> None:
     """The hours may be others now: forget when they were to come next."""
     tx.conn.execute(
         sa.update(campaign_targets)
-        .where(TARGETS.campaign_id == id, TARGETS.state == "waiting")
+        .where(
+            TARGETS.campaign_id == id,
+            TARGETS.state == "waiting",
+            TARGETS.due_at_ms != TARGETS.not_before_ms,
+        )
         .values(due_at_ms=TARGETS.not_before_ms)
     )
 
@@ -407,47 +414,59 @@ def add_targets(tx: Tx, actor: Actor, id: str, targets: Sequence[TargetSpec]) ->
     _refuse_if(campaign, "cancelled")
     result = Added()
     numbers = [target.number.removeprefix("+") for target in targets]
-    seen = _among(tx, TARGETS.number, numbers, TARGETS.campaign_id == id)
-    blocked = _among(tx, do_not_call.c.number, numbers)
-    rows: list[dict[str, Any]] = []
-    position = tx.conn.scalar(
-        sa.select(sa.func.coalesce(sa.func.max(TARGETS.position), -1)).where(
-            TARGETS.campaign_id == id
-        )
-    )
-    assert position is not None
-    for place, (number, target) in enumerate(zip(numbers, targets, strict=True)):
-        if number in seen:
+    first_places: dict[str, int] = {}
+    for place, number in enumerate(numbers):
+        if first_places.setdefault(number, place) != place:
             result.duplicates.append(place)
-            continue
-        seen.add(number)
-        position += 1
-        is_blocked = number in blocked
-        result.do_not_call += is_blocked
-        rows.append(
-            {
-                "id": new_id("tgt"),
-                "campaign_id": id,
-                "position": position,
-                "number": number,
-                "time_zone": target.time_zone,
-                "variables": msgspec.json.encode(target.variables).decode(),
-                "state": "done" if is_blocked else "waiting",
-                "outcome": "do_not_call" if is_blocked else None,
-                "attempts": 0,
-                "not_before_ms": tx.now_ms,
-                "due_at_ms": tx.now_ms,
-                "updated_at_ms": tx.now_ms,
-            }
-        )
-    for first in range(0, len(rows), CHUNK):
-        tx.conn.execute(sa.insert(campaign_targets), rows[first : first + CHUNK])
-    result.added = len(rows)
+    newest = sa.select(sa.func.max(TARGETS.position)).where(TARGETS.campaign_id == id)
+    base = tx.conn.scalar(newest)
+    after = 0 if base is None else base + 1
+    places = list(first_places.values())
+    for first in range(0, len(places), CHUNK):
+        chunk = places[first : first + CHUNK]
+        known = do_not_call.c.number.in_([numbers[place] for place in chunk])
+        blocked = set(tx.conn.scalars(sa.select(do_not_call.c.number).where(known)))
+        rows = {
+            numbers[place]: _row(tx, id, after + place, targets[place], numbers[place] in blocked)
+            for place in chunk
+        }
+        added = _insert_new(tx, list(rows.values()))
+        result.added += len(added)
+        result.do_not_call += len(added & blocked)
+        result.duplicates += [place for place in chunk if numbers[place] not in added]
+    result.duplicates.sort()
     note(tx, actor, "campaign.targets_added", id)
     if campaign.state == "completed" and result.added > result.do_not_call:
         _hold_agent(tx, id, campaign.spec)
         _run(tx, actor, id, "resumed")
     return result
+
+
+def _row(
+    tx: Tx, campaign_id: str, position: int, target: TargetSpec, is_blocked: bool
+) -> dict[str, Any]:
+    return {
+        "id": new_id("tgt"),
+        "campaign_id": campaign_id,
+        "position": position,
+        "number": target.number.removeprefix("+"),
+        "time_zone": target.time_zone,
+        "variables": msgspec.json.encode(target.variables).decode(),
+        "state": "done" if is_blocked else "waiting",
+        "outcome": "do_not_call" if is_blocked else None,
+        "attempts": 0,
+        "not_before_ms": tx.now_ms,
+        "due_at_ms": tx.now_ms,
+        "updated_at_ms": tx.now_ms,
+    }
+
+
+def _insert_new(tx: Tx, rows: list[dict[str, Any]]) -> set[str]:
+    """Insert those whose numbers the campaign has not; return their numbers."""
+    kind = postgresql if tx.is_postgres else sqlite
+    insert = kind.insert(campaign_targets).on_conflict_do_nothing()
+    # with RETURNING they go in one statement, else in one for each row
+    return set(tx.conn.scalars(insert.returning(TARGETS.number), rows))
 
 
 def find_targets(
@@ -541,17 +560,6 @@ def report_on(tx: Tx, id: str) -> Report:
 def _counted(tx: Tx, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> dict[str, int]:
     rows = tx.conn.execute(sa.select(column, sa.func.count()).where(*where).group_by(column))
     return {value: count for value, count in rows if value is not None}
-
-
-def _among(
-    tx: Tx, column: sa.Column[Any], values: Sequence[str], *where: sa.ColumnElement[bool]
-) -> set[str]:
-    """Those of ``values`` that ``column`` holds."""
-    found: set[str] = set()
-    for first in range(0, len(values), CHUNK):
-        chunk = values[first : first + CHUNK]
-        found.update(tx.conn.scalars(sa.select(column).where(column.in_(chunk), *where)))
-    return found
 
 
 def _campaign(row: sa.Row[Any]) -> CampaignRecord:

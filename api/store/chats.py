@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from api.store.database import Tx
+from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
-from api.store.records import new_id
-from api.store.tables import chats
+from api.store.records import new_id, note
+from api.store.tables import chats, messages
 from rtcore.ports import Message
 
-__all__ = ["ChatRecord", "begin_chat", "get_chat", "save_chat"]
+__all__ = ["ChatRecord", "begin_chat", "erase_chat", "get_chat", "save_chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ class ChatRecord:
     revision: int
     log: tuple[Message, ...]
     has_ended: bool
+    variables: Mapping[str, str] = field(default_factory=dict)
+    handed_to: tuple[str, ...] = ()  # names, each a colleague of the one before
 
 
-def begin_chat(agent_id: str, version: int) -> ChatRecord:
+def begin_chat(agent_id: str, version: int, variables: Mapping[str, str]) -> ChatRecord:
     """A new conversation; nothing is stored until its first answer."""
-    return ChatRecord(new_id("cht"), agent_id, version, 0, (), False)
+    return ChatRecord(new_id("cht"), agent_id, version, 0, (), False, dict(variables))
 
 
 def get_chat(tx: Tx, agent_id: str, id: str, keep_ms: int) -> ChatRecord:
@@ -44,7 +47,24 @@ def get_chat(tx: Tx, agent_id: str, id: str, keep_ms: int) -> ChatRecord:
     if row is None or row.updated_at_ms < tx.now_ms - keep_ms:
         raise NotFound("conversation", id)
     log = msgspec.json.decode(row.log, type=tuple[Message, ...])
-    return ChatRecord(id, agent_id, row.version, row.revision, log, bool(row.has_ended))
+    variables = msgspec.json.decode(row.variables or "{}", type=dict[str, str])
+    handed_to = msgspec.json.decode(row.colleague or "[]", type=tuple[str, ...])
+    return ChatRecord(
+        id, agent_id, row.version, row.revision, log, bool(row.has_ended), variables, handed_to
+    )
+
+
+def erase_chat(tx: Tx, actor: Actor, agent_id: str, id: str) -> None:
+    """Erase a conversation, and what its user asked the agent to pass on.
+
+    Raises:
+        NotFound: there is none with this agent.
+    """
+    gone = sa.delete(chats).where(chats.c.id == id, chats.c.agent_id == agent_id)
+    if not tx.conn.execute(gone).rowcount:
+        raise NotFound("conversation", id)
+    tx.conn.execute(sa.delete(messages).where(messages.c.call_id == id))
+    note(tx, actor, "chat.erased", id)
 
 
 def save_chat(tx: Tx, chat: ChatRecord, keep_ms: int) -> None:
@@ -59,6 +79,8 @@ def save_chat(tx: Tx, chat: ChatRecord, keep_ms: int) -> None:
         "revision": chat.revision + 1,
         "log": msgspec.json.encode(chat.log).decode(),
         "has_ended": int(chat.has_ended),
+        "variables": msgspec.json.encode(chat.variables).decode(),
+        "colleague": msgspec.json.encode(chat.handed_to).decode(),
         "updated_at_ms": tx.now_ms,
     }
     if chat.revision:

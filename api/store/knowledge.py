@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from api.specs import KnowledgeBaseSpec
 from api.store.database import Actor, Tx
-from api.store.errors import Conflict, NotFound
-from api.store.records import Page, Resources, new_id, note, page_of
-from api.store.tables import documents, knowledge_bases, passages
+from api.store.errors import Conflict, NotFound, User
+from api.store.records import Page, Record, Resources, hold, new_id, note, page_of, set_uses
+from api.store.tables import documents, knowledge_bases, passage_vectors, passages, secrets
 from rtcore.agent.documents import MediaType, Passage
 
 __all__ = [
@@ -23,10 +23,12 @@ __all__ = [
     "add_document",
     "add_passages",
     "claim_document",
+    "create_base",
     "delete_document",
     "fail_document",
     "find_documents",
     "get_document",
+    "update_base",
 ]
 
 DocumentState = Literal["waiting", "indexing", "ready", "failed"]
@@ -60,6 +62,49 @@ class Work:
     id: str
     media_type: MediaType
     content: bytes
+
+
+def create_base(tx: Tx, actor: Actor, spec: KnowledgeBaseSpec) -> Record[KnowledgeBaseSpec]:
+    """
+    Raises:
+        InvalidReference: its secret does not exist.
+    """
+    record = KNOWLEDGE_BASES.create(tx, actor, spec)
+    _hold_secret(tx, record)
+    return record
+
+
+def update_base(
+    tx: Tx,
+    actor: Actor,
+    id: str,
+    revision: int | None,
+    change: Callable[[KnowledgeBaseSpec], KnowledgeBaseSpec],
+) -> Record[KnowledgeBaseSpec]:
+    """Change a knowledge base; with another model for it, all meanings are asked for anew.
+
+    Raises:
+        NotFound, RevisionChanged; what ``change`` raises.
+        InvalidReference: its secret does not exist.
+    """
+    before = KNOWLEDGE_BASES.get(tx, id, lock=True).spec.embedding
+    record = KNOWLEDGE_BASES.update(tx, actor, id, revision, change)
+    _hold_secret(tx, record)
+    now = record.spec.embedding
+    if before is not None and (
+        now is None or (now.model, now.base_url) != (before.model, before.base_url)
+    ):
+        tx.conn.execute(sa.delete(passage_vectors).where(passage_vectors.c.knowledge_base_id == id))
+    return record
+
+
+def _hold_secret(tx: Tx, record: Record[KnowledgeBaseSpec]) -> None:
+    embedding = record.spec.embedding
+    secret = embedding.secret if embedding is not None else None
+    if secret is not None:
+        hold(tx, secrets.c.name, {secret: "embedding.secret"})
+    user = User(kind="knowledgebase", id=record.id, name=record.spec.name)
+    set_uses(tx, user, [("secret", secret)] if secret is not None else [])
 
 
 def add_document(

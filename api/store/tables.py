@@ -45,6 +45,7 @@ __all__ = [
     "metadata",
     "nodes",
     "numbers",
+    "passage_vectors",
     "passages",
     "recordings",
     "secrets",
@@ -145,6 +146,14 @@ passages = Table(
     Column("position", Integer, nullable=False),  # from 0 within the document
     Column("heading", Text, nullable=False),
     Column("text", Text, nullable=False),
+)
+
+passage_vectors = Table(  # what passages mean, where their knowledge base wants that
+    "passage_vectors",
+    metadata,
+    Column("passage_id", ForeignKey("passages.id", ondelete="CASCADE"), primary_key=True),
+    Column("knowledge_base_id", String(ID_CHARS), nullable=False, index=True),
+    Column("vector", LargeBinary, nullable=False),  # float32, little-endian, of length one
 )
 
 uses = Table(  # who holds on to what: the reason why a deletion is refused

@@ -91,6 +91,14 @@ AUDIT = {
     "fields": ["prompt"],
 }
 VERSION = {"version": 2, "is_published": False, "created_at": AT, "created_by": KEY_ID}
+MESSAGE = {
+    "id": "msg_0123456789abcdef01234567",
+    "agent_id": AGENT_ID,
+    "call_id": "call_0123456789abcdef01234567",
+    "name": "Ann",
+    "text": "Please call me back before noon.",
+    "created_at": AT,
+}
 
 
 def _page(item: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +115,7 @@ EXAMPLES: dict[str, Any] = {
     "FunctionSpec": FUNCTION_SPEC,
     "FunctionPatch": {"limit_s": 20},
     "FunctionView": FUNCTION,
-    "KnowledgeBaseSpec": BASE_SPEC,
+    "KnowledgeBaseSpec": BASE_SPEC | {"embedding": {"model": "text-embedding-3-small"}},
     "KnowledgeBasePatch": {"description": "Dishes and prices."},
     "KnowledgeBaseView": BASE,
     "DocumentView": DOCUMENT,
@@ -147,6 +155,8 @@ EXAMPLES: dict[str, Any] = {
     "PageView_KeyView_": _page(KEY),
     "PageView_SecretView_": _page(SECRET),
     "PageView_AuditView_": _page(AUDIT),
+    "MessageView": MESSAGE,
+    "PageView_MessageView_": _page(MESSAGE),
     **OUTGOING,
 }
 

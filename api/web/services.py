@@ -11,6 +11,7 @@ from quart import current_app
 from api.analysis.running import Analyst
 from api.binding import AgentFactory
 from api.indexing import Indexer
+from api.meaning import Meanings
 from api.outgoing.sending import Sender
 from api.settings import ApiSettings
 from api.store import Store
@@ -33,6 +34,7 @@ class Services:
     call_config: CallConfig
     webhooks: Webhooks
     indexer: Indexer
+    meanings: Meanings
     sender: Sender
     analyst: Analyst
     limiter: RateLimiter

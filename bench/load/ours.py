@@ -37,6 +37,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     drawn_seed: int | None = None
     live: Path | None = None  # specs of real providers, instead of all times above
     stages: bool = False
+    no_speculation: bool = False  # an answer is begun when its turn is certain, not before
 
     @property
     def is_scripted(self) -> bool:
@@ -59,7 +60,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
                     chain, key = write_certificate(folder)
                     yield from (f"--tls-cert={chain}", f"--tls-key={key}")
             elif value is True:
-                yield f"--{name}"
+                yield f"--{name.replace('_', '-')}"
             elif value is not None and value is not False:
                 yield f"--{name.replace('_', '-')}={value}"
 

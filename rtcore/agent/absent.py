@@ -23,8 +23,10 @@ __all__ = ["ABSENT", "Absent"]
 class Absent:
     """A recogniser, a mind and a voice that nobody gave the agent: asked, each says so."""
 
-    name = "absent"
     wants_all_audio = False
+
+    def __init__(self, name: str = "absent") -> None:
+        self.name = name
 
     async def transcribe(
         self, context: CallContext, hearing: Hearing, emit: Callable[[Transcript], None]

@@ -69,9 +69,13 @@ class Agent:
             if not colleague.agent.definition.welcome_message:
                 where = f"colleagues.{name}.welcome_message"
                 raise ConfigError(where, "is missing: it is what a caller hears at a hand-over")
-            if (colleague.agent.speech_model is None) != (self.speech_model is None):
+            ours, theirs = self.speech_model, colleague.agent.speech_model
+            if (ours and ours.turns) != (theirs and theirs.turns):
                 where = f"colleagues.{name}.speech_model"
-                raise ConfigError(where, "must be there for both agents of a hand-over, or neither")
+                what = (
+                    "must be there for both agents of a hand-over or neither, with the same turns"
+                )
+                raise ConfigError(where, what)
 
     @property
     def _needed(self) -> tuple[str, ...]:
@@ -98,14 +102,10 @@ class Agent:
     def for_call(self, variables: Mapping[str, str]) -> Agent:
         """This agent with the variables of one call in its prompt and its welcome.
 
-        It shares all else with the other calls: providers, functions, cached lines.
+        So are its colleagues, who may be each other's. It shares all else with the other calls:
+        providers, functions, cached lines.
         """
-        definition = msgspec.structs.replace(
-            self.definition,
-            prompt=filled(self.definition.prompt, variables),
-            welcome_message=filled(self.definition.welcome_message, variables),
-        )
-        return replace(self, definition=definition)
+        return _filled(self, variables, {})
 
     @property
     def offered(self) -> tuple[Tool, ...]:
@@ -119,3 +119,19 @@ class Agent:
         if self.may_hang_up and HANG_UP.name not in own:
             tools += (hang_up(),)
         return tools
+
+
+def _filled(agent: Agent, variables: Mapping[str, str], done: dict[int, Agent]) -> Agent:
+    """``agent`` with the variables filled in; ``done`` holds those that are, by what they were."""
+    if (found := done.get(id(agent))) is not None:
+        return found
+    definition = msgspec.structs.replace(
+        agent.definition,
+        prompt=filled(agent.definition.prompt, variables),
+        welcome_message=filled(agent.definition.welcome_message, variables),
+    )
+    colleagues: dict[str, Colleague] = {}
+    done[id(agent)] = made = replace(agent, definition=definition, colleagues=colleagues)
+    for name, each in agent.colleagues.items():
+        colleagues[name] = replace(each, agent=_filled(each.agent, variables, done))
+    return made

@@ -23,9 +23,11 @@ from rtcore.ports import Hit
 
 __all__ = [
     "AgentFile",
+    "ColleagueFile",
     "CollectFunction",
     "Function",
     "McpFunctions",
+    "MessageFunction",
     "PlainFunction",
     "PythonFunction",
     "TransferFunction",
@@ -102,6 +104,14 @@ class CollectFunction(_Function, frozen=True, tag="collect"):
     count: Annotated[int, Meta(ge=1, le=64)] | None = None
 
 
+class MessageFunction(_Function, frozen=True, tag="leave_message"):
+    """Take a message and post it to ``url``, as a webhook's call is."""
+
+    url: str
+    secret: str | None = None  # the name of the key that signs the requests
+    limit_s: Seconds = 10.0
+
+
 class PlainFunction(_Function, frozen=True, tag="built-in"):
     """One of rtcore's own that needs no settings."""
 
@@ -114,9 +124,17 @@ Function = (
     | McpFunctions
     | TransferFunction
     | CollectFunction
+    | MessageFunction
     | PlainFunction
 )
 Providers = Annotated[tuple[dict[str, Any], ...], Meta(min_length=1, max_length=5)]
+
+
+class ColleagueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another agent's file beside this one: an agent that may go on with the same call."""
+
+    file: Annotated[str, Meta(min_length=1, max_length=500)]
+    what_for: Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
 class AgentFile(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +151,9 @@ class AgentFile(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     speech_model: dict[str, Any] | None = None
     functions: Annotated[tuple[Function, ...], Meta(max_length=50)] = ()
     documents: Annotated[tuple[str, ...], Meta(max_length=DOCUMENTS_MAX)] = ()  # beside the file
+    colleagues: Annotated[dict[str, ColleagueFile], Meta(max_length=20)] = msgspec.field(
+        default_factory=dict
+    )
     may_hang_up: bool = True
     allow_private_urls: bool = False  # functions on this machine and its networks
     hedge_after_s: Annotated[float, Meta(gt=0, le=10)] | None = None

@@ -22,11 +22,18 @@ HITS_MAX = 4  # some 3,200 characters: what a model can use in one answer
 FUSION_RANK = 60  # of Cormack, Clarke and Büttcher (SIGIR 2009), who found it to matter little
 
 
+class _Nothing:
+    """An index of an agent that knows nothing."""
+
+    async def search(self, question: str, limit: int) -> tuple[Hit, ...]:
+        return ()
+
+
 class Lookup:
     """The lookups of one call; :meth:`run` is a task of the call."""
 
     def __init__(self, index: KnowledgeIndex, *, budget_s: float = BUDGET_S) -> None:
-        self._index = index
+        self._index: KnowledgeIndex = index
         self._budget_s = budget_s
         self._wanted = ""  # the words so far, normalised
         self._known = ""  # those of the newest result
@@ -37,21 +44,28 @@ class Lookup:
         self.skipped = 0  # turns answered without what they asked for
         self.failed = 0
 
+    def look_in(self, index: KnowledgeIndex | None) -> None:
+        """Search there from now on: another agent goes on with the call."""
+        self._index = _Nothing() if index is None else index
+        self._wanted = self._known = ""
+        self._hits = ()
+
     async def run(self) -> None:
         """Search for the newest words, until cancelled."""
         while True:
             await self._asked.wait()
             self._asked = trio.Event()
-            wanted = self._wanted
+            wanted, index = self._wanted, self._index
             self.searches += 1
             hits: tuple[Hit, ...] = ()
             with trio.move_on_after(SEARCH_LIMIT_S) as limit:
                 try:
-                    hits = await self._index.search(wanted, HITS_MAX)
+                    hits = await index.search(wanted, HITS_MAX)
                 except ProviderError:
                     self.failed += 1
             self.failed += limit.cancelled_caught
-            self._known, self._hits = wanted, hits
+            if index is self._index:
+                self._known, self._hits = wanted, hits
             self._answered.set()
             self._answered = trio.Event()
 

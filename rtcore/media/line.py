@@ -56,9 +56,9 @@ class Line:
         self._pacer = pacer
         self._unsent_max = unsent_max_ms * RATE_HZ // 1000
         self._room = trio.Event()
-        self._reframer = Reframer()
+        self._rate_hz = RATE_HZ
         self._up: Resampler | None = None
-        self._down: Resampler | None = None
+        self._cuts: dict[bool, tuple[Reframer, Resampler]] = {}  # of the outbound track, of others
         self.playout = Playout(lead_ms=lead_ms, chunk_ms=chunk_ms)
         self._clears_unanswered = 0
 
@@ -86,21 +86,26 @@ class Line:
         for message in messages:
             event = self._codec.receive(message)
             if type(event) is Media:
-                if len(event.pcm) == FRAME_BYTES and self._down is None:
+                if len(event.pcm) == FRAME_BYTES and self._rate_hz == RATE_HZ:
                     events.append(event)
                 else:
                     self._reframe(event, events)
                 continue
             if type(event) is Start and event.rate_hz != RATE_HZ:
-                self._down = Resampler(event.rate_hz, RATE_HZ)
+                self._rate_hz = event.rate_hz
                 self._up = Resampler(RATE_HZ, event.rate_hz)
             events.append(event)
         return events
 
     def _reframe(self, event: Media, events: list[Event]) -> None:
         """Any other size or rate: 20 ms frames; the number goes with a piece of exactly one."""
-        pcm = event.pcm if self._down is None else self._down.push(event.pcm)
-        frames = self._reframer.push(pcm)
+        cut = self._cuts.get(event.track == "outbound")
+        if cut is None:
+            cut = Reframer(), Resampler(self._rate_hz, RATE_HZ)
+            self._cuts[event.track == "outbound"] = cut
+        reframer, down = cut
+        pcm = event.pcm if self._rate_hz == RATE_HZ else down.push(event.pcm)
+        frames = reframer.push(pcm)
         chunk = event.chunk if len(frames) == 1 and len(pcm) == FRAME_BYTES else None
         events.extend(Media(pcm=frame, track=event.track, chunk=chunk) for frame in frames)
 

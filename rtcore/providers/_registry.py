@@ -93,6 +93,7 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
     "speech_model": {
         "openai_realtime": _Entry("openai_realtime", "OpenAIRealtime", "OpenAIRealtimeSettings"),
         "gemini_live": _Entry("gemini_live", "GeminiLive", "GeminiLiveSettings"),
+        "deepgram_agent": _Entry("deepgram_agent", "DeepgramAgent", "DeepgramAgentSettings"),
     },
 }
 NEEDS_URL = frozenset({"openai_compatible"})

@@ -12,12 +12,10 @@ import base64
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import msgspec
 import structlog
 import trio
-from msgspec import Meta
 
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
 from rtcore.errors import ProviderError
@@ -28,7 +26,6 @@ from rtcore.ports import (
     CallerSaid,
     CancelReply,
     Forget,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -44,19 +41,29 @@ from rtcore.ports import (
     ToolCall,
     ToolCallDropped,
     ToolResult,
-    ToolSpec,
     Truncate,
 )
 from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._gemini_live import (
+    IN_RATE_HZ,
+    OUT_RATE_HZ,
+    SERVER_MESSAGE,
+    Blob,
+    FunctionCall,
+    GeminiLiveSettings,
+    ServerContent,
+    history_of,
+    rate_of,
+    setup_of,
+)
 from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._settings import find_secret
 from rtcore.providers._wire import b64decode, decode, encode_text
 
 __all__ = ["GeminiLive", "GeminiLiveSettings"]
 
 log = structlog.get_logger()
 
-IN_RATE_HZ, OUT_RATE_HZ = 16_000, 24_000
 HELD_MAX_SAMPLES = 30 * RATE_HZ  # of the caller, while it is not known whether they interrupt
 RESUMED_MAX = 3  # connections in a row that brought nothing: the session is lost
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
@@ -65,28 +72,6 @@ SAY = (
     "with nothing before or after them.)\n\n"
 )
 WANTS_MORE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
-Sensitivity = Literal["low", "high"]
-
-
-class GeminiLiveSettings(Settings, frozen=True):
-    """``turns``: ``ours`` ends turns and interrupts by our detector, and sends speech only;
-    ``theirs`` leaves both to the service and sends all audio. ``extra`` is merged into the setup,
-    ``generation`` into its ``generationConfig``."""
-
-    model: str = "gemini-3.8-live"
-    voice: str | None = None  # None: the model's own
-    turns: Literal["ours", "theirs"] = "ours"
-    start_sensitivity: Sensitivity | None = None  # theirs; None: the service's own, as all below
-    end_sensitivity: Sensitivity | None = None
-    prefix_ms: Annotated[int, Meta(ge=0, le=5000)] | None = None
-    silence_ms: Annotated[int, Meta(ge=50, le=10_000)] | None = None
-    language: str | None = None  # of what it says; None: the model finds it
-    transcribe: bool = True  # without it nobody knows what was said, and heard
-    key_name: str = "GEMINI_API_KEY"
-    base_url: str = "wss://generativelanguage.googleapis.com"
-    generation: dict[str, Any] = msgspec.field(default_factory=dict)
-    extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    deadlines: Deadlines = Deadlines(first_byte_s=5.0)  # setup -> setupComplete
 
 
 class GeminiLive(Service):
@@ -135,100 +120,6 @@ class GeminiLive(Service):
             log.info("speech_session_resumed", provider=self.name)
 
 
-# --- the service's messages ---------------------------------------------------------------
-
-
-class _Struct(msgspec.Struct, rename="camel"):
-    """Base of what the service says."""
-
-
-class _Blob(_Struct):
-    mime_type: str = ""
-    data: str = ""
-
-
-class _Part(_Struct):
-    inline_data: _Blob | None = None
-    thought: bool | None = None
-
-
-class _Content(_Struct):
-    parts: list[_Part] | None = None
-
-
-class _Transcription(_Struct):
-    text: str | None = None
-
-
-class _ServerContent(_Struct):
-    model_turn: _Content | None = None
-    input_transcription: _Transcription | None = None
-    output_transcription: _Transcription | None = None
-    interrupted: bool | None = None
-    generation_complete: bool | None = None
-    turn_complete: bool | None = None
-    turn_complete_reason: str | None = None
-
-
-class _FunctionCall(_Struct):
-    id: str = ""
-    name: str = ""
-    args: dict[str, Any] | None = None
-
-
-class _ToolCall(_Struct):
-    function_calls: list[_FunctionCall] | None = None
-
-
-class _Cancellation(_Struct):
-    ids: list[str] | None = None
-
-
-class _Resumption(_Struct):
-    new_handle: str | None = None
-    resumable: bool | None = None
-
-
-class _Tokens(_Struct):
-    modality: str = ""
-    token_count: int | None = None
-
-
-class _Usage(_Struct):
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    response_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    prompt_tokens_details: list[_Tokens] | None = None
-    response_tokens_details: list[_Tokens] | None = None
-
-    def told(self) -> SpeechUsage:
-        return SpeechUsage(
-            input_tokens=self.prompt_token_count or 0,
-            output_tokens=(self.response_token_count or 0) + (self.thoughts_token_count or 0),
-            input_audio_tokens=_audio(self.prompt_tokens_details),
-            output_audio_tokens=_audio(self.response_tokens_details),
-            cached_tokens=self.cached_content_token_count or 0,
-        )
-
-
-def _audio(details: list[_Tokens] | None) -> int:
-    return sum(each.token_count or 0 for each in details or () if each.modality == "AUDIO")
-
-
-class _Message(_Struct):
-    setup_complete: dict[str, Any] | None = None
-    server_content: _ServerContent | None = None
-    tool_call: _ToolCall | None = None
-    tool_call_cancellation: _Cancellation | None = None
-    usage_metadata: _Usage | None = None
-    go_away: dict[str, Any] | None = None
-    session_resumption_update: _Resumption | None = None
-
-
-MESSAGE = msgspec.json.Decoder(_Message)
-
-
 class _GoingAway(ProviderError):
     """The connection ends soon, and nothing is being made: go on in another."""
 
@@ -274,6 +165,7 @@ class _Dialogue:
         self._down_hz = OUT_RATE_HZ
 
         self._handle = ""  # by which another connection goes on with the session
+        self._is_saved = False  # the session of that handle holds all that was said
         self._is_going = False  # the connection ends soon
         self._fruitless = 0  # connections that brought nothing
         self._unsent: list[str | bytes] = []  # by the connection before
@@ -292,6 +184,7 @@ class _Dialogue:
         self._ending: deque[_Ending] = deque()  # done with; their ``turnComplete`` is to come
         self._own_replies = 0  # begun by the service
         self._calls: dict[str, _Reply] = {}  # by function call
+        self._names: dict[str, str] = {}  # of functions, by their calls
         self._usage = SpeechUsage()  # told, and not yet counted
 
     # --- the connection -----------------------------------------------------------------------
@@ -300,7 +193,9 @@ class _Dialogue:
         self._unsent = list(self.outbox)
         self.outbox.clear()
         self.is_ready = self._is_going = self._is_active = False
-        setup = _setup(self._settings, self._session)
+        setup = setup_of(self._settings, self._session)
+        self._ending.clear()
+        self._holds = False
         if self._handle:
             setup["sessionResumption"] = {"handle": self._handle}
             setup.pop("historyConfig", None)
@@ -309,20 +204,18 @@ class _Dialogue:
     def can_resume(self) -> bool:
         """Whether the session can go on in another connection, and nobody notices."""
         self._fruitless += 1
-        is_idle = self._reply is None and not self._is_active
-        return bool(self._handle) and is_idle and self._fruitless <= RESUMED_MAX
+        return self._is_saved and self._fruitless <= RESUMED_MAX
 
     def _on_ready(self) -> None:
         self.is_ready = True
         if self._session.messages and not self._handle:
-            contents = _history(self._session.messages)
+            contents = history_of(self._session.messages)
             self._send("clientContent", {"turns": contents, "turnComplete": True})
         self.outbox.extend(self._unsent)
         self._unsent = []
 
     def _go_if_idle(self) -> None:
-        is_idle = not (self._reply or self._is_active or self.events)
-        if self._is_going and self._handle and is_idle:
+        if self._is_going and self._is_saved and not self.events:
             raise _GoingAway(self._provider, "the connection ends soon", retryable=True)
 
     # --- what we say ------------------------------------------------------------------------
@@ -345,9 +238,7 @@ class _Dialogue:
                 self._notes.append(text)
                 self._ask_in_text()
             case Tell(text=text):
-                self._notes.append(text)
-                if self._reply is None:
-                    self._tell_notes()
+                self._note(text)
             case Forget():
                 self._held.clear()
                 self._held_samples = 0
@@ -359,8 +250,15 @@ class _Dialogue:
 
     def _content(self, text: str, *, is_turn: bool) -> None:
         """Text of the user. It interrupts what is being made; a turn is answered."""
+        self._is_saved = False
         turns = [{"role": "user", "parts": [{"text": text}]}] if text else []
         self._send("clientContent", {"turns": turns, "turnComplete": is_turn})
+
+    def _note(self, text: str) -> None:
+        """Tell ``text`` as soon as that interrupts nothing, not even what is still heard."""
+        self._notes.append(text)
+        if self._reply is None and not self._ending:
+            self._tell_notes()
 
     def _tell_notes(self) -> None:
         if self._notes:
@@ -383,7 +281,7 @@ class _Dialogue:
         """The caller's turn begins, with what was held of it. It interrupts the model."""
         if not self._is_active:
             self._tell_notes()
-            self._is_active, self._words = True, ""
+            self._is_active, self._words, self._is_saved = True, "", False
             self._send("realtimeInput", {"activityStart": {}})
         while self._held:
             self._audio(self._held.popleft())
@@ -416,7 +314,7 @@ class _Dialogue:
     def _say(self, id: str, text: str) -> None:
         if self._reply is not None and self._reply.id == id:
             return  # it waits for functions, which words of ours would cancel
-        if self._is_active:  # a noise, it seems: its answer is interrupted at once
+        if self._is_ours and self._is_active:  # a noise, it seems: its answer is interrupted
             self._is_active = False
             self._send("realtimeInput", {"activityEnd": {}})
             self._ending.append(_Ending(may_come=True))
@@ -433,7 +331,7 @@ class _Dialogue:
         self._notes.clear()
 
     def _begin_reply(self, id: str) -> None:
-        self._reply = _Reply(id)
+        self._reply, self._is_saved = _Reply(id), False
         self._down = Resampler(self._down_hz, RATE_HZ)
 
     def _cancel(self, id: str) -> None:
@@ -462,11 +360,8 @@ class _Dialogue:
     def _result(self, command: ToolResult) -> None:
         reply = self._calls.pop(command.call_id, None)
         if reply is None or reply is not self._reply:
-            name = reply.names.get(command.call_id, "") if reply is not None else ""
-            name = name or command.call_id
-            self._notes.append(f"(The function {name} has returned: {command.text})")
-            if self._reply is None:
-                self._tell_notes()
+            name = self._names.get(command.call_id, command.call_id)
+            self._note(f"(The function {name} has returned: {command.text})")
             return
         reply.results[command.call_id] = command.text
         self._go_on(reply)
@@ -486,11 +381,13 @@ class _Dialogue:
     # --- what the service says --------------------------------------------------------------
 
     def hear(self, message: str | bytes) -> None:
-        found = decode(self._provider, MESSAGE, message)
+        found = decode(self._provider, SERVER_MESSAGE, message)
         if found.setup_complete is not None:
             self._on_ready()
         if (update := found.session_resumption_update) is not None:
             self._handle = (update.new_handle or "") if update.resumable else ""
+            is_idle = not (self._reply or self._ending or self._is_active)
+            self._is_saved = is_idle and bool(self._handle)
         if found.usage_metadata is not None:
             self._usage = _sum(self._usage, found.usage_metadata.told())
         if found.server_content is not None:
@@ -502,7 +399,7 @@ class _Dialogue:
         self._is_going |= found.go_away is not None
         self._go_if_idle()
 
-    def _on_content(self, content: _ServerContent) -> None:
+    def _on_content(self, content: ServerContent) -> None:
         if content.interrupted and not self._is_ours:
             self._caller_began()
         if content.input_transcription is not None and content.input_transcription.text:
@@ -510,9 +407,8 @@ class _Dialogue:
         for part in content.model_turn.parts or () if content.model_turn is not None else ():
             if part.inline_data is not None and not part.thought:
                 self._on_audio(part.inline_data)
-        spoken = content.output_transcription
-        if spoken is not None and spoken.text and (reply := self._made()) is not None:
-            self.events.append(ReplyText(reply=reply.id, step=reply.step, text=spoken.text))
+        if content.output_transcription is not None and content.output_transcription.text:
+            self._on_text(content.output_transcription.text)
         if content.generation_complete:
             self._on_generated()
         if content.turn_complete:
@@ -539,12 +435,19 @@ class _Dialogue:
             self.events.append(ReplyBegun(reply=reply.id))
         return reply
 
-    def _on_audio(self, blob: _Blob) -> None:
+    def _on_text(self, text: str) -> None:
+        if not self._is_ours and self._reply is None and self._ending:
+            return  # of what is said already: it may lag behind its sound, and begins nothing
+        reply = self._made()
+        if reply is not None:
+            self.events.append(ReplyText(reply=reply.id, step=reply.step, text=text))
+
+    def _on_audio(self, blob: Blob) -> None:
         octets = b64decode(self._provider, blob.data)
         reply = self._made()
         if reply is None:
             return
-        rate_hz = _rate_of(blob.mime_type)
+        rate_hz = rate_of(blob.mime_type)
         if rate_hz not in RATES_HZ:
             raise ProviderError(self._provider, f"sound of {rate_hz} Hz", retryable=False)
         if rate_hz != self._down_hz:
@@ -559,12 +462,12 @@ class _Dialogue:
             self._down = Resampler(self._down_hz, RATE_HZ)
             self.events.append(ReplyAudio(reply=reply.id, step=reply.step, pcm=pcm, is_last=True))
 
-    def _on_call(self, call: _FunctionCall) -> None:
+    def _on_call(self, call: FunctionCall) -> None:
         reply = self._made()
         if reply is None:
             return  # it was cancelled: the service learns that in the same moment
         self._end_sound(reply)
-        reply.names[call.id] = call.name
+        reply.names[call.id] = self._names[call.id] = call.name
         self._calls[call.id] = reply
         arguments = encode_text(call.args or {})
         wanted = ToolCall(id=call.id, name=call.name, arguments=arguments)
@@ -585,7 +488,7 @@ class _Dialogue:
             self._ending.append(_Ending())
             self._done(reply, "whole")
 
-    def _on_turn_complete(self, content: _ServerContent) -> None:
+    def _on_turn_complete(self, content: ServerContent) -> None:
         reply, reason = self._reply, content.turn_complete_reason or ""
         if self._ending and (reply is None or content.interrupted or not reply.is_begun):
             self._ended(self._ending.popleft())
@@ -596,7 +499,8 @@ class _Dialogue:
                 self._done(reply, "cut" if reply.is_begun else "failed", reason)
         if self._reply is None:
             self._holds = False
-            self._tell_notes()
+            if not self._ending:
+                self._tell_notes()
 
     def _ended(self, ending: _Ending) -> None:
         if ending.cancelled:
@@ -632,11 +536,12 @@ class _Dialogue:
 
     def _caller_began(self) -> None:
         """The service hears the caller; it has stopped what it was making."""
-        if self._reply is not None and self._reply.is_begun:
-            self._ending.append(_Ending(self._reply.id, may_come=True))
+        reply = self._reply
+        if reply is not None and (reply.is_begun or not self._ending):
+            self._ending.append(_Ending(reply.id, may_come=reply.is_begun))
             self._reply = None
         if not self._is_active:
-            self._is_active = True
+            self._is_active, self._is_saved = True, False
             self._turns += 1
             self._turn, self._words = f"t{self._turns}", ""
             self.events.append(CallerBegan(turn=self._turn))
@@ -652,79 +557,3 @@ class _Dialogue:
 def _sum(one: SpeechUsage, other: SpeechUsage) -> SpeechUsage:
     names = SpeechUsage.__struct_fields__
     return SpeechUsage(**{name: getattr(one, name) + getattr(other, name) for name in names})
-
-
-def _rate_of(mime_type: str) -> int:
-    """The rate in ``audio/pcm;rate=24000``."""
-    for parameter in mime_type.split(";")[1:]:
-        name, _, value = parameter.strip().partition("=")
-        if name == "rate" and value.isdecimal():
-            return int(value)
-    return OUT_RATE_HZ
-
-
-def _setup(settings: GeminiLiveSettings, session: SpeechSession) -> dict[str, Any]:
-    """The ``setup`` of a session."""
-    model = settings.model
-    generation: dict[str, Any] = {"responseModalities": ["AUDIO"]}
-    speech: dict[str, Any] = {}
-    if settings.voice:
-        speech["voiceConfig"] = {"prebuiltVoiceConfig": {"voiceName": settings.voice}}
-    if settings.language:
-        speech["languageCode"] = settings.language
-    if speech:
-        generation["speechConfig"] = speech
-    told: dict[str, Any] = {
-        "model": model if "/" in model else f"models/{model}",
-        "generationConfig": generation | settings.generation,
-        "realtimeInputConfig": {
-            "automaticActivityDetection": _detection(settings),
-            "activityHandling": "START_OF_ACTIVITY_INTERRUPTS",
-        },
-        "sessionResumption": {},
-        "contextWindowCompression": {"slidingWindow": {}},
-    }
-    if settings.transcribe:
-        told |= {"inputAudioTranscription": {}, "outputAudioTranscription": {}}
-    if session.instructions:
-        told["systemInstruction"] = {"parts": [{"text": session.instructions}]}
-    if session.tools:
-        told["tools"] = [{"functionDeclarations": [_declaration(tool) for tool in session.tools]}]
-    if session.messages:
-        told["historyConfig"] = {"initialHistoryInClientContent": True}
-    return told | settings.extra
-
-
-def _detection(settings: GeminiLiveSettings) -> dict[str, Any]:
-    if settings.turns == "ours":
-        return {"disabled": True}
-    start, end = settings.start_sensitivity, settings.end_sensitivity
-    given = {
-        "disabled": False,
-        "startOfSpeechSensitivity": f"START_SENSITIVITY_{start.upper()}" if start else None,
-        "endOfSpeechSensitivity": f"END_SENSITIVITY_{end.upper()}" if end else None,
-        "prefixPaddingMs": settings.prefix_ms,
-        "silenceDurationMs": settings.silence_ms,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _declaration(tool: ToolSpec) -> dict[str, Any]:
-    declared = {"name": tool.name, "description": tool.description, "behavior": "BLOCKING"}
-    return declared | ({"parametersJsonSchema": tool.parameters} if tool.parameters else {})
-
-
-def _history(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
-    """The conversation so far; functions as notes, for calls of another session mean nothing."""
-    contents: list[dict[str, Any]] = []
-    for message in messages:
-        texts = [message.text] if message.text else []
-        if message.role == "tool":
-            texts = [f"(A function returned: {message.text})"]
-        elif message.role == "system":
-            texts = [f"({message.text})"]
-        texts += [f"(Called {call.name} with {call.arguments})" for call in message.tool_calls]
-        role = "model" if message.role == "assistant" else "user"
-        if texts:
-            contents.append({"role": role, "parts": [{"text": text} for text in texts]})
-    return contents

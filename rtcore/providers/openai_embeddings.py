@@ -18,7 +18,7 @@ from rtcore.providers._http_service import HttpService, bearer_client
 from rtcore.providers._settings import Deadlines, Settings
 from rtcore.providers._wire import decode
 
-__all__ = ["EmbeddingIndex", "EmbeddingSettings"]
+__all__ = ["BATCH_MAX", "SIMILARITY_MIN", "EmbeddingIndex", "EmbeddingSettings"]
 
 BATCH_MAX = 100  # texts of one request; the service takes 2,048, a local one less
 ANSWER_MAX_BYTES = 64 << 20  # 100 vectors of 3,072 numbers in decimal are 7 MB
@@ -78,7 +78,7 @@ class EmbeddingIndex(HttpService):
         """
         texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in passages]
         parts = [
-            await self._embed(texts[start : start + BATCH_MAX])
+            await self.embed(texts[start : start + BATCH_MAX])
             for start in range(0, len(texts), BATCH_MAX)
         ]
         self._hits = list(passages)
@@ -88,7 +88,7 @@ class EmbeddingIndex(HttpService):
         """See :class:`rtcore.ports.KnowledgeIndex`."""
         if not self._hits:
             return ()
-        (asked,) = await self._embed([question])
+        (asked,) = await self.embed([question])
         if asked.size != self._vectors.shape[1]:
             raise ProviderError(self.name, "vectors of another length", retryable=False)
         return await trio.to_thread.run_sync(
@@ -100,8 +100,12 @@ class EmbeddingIndex(HttpService):
         best = np.argsort(-scores)[:limit]
         return tuple(self._hits[at] for at in best if scores[at] >= SIMILARITY_MIN)
 
-    async def _embed(self, texts: Sequence[str]) -> Vectors:
-        """One vector of length one for each text."""
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """One vector of length one for each text, of which there are at most 100.
+
+        Raises:
+            ProviderError: the service failed.
+        """
         body = {"model": self._model, "input": texts, "encoding_format": "float"}
         async with await self._client.post("embeddings", body) as answer:
             found = decode(self.name, ANSWER, await answer.read(ANSWER_MAX_BYTES)).data

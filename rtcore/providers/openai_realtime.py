@@ -200,6 +200,7 @@ class _Event(msgspec.Struct):
     call_id: str = ""
     name: str | None = None
     arguments: str = ""
+    audio_start_ms: int = 0
     item: _Item | None = None
     response: _Response | None = None
     error: _Error | None = None
@@ -261,6 +262,7 @@ class _Dialogue:
         self._down: tuple[str, Resampler] | None = None  # of the item being heard
 
         self._uncommitted_samples = 0
+        self._first_sample: int | None = None  # of the caller, that the service has heard
         self._told = 0  # turns that were no speech
         self._committing: deque[str] = deque()  # turns whose items are not known yet
         self._turns: dict[str, str] = {}  # item -> turn, under our turn-taking
@@ -284,7 +286,9 @@ class _Dialogue:
 
     def obey(self, command: SpeechCommand) -> None:
         match command:
-            case CallerAudio(pcm=pcm):
+            case CallerAudio(pcm=pcm, start_sample=start_sample):
+                if self._first_sample is None:
+                    self._first_sample = start_sample
                 self._append(pcm_to_mulaw(pcm))
             case Respond(reply=id):
                 self._commit(id)
@@ -299,8 +303,8 @@ class _Dialogue:
                 self._truncate(command)
             case ToolResult():
                 self._result(command)
-            case Tell(text=text, is_turn=is_turn):
-                self._item(_message("user", text))
+            case Tell(text=text, is_turn=is_turn, is_note=is_note):
+                self._item(_message("system" if is_note else "user", text))
                 if is_turn:
                     self._told += 1
                     self._ask(self._reply(f"told-{self._told}"), {})
@@ -431,7 +435,8 @@ class _Dialogue:
             self._on_words(kind.removeprefix(SPOKEN), event)
         elif kind == "input_audio_buffer.speech_started":
             if not self._is_ours:
-                self.events.append(CallerBegan(turn=event.item_id))
+                at_sample = (self._first_sample or 0) + event.audio_start_ms * RATE_HZ // 1000
+                self.events.append(CallerBegan(turn=event.item_id, at_sample=at_sample))
         elif kind == "input_audio_buffer.committed":
             if not self._is_ours:
                 self.events.append(CallerEnded(turn=event.item_id))

@@ -118,6 +118,7 @@ class _Dialect(Dialect):
         self._is_ready = False
         self._uncommitted_samples = 0
         self._commits = 0  # of ours, not yet answered
+        self._stopped = ""  # the item that the service found the end of last
         self._items: dict[str, _Item] = {}  # begun and not passed on as final, in order
         self._segment = 0  # of the next item
         self.url = ws_url(settings.base_url, "/realtime", {"intent": "transcription"})
@@ -161,9 +162,12 @@ class _Dialect(Dialect):
             self._is_ready = True
         elif event.type == "error":
             self._fault(event.error or _Error())
+        elif event.type == "input_audio_buffer.speech_stopped":
+            self._stopped = event.item_id
         elif event.type == "input_audio_buffer.committed":
             self._item(event.item_id).is_committed = True
-            self._commits = max(0, self._commits - 1)  # the service commits by itself too
+            if event.item_id != self._stopped:  # else the service commits by itself
+                self._commits = max(0, self._commits - 1)
         elif event.type == f"{SPOKEN}delta":
             item = self._item(event.item_id)
             item.text += event.delta or ""

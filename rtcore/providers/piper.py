@@ -146,7 +146,7 @@ class PiperSynthesizer:
             await order.is_over.wait()
         if order.sound is not None:
             return order.sound
-        if order.is_over.is_set():
+        if order.is_over.is_set() and not order.is_late:
             raise ProviderError(self.name, "the process died", retryable=True)
         raise timed_out(self.name, "a sentence", self._deadline_s)
 
@@ -172,6 +172,7 @@ class _Order:
     def __init__(self, line: str) -> None:
         self.line = line
         self.sound: _Sound | None = None
+        self.is_late = False  # its process hangs
         self.is_over = trio.Event()
 
 
@@ -253,6 +254,7 @@ class _Worker:
             try:
                 with trio.move_on_after(limit_s) as limit:
                     order.sound = await _speak(process, order.line, names)
+                order.is_late = limit.cancelled_caught
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return  # it died; its reader knows
             finally:

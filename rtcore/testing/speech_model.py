@@ -167,7 +167,7 @@ class _Conversation:
             self._model.heard_samples += samples
             self._heard_samples += samples
             if self._model.turns == "theirs":
-                self._listen(command.pcm)
+                self._listen(command.pcm, command.start_sample)
             return
         self._model.told.append(command)
         match command:
@@ -193,14 +193,14 @@ class _Conversation:
 
     # --- the caller -------------------------------------------------------------------------
 
-    def _listen(self, pcm: bytes) -> None:
+    def _listen(self, pcm: bytes, start_sample: int) -> None:
         """Find the caller's turns by their loudness."""
         if frame_power(pcm) > VOICED_POWER:
             self._silent_ms = 0.0
             if self._turn is None:
                 self._turn = f"t{self._turns}"
                 self._turns += 1
-                self._emit(CallerBegan(turn=self._turn))
+                self._emit(CallerBegan(turn=self._turn, at_sample=start_sample))
                 for made in self._made.values():
                     self._cancel(made)
         elif self._turn is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,13 @@ from tempfile import TemporaryDirectory
 import trio
 
 from tests.adapters import table
-from tests.adapters.kinds import ADAPTERS, AGENTS, USUAL, Adapter, Agent
-from tests.adapters.run import Gate, Seen, converse
+from tests.adapters.kinds import ADAPTERS, AGENTS, MODELS, OWN_MINDS, USUAL, Adapter, Agent
+from tests.adapters.run import Gate, Seen, converse, converse_with_own
 from tests.adapters.table import FAULTS, Row, markdown
 from tests.adapters.talk import conversation, troubled
 
+_Call = Callable[[Gate, Path], Awaitable[None]]
+ALL = (*ADAPTERS, *OWN_MINDS, *MODELS)
 AT_ONCE = 3  # calls: the caller's side of all of them is this process
 ATTEMPTS_MAX = 3
 TROUBLED_TURNS = 12
@@ -40,24 +42,32 @@ caller over a real socket, and the provider's fake (`tests/fakes`) on loopback b
 - **cancel stops the service**: what the fake was told when the caller interrupted (a recogniser:
   when the call ended).
 - **fail-over**: the same conversation with a member before it in the list that refuses all (503).
-- **usage**: the call's record beside what the fake counted; they may differ by 1 %, and a
-  recogniser's by the silence that fills up the least message it takes (80 ms an utterance).
+- **usage**: the call's record beside what the fake counted; they may differ by 1 %, a recogniser's
+  by the silence that fills up the least message it takes (80 ms an utterance), a voice's by the
+  sentence that was being asked for when the caller interrupted.
 - **faults injected**: in one call, each once, every five seconds, open connections lost with it;
   each turn ended in an answer or an apology, and the call went on to its end. *longest wait*:
   from the end of the caller's words to the first sound, the worst of that call.
+
+A mind of one's own is in a program of its own, and a speech model stands alone: there is no list of
+either, and theirs is the conversation only. The embedded providers and Piper, which have no
+service at the other end, are left to their own tests.
 """
 
 
-async def conversations() -> dict[str, Row]:
+async def conversations(at_once: int) -> dict[str, Row]:
     """All but the fail-over and the faults."""
-    rows = {adapter.name: Row(adapter.name) for adapter in ADAPTERS}
-    await _at_once([partial(_converse, agent, rows) for agent in AGENTS])
+    rows = {adapter.name: Row(adapter.name) for adapter in ALL}
+    alone: list[Agent] = [{"speech": model} for model in MODELS]  # a list of them cannot be
+    calls: list[_Call] = [partial(_own, each, rows[each.name]) for each in OWN_MINDS]
+    calls += [partial(_converse, agent, rows) for agent in (*alone, *AGENTS)]
+    await _at_once(calls, at_once)
     return rows
 
 
 async def short() -> dict[str, Row]:
     """All but the faults."""
-    rows = await conversations()
+    rows = await conversations(AT_ONCE)
     await _at_once([partial(_fail_over, agent, rows) for agent in AGENTS])
     return rows
 
@@ -76,6 +86,13 @@ async def _converse(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path
         row.works = row.works or table.works(seen)
         row.cancel = row.cancel or table.cancel(adapter, seen)
         row.usage = row.usage or table.usage(adapter, seen)
+
+
+async def _own(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
+    seen = await converse_with_own(adapter.provider, conversation(), folder, gate=gate)
+    row.works = table.works(seen)
+    row.cancel = table.cancel(adapter, seen)
+    row.usage = table.usage(adapter, seen)
 
 
 async def _fail_over(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path) -> None:
@@ -118,9 +135,9 @@ async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None
     row.waited_ms.append(seen.longest_wait_ms)
 
 
-async def _at_once(calls: list[Callable[[Gate, Path], Awaitable[None]]]) -> None:
-    for first in range(0, len(calls), AT_ONCE):
-        some = calls[first : first + AT_ONCE]
+async def _at_once(calls: Sequence[_Call], at_once: int = AT_ONCE) -> None:
+    for first in range(0, len(calls), at_once):
+        some = calls[first : first + at_once]
         gate = Gate(len(some))
         with TemporaryDirectory() as name:
             async with trio.open_nursery() as nursery:

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from tests.adapters.talk import FUNCTION, plan
+from rtcore.usage import Kind
+from tests.adapters.talk import FOUND, FUNCTION, GOODBYE, LONG, OPEN, SENTENCES, STORY, plan
 from tests.fakes import anthropic, gemini, openai_chat, own_endpoint
 from tests.fakes._faults import Fault
 from tests.fakes._http import HttpRequest
 from tests.fakes.anthropic import FakeAnthropic
 from tests.fakes.assemblyai import FakeAssemblyAI
 from tests.fakes.cartesia import FakeCartesia
+from tests.fakes.deepgram_agent import FakeDeepgramAgent
 from tests.fakes.deepgram_flux import FakeDeepgramFlux
 from tests.fakes.deepgram_listen import FakeDeepgramListen
 from tests.fakes.deepgram_speak import FakeDeepgramSpeak
 from tests.fakes.elevenlabs import FakeElevenLabs
 from tests.fakes.gemini import FakeGemini
+from tests.fakes.gemini_live import FakeGeminiLive
 from tests.fakes.openai_chat import FakeOpenAIChat
+from tests.fakes.openai_realtime import FakeOpenAIRealtime
 from tests.fakes.openai_realtime_ears import FakeRealtimeEars
 from tests.fakes.openai_speech import FakeOpenAISpeech
 from tests.fakes.openai_transcription import FakeOpenAITranscription
 from tests.fakes.own_endpoint import FakeOwnEndpoint
 
-Kind = Literal["stt", "llm", "tts"]
-Port = Literal["transcriber", "responder", "synthesizer"]
-PORTS: dict[Kind, Port] = {"stt": "transcriber", "llm": "responder", "tts": "synthesizer"}
+PORTS: dict[Kind, str] = {
+    "stt": "transcriber",
+    "llm": "responder",
+    "tts": "synthesizer",
+    "speech": "speech_model",
+}
 TOKEN_S = 0.012  # a long answer takes its model seconds, and its voice is busy meanwhile
 PIECE_S = 0.07  # a voice that speaks 80 ms in 70
 SPEECH_PIECE_S = 0.08  # 83 ms at 24 kHz
@@ -135,6 +142,17 @@ def posted_chars(fake: Any) -> float:
     return sum(len(request.json()["input"]) for request in posts)
 
 
+def wide_s(fake: Any) -> float:
+    """Seconds of audio that Gemini gets, at 16 kHz."""
+    sent = (
+        text["realtimeInput"]["audio"]["data"]
+        for session in fake.sessions
+        for text in session.texts
+        if "audio" in text.get("realtimeInput", {})
+    )
+    return sum(len(audio) * 3 // 4 - audio.count("=") for audio in sent) / 32_000
+
+
 def posts(fake: Any) -> float:
     return sum(request.method == "POST" for request in fake.requests)
 
@@ -146,7 +164,8 @@ def posts(fake: Any) -> float:
 class Adapter:
     """One provider: ``used`` is what its fake counts, to be held against the record.
 
-    That is seconds of audio of a recogniser, requests of a mind, characters of a voice.
+    That is seconds of audio of a recogniser or a speech model, requests of a mind, characters of
+    a voice.
     """
 
     kind: Kind
@@ -251,6 +270,67 @@ VOICES = (
         posted_chars,
         usual=SPEECH,
     ),
+)
+
+
+class Onward(list[Any]):
+    """These fakes tell again what was talked over; here the story is followed by what is next."""
+
+    was_told = False
+
+    def __getitem__(self, at: Any) -> Any:
+        is_again = at == SENTENCES.index(STORY) and self.was_told
+        self.was_told = self.was_told or at == SENTENCES.index(STORY)
+        return super().__getitem__(at + is_again)
+
+
+# a model that hears, thinks and speaks: what it says is scripted, by turn
+FOUND_BY_CALL = ((FUNCTION, {"id": 7}), FOUND)
+SPOKEN = (OPEN, FOUND_BY_CALL, LONG, GOODBYE)
+MODELS = (
+    Adapter(
+        "speech",
+        "openai_realtime",
+        lambda: FakeOpenAIRealtime(
+            (OPEN, ((FUNCTION, {"id": 7}),), LONG, GOODBYE), SENTENCES, after_tool=FOUND, speed=1.2
+        ),
+        {},
+        lambda fake: any(each.truncations for each in fake.conversations) and all_closed(fake),
+        "`truncate`; closed with the call",
+        appended_s,
+    ),
+    Adapter(
+        "speech",
+        "gemini_live",
+        lambda: FakeGeminiLive(Onward(SPOKEN), Onward(SENTENCES), piece_s=PIECE_S),
+        {},
+        all_closed,
+        CLOSED,
+        wide_s,
+    ),
+    Adapter(
+        "speech",
+        "deepgram_agent",
+        lambda: FakeDeepgramAgent(Onward(SPOKEN), Onward(SENTENCES), piece_s=PIECE_S),
+        {},
+        all_closed,
+        CLOSED,
+        sent_s,
+    ),
+)
+# minds of a program of one's own: what they counted stands for a fake
+OWN_MINDS = tuple(
+    Adapter(
+        "llm",
+        kind,
+        lambda: None,
+        {},
+        lambda mind: bool(mind.stopped),
+        "closed at its next step",
+        lambda mind: float(mind.asked),
+        "in a program",
+    )
+    for kind in ("callable", "thread")
 )
 ADAPTERS = EARS + MINDS + VOICES
 Agent = Mapping[Kind, Adapter]

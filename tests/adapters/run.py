@@ -18,8 +18,8 @@ import trio
 from rtcore.call import CallRecord
 from rtcore.commands.call import NotConnected, call
 from rtcore.testing import Action, CarrierReport, LineClock
-from rtcore.usage import ProviderUsage
-from tests.adapters.kinds import PORTS, Agent, Kind
+from rtcore.usage import Kind, ProviderUsage
+from tests.adapters.kinds import PORTS, USUAL, Agent
 from tests.adapters.talk import FUNCTION, GATE, RESULT
 from tests.fakes._faults import Fault
 from tests.fakes._ws import FakeSocketServer
@@ -27,7 +27,7 @@ from tests.fakes.function import FakeFunction
 
 REFUSES = Fault(status=503)
 FAULT_EVERY_S = 5.0  # longer than a turn of the talk, so that each harms another
-UP_LIMIT_S = 60.0
+UP_LIMIT_S = 120.0  # a machine that does much else
 CALL_LIMIT_S = 120.0
 RECORD_LIMIT_S = 5.0
 EXIT_LIMIT_S = 10.0
@@ -60,7 +60,7 @@ class Seen:
     report: CarrierReport
     record: CallRecord
     fakes: Mapping[Kind, Sequence[Any]]
-    function: FakeFunction
+    function_calls: int
     late_ms: float  # the caller's worst: above some 50 the machine was too busy to be a caller
 
     def used(self, kind: Kind, member: int = 0) -> ProviderUsage:
@@ -86,7 +86,7 @@ async def converse(
     folder: Path,
     *,
     refusing: bool = False,
-    faults: Mapping[Kind, Sequence[Fault]] = {},  # noqa: B006 - read only
+    faults: Mapping[Kind, Sequence[Fault]] = {},
     gate: Gate | None = None,
 ) -> Seen:
     """Hold one conversation with ``agent``.
@@ -127,10 +127,50 @@ async def converse(
         nursery.start_soon(clock.run)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
         record = await the_record(records)
-        seen = Seen(report, record, fakes, function, clock.latest_ms)
+        seen = Seen(report, record, fakes, len(function.requests), clock.latest_ms)
         await trio.sleep(0.2)  # what the fakes have still to see of the end
         nursery.cancel_scope.cancel()
     return seen
+
+
+async def converse_with_own(
+    kind: str, script: Sequence[Action], folder: Path, *, gate: Gate | None = None
+) -> Seen:
+    """The same with a program of its own, whose mind is a ``kind`` of :mod:`own_mind`."""
+    async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
+        specs: dict[str, list[dict[str, Any]]] = {}
+        for each in ("stt", "tts"):
+            usual = USUAL[each]
+            specs[each] = [usual.spec(await nursery.start(usual.fake().serve))]
+        told, records = folder / "specs.json", folder / "records.jsonl"
+        told.write_bytes(msgspec.json.encode(specs))
+        own = "tests.adapters.own_mind"
+        command = [sys.executable, "-m", own, kind, str(told), str(records)]
+        await closing.enter_async_context(serving(command, folder))
+        if gate is not None:
+            await gate.passed()
+        port = (folder / "node.log").read_text(encoding="utf-8").split()[1]
+        clock = LineClock()
+        nursery.start_soon(clock.run)
+        url = f"ws://127.0.0.1:{port}/"
+        report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
+        record = await the_record(records)
+        mind = msgspec.json.decode(records.read_bytes(), type=_Own).mind
+        seen = Seen(report, record, {"llm": [mind]}, mind.done, clock.latest_ms)
+        nursery.cancel_scope.cancel()
+    return seen
+
+
+class OwnMind(msgspec.Struct, frozen=True):
+    """What it counted."""
+
+    asked: int
+    stopped: int
+    done: int
+
+
+class _Own(msgspec.Struct, frozen=True):
+    mind: OwnMind
 
 
 async def harm(fake: Any, faults: Sequence[Fault]) -> None:
@@ -199,7 +239,7 @@ def agent_file(specs: Mapping[Kind, Sequence[Mapping[str, Any]]], function_url: 
     ]
     for kind, members in specs.items():
         for spec in members:
-            lines.append(f"[[{PORTS[kind]}]]")
+            lines.append("[speech_model]" if kind == "speech" else f"[[{PORTS[kind]}]]")
             lines += [f"{name} = {_toml(value)}" for name, value in spec.items()]
     function = {
         "type": "webhook",

@@ -24,9 +24,9 @@ resolving.UNKNOWN_AFTER_MS = 6000
 make_call = PlivoClient.make_call
 
 
-async def make_call_slowly(client: PlivoClient, call: OutboundCall) -> str:
+async def make_call_slowly(client: PlivoClient, call: OutboundCall, *, repeats: bool) -> str:
     await trio.sleep(random.uniform(0, SLOW_S))
-    return await make_call(client, call)
+    return await make_call(client, call, repeats=repeats)
 
 
 PlivoClient.make_call = make_call_slowly  # type: ignore[assignment,method-assign]  # in this process alone

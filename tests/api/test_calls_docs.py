@@ -20,7 +20,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "telephony.md"
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_every_command_of_the_guide_works(sqlite_url: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     async with serving(sqlite_url) as node:
         node.plivo.rent(OURS)
         node.plivo.phones[CALLER] = Phone(scripts=[[wait(30_000)], [wait(30_000)]])
@@ -37,5 +37,6 @@ async def test_every_command_of_the_guide_works(sqlite_url: str, tmp_path: Path)
         assert done.returncode == 0, done.stdout
         assert b"event: state" in done.stdout
         assert b"Hello Ann, this is the front desk." in done.stdout
-        (call,) = node.plivo.calls.values()
+        call, fetched = node.plivo.calls.values()
         assert (call.keys_heard, call.dialled) == ("12#", [HUMAN])
+        assert fetched.order.to_number == HUMAN

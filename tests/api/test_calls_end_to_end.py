@@ -36,6 +36,7 @@ async def test_somebody_calls_and_talks(store: Store) -> None:
         (stream,) = (await node.ask("GET", f"/v1/calls/{shown['id']}/metrics"))["streams"]
         assert stream["ended_by"] == "hung_up"
         assert len(stream["turns"]) == 1
+        assert {used["kind"]: used["requests"] for used in stream["usage"]}["llm"] >= 1
         events = (await node.ask("GET", f"/v1/calls/{shown['id']}/events"))["items"]
         assert events[0]["event"] == "call_started"
         assert not node.line.live

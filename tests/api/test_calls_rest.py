@@ -16,10 +16,12 @@ from api.calls.joining import add_telephony
 from api.calls.live import EVENTS_MAX, LISTENERS_MAX, CallEvent, Listeners, RecordKeeper
 from api.calls.pacing import Pace
 from api.calls.records import (
+    CRASHED,
     CallPlan,
     begin_inbound,
     begin_outbound,
     get_streams,
+    touch_streams,
     write_streams,
 )
 from api.calls.sweeping import sweep
@@ -31,6 +33,7 @@ from api.store.do_not_call import block_numbers
 from api.store.errors import StoreUnavailable
 from api.web.operations import operation_of
 from rtcore.call import CallRecord
+from rtcore.journal import Journal, Noted
 from rtcore.metrics import CallStats
 from rtcore.ports import Message
 from rtcore.testing import Phone, hang_up, wait
@@ -313,20 +316,87 @@ def test_a_final_record_stands(store: Store) -> None:
     assert texts == ["three", "again"]
 
 
+class Away(Store):
+    """A database that does not answer the first few times."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        super().__init__(store.engine)
+        self.times = times
+
+    async def write(self, work: Any, *args: Any, **kw: Any) -> Any:
+        if self.times:
+            self.times -= 1
+            raise StoreUnavailable("away")
+        return await super().write(work, *args, **kw)
+
+
+class Growing:
+    """A stream that goes on, as far as the keeper looks at it."""
+
+    number = 1
+
+    def __init__(self, call_id: str) -> None:
+        self.call_id = call_id
+        self.journal = Journal()
+        self._kept = 0
+
+    def grown(self, now_s: float) -> CallRecord | None:
+        return record("said") if not self._kept else None
+
+    def fresh_notes(self) -> tuple[int, tuple[Noted, ...]] | None:
+        first, self._kept = self._kept, len(self.journal.notes)
+        return (first, tuple(self.journal.notes[first:])) if self._kept > first else None
+
+
+async def test_a_journal_is_kept_as_it_grows_whatever_the_database_does(store: Store) -> None:
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    call = store.run(begin_outbound, True, ME, agent.id, "1", "2", CallPlan())
+    keeper, growing = RecordKeeper(Away(store, 1), "node_x"), Growing(call.id)
+
+    def kept() -> list[str]:
+        return [note.kind for each in store.run(get_streams, False, call.id) for note in each.notes]
+
+    async with trio.open_nursery() as nursery:
+        growing.journal.note(0.0, "one")
+        nursery.start_soon(keeper.run, lambda: [growing])
+        for kinds in (["one"], ["one", "two"], ["one", "two", "three"]):
+            if len(kinds) > 1:
+                growing.journal.note(1.0, kinds[-1])
+            with trio.fail_after(10):
+                while kept() != kinds:
+                    await trio.sleep(0.05)
+        final = msgspec.structs.replace(record("said"), notes=tuple(growing.journal.notes[:2]))
+        keeper.put(call.id, 1, final, is_final=True)
+        with trio.fail_after(10):
+            while kept() != ["one", "two"]:  # the final record alone counts
+                await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    (kept_record,) = store.run(get_streams, False, call.id)
+    assert kept_record.transcript[0].text == "said"
+
+
+def test_a_stream_without_a_pulse_has_crashed(store: Store) -> None:
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    call = store.run(begin_outbound, True, ME, agent.id, "1", "2", CallPlan())
+    began_s = store.now_s()
+    store.run(write_streams, True, {(call.id, 1): (record("one"), False)})
+
+    def ended_by(after_s: float) -> str:
+        store.now_s = lambda: began_s + after_s
+        return store.run(get_streams, False, call.id)[0].ended_by
+
+    assert ended_by(5) == ""
+    assert ended_by(15) == CRASHED
+    store.run(touch_streams, True, [(call.id, 1)])  # it was only out of reach
+    assert ended_by(20) == ""
+    store.run(write_streams, True, {(call.id, 1): (record("one"), True)})
+    assert ended_by(1000) == ""
+
+
 async def test_records_wait_for_a_database_that_is_away(store: Store) -> None:
     agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
     call = store.run(begin_outbound, True, ME, agent.id, "1", "2", CallPlan())
-    away = 2
-
-    class Away(Store):
-        async def write(self, work: Any, *args: Any, **kw: Any) -> Any:
-            nonlocal away
-            if away:
-                away -= 1
-                raise StoreUnavailable("away")
-            return await super().write(work, *args, **kw)
-
-    keeper = RecordKeeper(Away(store.engine), "node_a")
+    keeper = RecordKeeper(Away(store, 2), "node_a")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run, list)
         keeper.put(call.id, 1, record("kept"), is_final=True)

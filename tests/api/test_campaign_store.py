@@ -16,7 +16,7 @@ from api.campaigns.specs import CampaignSpec, Retries, Retry, TargetSpec, Window
 from api.outgoing.outbox import create_webhook
 from api.outgoing.specs import WebhookSpec
 from api.specs import AgentSpec
-from api.store import Actor, Store
+from api.store import Actor, Store, attempts
 from api.store.agents import create_agent, delete_agent
 from api.store.attempts import (
     IN_CALL_MS,
@@ -324,6 +324,28 @@ def test_numbers_wait_for_the_hours_of_their_own_zone(desk: Desk) -> None:
     assert desk.claim() is None
     assert desk.claimed().call.to_number == FIRST
     assert desk.claimed().call.to_number == THIRD
+
+
+def test_many_numbers_are_put_off_in_parts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "REQUEUE_MAX", 2)
+    numbers = [f"1415555{number:04}" for number in range(8)]
+    desk.campaign(*numbers, windows=(Window(opens="20:00", closes="21:00"),))
+    assert desk.claim() is None
+    assert desk.read(look, "here").due_ms <= desk.now_ms  # six are put off, two are not
+    assert desk.claim() is None
+    evening = round(datetime(2026, 11, 20, 20, tzinfo=UTC).timestamp() * 1000)
+    assert desk.read(look, "here").due_ms == evening
+
+
+def test_a_zone_that_a_node_does_not_know_pauses_the_campaign(desk: Desk) -> None:
+    id = desk.campaign(starts=False)
+    given = [TargetSpec(number=FIRST, time_zone="Mars/Olympus")]  # known where it was added
+    desk.write(add_targets, ME, id, given)
+    desk.write(start_campaign, ME, id)
+    assert desk.claim() is None
+    campaign = desk.read(get_campaign, id)
+    assert campaign.state == "paused"
+    assert "Mars/Olympus" in campaign.reason
 
 
 def test_other_hours_hold_at_once(desk: Desk) -> None:

@@ -57,6 +57,10 @@ def rung(node: Node) -> list[str]:
     return sorted(call.order.to_number for call in node.plivo.calls.values())
 
 
+def asked(node: Node) -> list[str]:
+    return [path for method, path in node.plivo.requests if method == "POST" and "Call" in path]
+
+
 async def outcomes(node: Node, id: str) -> dict[str, str]:
     page = await node.ask("GET", f"/v1/campaigns/{id}/targets?limit=100")
     return {each["number"]: each["outcome"] for each in page["items"]}
@@ -94,6 +98,8 @@ async def test_every_number_is_called_and_told_apart(sqlite_url: str) -> None:
         report = await node.ask("GET", f"/v1/campaigns/{id}/report")
         assert (report["numbers"], report["done"], report["attempts"]) == (6, 6, 6)
         assert report["outcomes"]["answered"] == 2
+        metrics = (await node.http.get("/metrics")).text
+        assert 'rtcore_campaign_attempts_total{outcome="answered"} 2.0' in metrics
         actions = [each["action"] for each in (await node.ask("GET", "/v1/audit"))["items"]]
         assert {"campaign.created", "campaign.started", "campaign.completed"} <= set(actions)
 
@@ -120,6 +126,20 @@ async def until_ended(node: Node) -> None:
     with trio.fail_after(10):
         for call in list(node.plivo.calls.values()):
             await call.over.wait()
+
+
+async def test_a_machine_is_left_the_message(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        node.plivo.phones[CALLER] = Phone(scripts=[[wait(30_000)]], is_machine=True)
+        message: dict[str, Any] = {
+            "machine_detection": "leave_message",
+            "machine_message": "Your table waits.",
+        }
+        id = await campaign(node, CALLER, **message)
+        await until_state(node, id, "completed")
+        assert await outcomes(node, id) == {CALLER: "message_left"}
+        (call,) = node.plivo.calls.values()
+        assert call.reports[0].ended_by == "node"
 
 
 async def test_never_more_calls_than_allowed_at_once(sqlite_url: str) -> None:
@@ -244,13 +264,24 @@ async def test_a_carrier_that_cannot_be_reached_has_not_called(
     monkeypatch.setattr(running, "AGAIN_S", 0.1)
     async with serving(sqlite_url) as node:
         node.plivo.phones[CALLER] = HANGS_UP
-        node.plivo.faults.extend([Fault(status=429)] * 4)  # as often as one request is repeated
+        node.plivo.faults.append(Fault(status=429))
         id = await campaign(node, CALLER)
         await until_state(node, id, "completed")
         (target,) = (await node.ask("GET", f"/v1/campaigns/{id}/targets"))["items"]
         detail = await node.ask("GET", f"/v1/campaigns/{id}/targets/{target['id']}")
         assert [each["outcome"] for each in detail["calls"]] == ["not_made", "answered"]
         assert detail["attempts"] == 1
+
+
+async def test_a_carrier_that_cannot_be_reached_is_left_alone(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        node.plivo.phones |= dict.fromkeys(NUMBERS, HANGS_UP)
+        node.plivo.faults.extend([Fault(status=429)] * 100)
+        id = await campaign(node, *NUMBERS, concurrency=1)
+        began_s = trio.current_time()
+        await node.until(lambda: len(asked(node)) == 3)
+        assert trio.current_time() - began_s > 1.0  # half a second and one, not 50 a second
+        assert (await node.ask("GET", f"/v1/campaigns/{id}"))["state"] == "running"
 
 
 async def test_an_account_that_is_refused_pauses_and_calls_nobody(sqlite_url: str) -> None:

@@ -249,3 +249,15 @@ async def test_a_conversation_is_of_one_agent(api: Api, store: Store) -> None:
     first = (await api.ask("POST", f"{await agent(api)}/chat", {"message": "hi"})).json
     more = {"message": "and?", "conversation_id": first["conversation_id"]}
     assert (await api.ask("POST", f"{await agent(api)}/chat", more)).status == 404
+
+
+async def test_a_conversation_is_erased(api: Api, responder: ScriptedResponder) -> None:
+    says(responder, "Hello there.")
+    path = await agent(api)
+    begun = (await api.ask("POST", f"{path}/chat", {"message": "hi"})).json["conversation_id"]
+    assert (await api.ask("DELETE", f"{path}/chat/{begun}")).status == 204
+    more = {"message": "still there?", "conversation_id": begun}
+    assert (await api.ask("POST", f"{path}/chat", more)).status == 404
+    assert (await api.ask("DELETE", f"{path}/chat/{begun}")).status == 404
+    audit = (await api.ask("GET", f"/v1/audit?resource_id={begun}")).json["items"]
+    assert [line["action"] for line in audit] == ["chat.erased"]

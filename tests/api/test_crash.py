@@ -30,6 +30,7 @@ pytest.importorskip("espeakng_loader", reason="needs rtcore[embedded]")
 
 START_LIMIT_S = 60.0  # two processes of the recogniser are started, too, on a shared machine
 LOST_MAX_S = 1.0
+LOOK_EVERY_S = 0.01
 AGENT = {
     "name": "desk",
     "welcome_message": "Good day, this is the front desk.",
@@ -87,6 +88,19 @@ async def running(
         process.kill()
 
 
+class Lag:
+    """How late a machine that is shared wakes those who sleep: the node is no better off."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+
+    async def watch(self) -> None:
+        while True:
+            began_s = trio.current_time()
+            await trio.sleep(LOOK_EVERY_S)
+            self.worst_s = max(self.worst_s, trio.current_time() - began_s - LOOK_EVERY_S)
+
+
 async def listen(
     client: httpx.AsyncClient,
     path: str,
@@ -104,14 +118,17 @@ async def listen(
                     heard.append((trio.current_time(), name, data))
 
 
+# httpx leaves the body of a request open that a killed node cuts off
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path) -> None:
     database = store.engine.url.render_as_string(hide_password=False)
     key = await trio.to_thread.run_sync(create_api_key, database, "test", ["admin"])
     folder = tmp_path / "recordings"
     heard: list[tuple[float, str, dict[str, Any]]] = []
-    plivo = FakePlivo()
+    plivo, lag = FakePlivo(), Lag()
     async with trio.open_nursery() as nursery:
         await nursery.start(plivo.run)
+        nursery.start_soon(lag.watch)
         async with running(database, folder, key) as (process, client):
             agent = (await client.post("/v1/agents", json=AGENT)).json()
             answer_url = f"{process.url}/plivo/answer/{agent['id']}"
@@ -141,6 +158,7 @@ async def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path
             started_s = next(at_s for at_s, _, _ in heard)
             process.kill()
             killed_s = trio.current_time()
+            lost_max_s = LOST_MAX_S + 2 * lag.worst_s
 
         async with running(database, folder, key) as (_, client):
             path = f"/v1/calls/{call_id}"
@@ -155,19 +173,18 @@ async def test_a_kill_loses_at_most_the_last_second(store: Store, tmp_path: Path
                 line["text"] for line in (await client.get(f"{path}/transcript")).json()["items"]
             ]
             events = (await client.get(f"{path}/events")).json()["items"]
-            for at_s, name, data in heard:
-                if at_s > killed_s - LOST_MAX_S:
-                    continue
+            told = [(name, data) for at_s, name, data in heard if at_s <= killed_s - lost_max_s]
+            for name, data in told:
                 if name == "transcript":
                     assert data["text"] in said
                 elif "at_ms" in data:  # of the journal; what is said now and the state are not
                     assert {"event": name, "data": data} in events
-            assert said[0] == AGENT["welcome_message"]
-            assert len(said) >= 3
+            assert "Line 0." in said
+            assert sum("at_ms" in data for _, data in told) >= 2
             sound = (await client.get(f"{path}/recording")).content
             samples = (len(sound) - HEADER_BYTES) // 2
             assert sound[:HEADER_BYTES] == wav_header(samples)
-            assert samples / 8000 >= killed_s - started_s - LOST_MAX_S
+            assert samples / 8000 >= killed_s - started_s - lost_max_s
             agent_side = array("h", mulaw_to_pcm(sound[HEADER_BYTES + 1 :: 2]))
             assert max(map(abs, agent_side)) > 2000  # the welcome is in it
         nursery.cancel_scope.cancel()

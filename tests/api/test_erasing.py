@@ -10,14 +10,18 @@ import sqlalchemy as sa
 
 from api.calls.erasing import (
     BATCH_MAX,
+    Erased,
+    Policy,
     Subject,
     caller_alias,
+    done_before_ms,
     due_before_ms,
     erase_call,
     erase_caller,
     erase_due,
     erase_recordings,
     forget_idle,
+    read_policy,
 )
 from api.calls.recordings import (
     begin_recording,
@@ -119,6 +123,10 @@ class Filled:
     def words(self, id: str) -> list[str]:
         records = self.store.run(get_streams, False, id)
         return [message.text for each in records for message in each.transcript]
+
+    def erase(self, subject: Subject, node: Retention, after_ms: int = 0) -> Erased:
+        policy = self.store.run(read_policy, False, node)
+        return self.store.run(erase_due, True, ME, subject, policy, after_ms)
 
     def audited(self) -> list[tuple[str, str]]:
         page = self.store.run(find_audit, False, 100, 0, None)
@@ -261,7 +269,7 @@ def test_a_policy_of_the_node_and_one_of_an_agent(filled: Filled, subject: Subje
 
     def left() -> set[str]:
         while True:
-            erased = filled.store.run(erase_due, True, ME, subject, policy)
+            erased = filled.erase(subject, policy)
             if not (erased.calls or erased.transcripts or erased.files):
                 break
         if subject == "calls":
@@ -286,7 +294,7 @@ def test_a_policy_of_the_node_and_one_of_an_agent(filled: Filled, subject: Subje
 def test_numbers_stay_when_a_transcript_goes(filled: Filled) -> None:
     id = filled.call(ANN)
     filled.now_s += 10
-    filled.store.run(erase_due, True, ME, "transcripts", Retention(transcripts_days=0))
+    filled.erase("transcripts", Retention(transcripts_days=0))
     assert filled.words(id) == []
     call = filled.store.run(get_call, False, id)
     assert call.from_number == ANN
@@ -299,21 +307,32 @@ def test_without_a_policy_all_is_kept(filled: Filled) -> None:
     id = filled.call(ANN)
     filled.now_s += 1000 * 86_400
     for subject in ("recordings", "transcripts", "calls"):
-        erased = filled.store.run(erase_due, True, ME, subject, Retention())  # type: ignore[arg-type]
+        erased = filled.erase(subject, Retention())  # type: ignore[arg-type] # a name of three
         assert (erased.calls, erased.transcripts, erased.files) == (0, 0, ())
     assert filled.words(id) == [WORDS]
 
 
 def test_when_each_agent_s_calls_are_due() -> None:
-    node = Retention(calls_days=10)
     agents = {"a": Retention(calls_days=0), "b": Retention(recordings_days=1)}
-    assert due_before_ms("calls", node, agents, 11 * DAY_MS) == (DAY_MS, {"a": 11 * DAY_MS})
-    assert due_before_ms("recordings", node, agents, 11 * DAY_MS) == (None, {"b": 10 * DAY_MS})
-    assert due_before_ms("transcripts", node, agents, 11 * DAY_MS) == (None, {})
+    policy, now_ms = Policy(Retention(calls_days=10), agents), 11 * DAY_MS
+    assert due_before_ms("calls", policy, now_ms) == (DAY_MS, {"a": now_ms})
+    assert due_before_ms("recordings", policy, now_ms) == (None, {"b": 10 * DAY_MS})
+    assert due_before_ms("transcripts", policy, now_ms) == (None, {})
+    assert DAY_MS - 3_600_000 < done_before_ms("calls", policy, now_ms) < DAY_MS
+    assert done_before_ms("transcripts", policy, now_ms) == 0
+
+
+def test_what_has_been_seen_to_is_not_looked_at_again(filled: Filled) -> None:
+    id, policy = filled.call(ANN), Retention(calls_days=1)
+    ended_ms = int(filled.now_s * 1000)
+    filled.now_s += 2 * 86_400
+    assert filled.erase("calls", policy, ended_ms + 1).calls == 0
+    assert filled.exists(id)
+    assert filled.erase("calls", policy, ended_ms).calls == 1
 
 
 def test_conversations_nobody_goes_on_with_are_forgotten(filled: Filled) -> None:
-    chat = begin_chat(filled.agent_id, 1)
+    chat = begin_chat(filled.agent_id, 1, {})
     filled.store.run(save_chat, True, chat, DAY_MS)
     filled.now_s += 3600
     assert filled.store.run(forget_idle, True, DAY_MS, DAY_MS) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -14,16 +13,14 @@ from api.settings import ApiSettings
 from api.specs import AgentPlan, AgentSpec
 from api.store import Actor, Store, upgrade
 from api.store.agents import create_agent
-from api.store.chats import begin_chat, save_chat
 from api.store.database import Tx
 from api.store.keys import SCOPES, create_key
 from rtcore.agent.agent import Agent
-from rtcore.ports import Message
 from rtcore.testing import ScriptedResponder, ScriptedSynthesizer, ScriptedTranscriber
 from tests.api.client import Api
 
 ME = Actor("test")
-OVER, GOING = "call_" + "a" * 24, "call_" + "b" * 24
+OVER, GOING, CHAT = "call_" + "a" * 24, "call_" + "b" * 24, "cht_" + "c" * 24
 CALLER, OURS = "14155550100", "14155550199"
 # as revision 0003 kept it: what has come since is not in it
 RECORD = {
@@ -64,10 +61,15 @@ NUMBERS = sa.text(
     "INSERT INTO numbers (number, agent_id, app_id, created_at_ms, updated_at_ms)"
     " VALUES (:number, :agent, '17', :at, :at)"
 )
+CHATS = sa.text(
+    "INSERT INTO chats (id, agent_id, version, revision, log, has_ended, created_at_ms,"
+    " updated_at_ms) VALUES (:id, :agent, 1, 1, :log, 0, :at, :at)"
+)
+SAID = [{"role": "user", "text": "hello"}, {"role": "assistant", "text": "Hello there."}]
 
 
 def fill(tx: Tx, agent_id: str) -> None:
-    """Two calls, one of them cut off by a crash of its node, and a number."""
+    """Two calls, one of them cut off by a crash of its node, a number, a conversation."""
     common = {"agent": agent_id, "caller": CALLER, "ours": OURS, "at": tx.now_ms - 60_000}
     plan = json.dumps({"variables": {"name": "Ann"}, "on_machine": "", "machine_message": ""})
     hangup = json.dumps({"state": "completed", "cause": "Normal Hangup", "code": 4000})
@@ -80,6 +82,8 @@ def fill(tx: Tx, agent_id: str) -> None:
         row = {"id": id, "record": record, "is_final": is_final, "at": common["at"]}
         tx.conn.execute(STREAMS, row)
     tx.conn.execute(NUMBERS, {"number": OURS, "agent": agent_id, "at": common["at"]})
+    chat = {"id": CHAT, "agent": agent_id, "log": json.dumps(SAID), "at": common["at"]}
+    tx.conn.execute(CHATS, chat)
 
 
 def agent_for(plan: AgentPlan) -> Agent:
@@ -96,9 +100,6 @@ async def test_a_database_of_the_last_release_is_served_whole(empty_url: str) ->
     store = Store.open(empty_url)
     agent = store.run(create_agent, True, ME, AgentSpec(name="desk", prompt="Be brief."))
     store.run(fill, True, agent.id)
-    chat = begin_chat(agent.id, 1)
-    said = (Message(role="user", text="hello"), Message(role="assistant", text="Hello there."))
-    store.run(save_chat, True, dataclasses.replace(chat, log=said), 86_400_000)
     _, token = store.run(create_key, True, ME, "test", SCOPES)
     store.close()
 
@@ -129,7 +130,7 @@ async def test_a_database_of_the_last_release_is_served_whole(empty_url: str) ->
         assert (await read(f"/v1/numbers/{OURS}"))["agent_id"] == agent.id
         assert (await api.ask("GET", f"/v1/calls/{OVER}/recording")).status == 404
 
-        body = {"message": "and now?", "conversation_id": chat.id}
+        body = {"message": "and now?", "conversation_id": CHAT}
         answer = await api.ask("POST", f"/v1/agents/{agent.id}/chat", body)
         assert answer.json["response"] == "Hello there."
         erased = (await api.ask("DELETE", f"/v1/callers/{CALLER}")).json

@@ -13,7 +13,14 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry
 
-from api.calls.records import CallPlan, begin_outbound, get_call, mark_answered, open_stream
+from api.calls.records import (
+    CallPlan,
+    begin_outbound,
+    find_unended,
+    get_call,
+    mark_answered,
+    open_stream,
+)
 from api.nodes import bus as bus_module
 from api.nodes.bus import Bus, NodeSilent
 from api.nodes.channel import listen_for_ever
@@ -28,6 +35,7 @@ from api.nodes.records import (
     node_with_room,
     notify,
     put_command,
+    release,
     take_answers,
 )
 from api.specs import AgentSpec
@@ -39,6 +47,7 @@ from tests.api.telephone import ASKS, CALLER, HUMAN, OURS, Node, serving
 
 ME = Actor("test")
 QUICK = PresenceConfig(heartbeat_s=0.2)
+STEADY = PresenceConfig(heartbeat_s=1.0)  # a test machine is shared: 4 s of silence are a death
 STATE = NodeState(url="", calls=1, capacity=10, has_room=True, is_draining=False)
 
 
@@ -117,6 +126,16 @@ def test_a_command_is_given_out_once_and_not_past_its_time(store: Store) -> None
     assert [each.body for each in store.run(claim_commands, True, "node_b")] == [b"do it"]
     assert store.run(claim_commands, True, "node_b") == ()
     assert store.run(take_answers, True, ("cmd_1",)) == {}
+
+
+def test_a_call_another_node_holds_is_not_asked_after(store: Store) -> None:
+    mine, other = held_call(store, "node_a", "uuid-a"), held_call(store, "node_b", "uuid-b")
+    later_ms = store.run(get_call, False, other).created_at_ms + 1
+    found = store.run(find_unended, False, "node_a", later_ms, 10)
+    assert [call.id for call in found] == [mine]
+    store.run(release, True, "node_b", [(other, 1)])
+    found = store.run(find_unended, False, "node_a", later_ms, 10)
+    assert {call.id for call in found} == {mine, other}
 
 
 # --- the bus ----------------------------------------------------------------------------
@@ -262,9 +281,8 @@ async def pair(store: Store) -> AsyncIterator[tuple[Node, Node]]:
     """Node A and node B on one store, and one carrier; numbers are bound to B."""
     plivo = FakePlivo()
     async with AsyncExitStack() as stack:
-        first = serving(url_of(store), plivo=plivo, presence=QUICK)
-        a = await stack.enter_async_context(first)
-        b = await stack.enter_async_context(serving(url_of(store), plivo=plivo, presence=QUICK))
+        node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
+        a, b = [await stack.enter_async_context(node()) for _ in range(2)]
         await a.until(lambda: a.line.presence.nodes == 2 and b.line.presence.nodes == 2)
         yield a, b
 
@@ -272,7 +290,7 @@ async def pair(store: Store) -> AsyncIterator[tuple[Node, Node]]:
 async def test_what_is_asked_of_one_node_reaches_the_call_on_the_other(store: Store) -> None:
     async with pair(store) as (a, b):
         await b.bound()
-        call = b.plivo.ring(CALLER, OURS, Phone(scripts=[[*ASKS, wait(30_000)]]))
+        call = b.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(30_000)]]))
         await b.until(lambda: b.line.live)
         assert not a.line.live
         (held,) = b.line.live.values()
@@ -388,7 +406,7 @@ async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: S
     plivo = FakePlivo()
     full = NodeConfig(lag_max_ms=10_000, calls_max=1)
     async with AsyncExitStack() as stack:
-        node = partial(serving, url_of(store), plivo=plivo, presence=QUICK)
+        node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
         a = await stack.enter_async_context(node(config=full))
         b = await stack.enter_async_context(node(splits=True))  # with a media URL of its own
         await a.until(lambda: a.line.presence.nodes == 2)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import trio
 
+from api.calls.recordings import begin_recording, finish_recordings
 from api.calls.records import CallPlan, Ended, begin_outbound, mark_answered, mark_ended
 from api.outgoing.outbox import (
     CLAIM_MS,
@@ -125,6 +126,20 @@ def test_a_call_s_life_is_told_to_those_who_want_to_know(store: Store) -> None:
     assert len(both) == 2
     assert len(set(both)) == 1  # one event, however many are told
     assert states(store, off) == []
+
+
+def test_a_recording_is_told_of_once_it_is_whole(store: Store) -> None:
+    hooked(store, events=("call.recording",))
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    plan = CallPlan()
+    call = store.run(begin_outbound, True, ME, agent.id, "14155550199", "14155550100", plan)
+    store.run(begin_recording, True, call.id, 1, "folder", "a.wav")
+    assert store.run(claim_deliveries, True, 10) == ()
+    for _ in range(2):
+        store.run(finish_recordings, True, {(call.id, 1): (16_000, 0)})
+    (work,) = store.run(claim_deliveries, True, 10)
+    told = msgspec.json.decode(work.body)["data"]
+    assert (told["call_id"], told["duration_s"]) == (call.id, 2.0)
 
 
 def test_what_is_not_kept_is_not_told(store: Store) -> None:

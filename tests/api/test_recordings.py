@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from api.calls import sweeping
-from api.calls.keeping import EXAMPLES, ErasedView
+from api.calls.keeping import EXAMPLES, ErasedView, RecordingsView
 from api.calls.recordings import begin_recording, get_recordings
 from api.calls.sweeping import erase_expired, mend_recordings
 from api.store import Store
@@ -75,6 +75,13 @@ async def test_a_call_is_recorded_and_listened_to(store: Store, tmp_path: Path) 
             refused = await node.http.get(path, headers=headers)
             assert refused.status_code == status
             assert refused.headers["Content-Type"] == "application/problem+json"
+        (shown,) = (await node.ask("GET", f"/v1/calls/{call_id}/recordings"))["items"]
+        assert (shown["stream"], shown["state"], shown["dropped_s"]) == (1, "kept", 0)
+        assert shown["duration_s"] == samples / 8000
+        metrics = (await node.http.get("/metrics")).text
+        assert "rtcore_recordings_total 1.0" in metrics
+        assert f"rtcore_recordings_written_bytes_total {samples * 2}.0" in metrics
+        assert 'rtcore_recordings_lost_seconds_total{reason="dropped"} 0.0' in metrics
         await node.ask("GET", f"{path}?stream=2", status=404)
         await node.ask("GET", f"{path}?stream=0", status=422)
 
@@ -102,7 +109,9 @@ async def test_only_those_who_want_it_are_recorded(sqlite_url: str, tmp_path: Pa
         call_id = await recorded_call(node)
         await node.ask("GET", f"/v1/calls/{call_id}/recording", status=404)
         assert files_in(tmp_path) == []
-        await node.ask("GET", f"/v1/calls/{CALL}/recording", status=404)
+        assert (await node.ask("GET", f"/v1/calls/{call_id}/recordings"))["items"] == []
+        for path in ("recording", "recordings"):
+            await node.ask("GET", f"/v1/calls/{CALL}/{path}", status=404)
 
 
 async def test_a_node_without_a_folder_serves_the_call_all_the_same(sqlite_url: str) -> None:
@@ -150,6 +159,18 @@ async def test_a_call_is_erased(store: Store, tmp_path: Path) -> None:
         for path in ("", "/transcript", "/events", "/metrics", "/recording"):
             await node.ask("GET", f"/v1/calls/{call_id}{path}", status=404)
         await node.ask("DELETE", f"/v1/calls/{call_id}", status=404)
+
+
+async def test_a_call_that_is_just_over_leaves_no_file(sqlite_url: str, tmp_path: Path) -> None:
+    async with serving(sqlite_url, recordings=tmp_path) as node:
+        await node.bound(recording=True)
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(300), hang_up()]]))
+        await node.until(call.over.is_set)
+        (shown,) = (await node.ask("GET", "/v1/calls"))["items"]
+        await node.ask("DELETE", f"/v1/calls/{shown['id']}")
+        assert node.line.recordings is not None
+        await node.line.recordings.flush()
+        assert files_in(tmp_path) == []
 
 
 async def test_a_caller_is_erased_and_the_log_does_not_name_them(
@@ -244,3 +265,5 @@ async def test_the_specification_knows_it(sqlite_url: str) -> None:
         shown = spec["components"]["schemas"]["ErasedView"]
         assert shown["examples"] == [EXAMPLES["ErasedView"]]
         msgspec.convert(EXAMPLES["ErasedView"], ErasedView)
+        msgspec.convert(EXAMPLES["RecordingsView"], RecordingsView)
+        assert spec["components"]["schemas"]["RecordingsView"]["examples"]

@@ -81,6 +81,18 @@ async def test_turn_taking_that_cannot_be_is_refused_made_or_changed(
     assert "turn" in changed.json["detail"]
 
 
+async def test_a_program_of_the_node_can_be_named_by_nobody(api: Api) -> None:
+    """Who may write agents may not run what they like on the machine."""
+    piper = {"provider": "piper", "options": {"executable": "/bin/sh", "voice": "/tmp/x.onnx"}}
+    answer = await api.ask("POST", "/v1/agents", {"name": "x", "tts": [piper]})
+    assert answer.status == 422
+    assert "only an agent's file may name it" in str(answer.json)
+    agent = await api.create("/v1/agents", {"name": "x"})
+    path = f"/v1/agents/{agent['id']}"
+    changed = await api.ask("PATCH", path, {"tts": [piper]}, headers={"If-Match": "*"})
+    assert changed.status == 422
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -106,6 +106,15 @@ async def test_agents_that_name_the_same_services_share_them() -> None:
     assert rekeyed.transcriber is one.transcriber
 
 
+async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None:
+    factory = SharedProviders(KEYS)
+    alone, listed = factory(plan()), factory(plan(llm=(GROQ, GROQ)))
+    rekeyed = factory(plan(secrets={"groq_key": "another"}))
+    (breaker,) = alone.responder._breakers  # type: ignore[attr-defined] # a list of one
+    assert breaker in listed.responder._breakers  # type: ignore[attr-defined]
+    assert breaker not in rekeyed.responder._breakers  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

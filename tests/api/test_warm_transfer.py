@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from api.calls.live import LiveCall
 from api.calls.records import get_call
+from api.nodes.presence import PresenceConfig
 from api.store import Store
 from rtcore.agent.tools import ToolUse
 from rtcore.errors import ToolError
@@ -95,8 +96,9 @@ async def test_the_caller_is_told_to_wait_and_kept_company(sqlite_url: str) -> N
         await node.until(lambda: "I am getting Bob." in said(held))
         assert held.call.waiting_line == "I am getting Bob."
         assert not held.call.ended_by
-        again = await node.http.post(f"/v1/calls/{held.call_id}/transfer", json=WARM)
-        assert again.status_code == 409
+        for body in (WARM, {"to": HUMAN}):
+            again = await node.http.post(f"/v1/calls/{held.call_id}/transfer", json=body)
+            assert again.status_code == 409
         await node.until(call.over.is_set)
         assert "Bob is not there." not in said(held)
 
@@ -185,8 +187,8 @@ async def test_the_agent_fetches_a_human_by_name_and_tells_them_what_it_knows(
     sqlite_url: str,
 ) -> None:
     targets = {"bob": {"to": HUMAN, "mode": "warm", "what_for": "questions about opening"}}
-    spec = {"transfer_targets": targets}
-    async with talking(sqlite_url, Phone(keys=["1"]), **spec) as (node, call, held):
+    fetched = Phone(keys=["1"])
+    async with talking(sqlite_url, fetched, transfer_targets=targets) as (node, call, held):
         (tool,) = [tool for tool in held.call.agent.tools if tool.name == "transfer"]
         assert tool.spec.parameters["properties"]["to"]["enum"] == ["bob"]
         assert HUMAN not in str(tool.spec)  # the model never sees a number
@@ -201,3 +203,30 @@ async def test_the_agent_fetches_a_human_by_name_and_tells_them_what_it_knows(
         assert "keep the caller company" in await tool.run(use)
         await node.until(call.over.is_set)
         assert human_call(node).spoken[0].startswith(SUMMARY)
+
+
+async def test_a_human_is_fetched_through_another_node_than_the_one_that_holds_the_call(
+    store: Store,
+) -> None:
+    url, plivo = store.engine.url.render_as_string(hide_password=False), FakePlivo()
+    steady = PresenceConfig(heartbeat_s=1.0)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(serving(url, plivo=plivo, presence=steady))
+        b = await stack.enter_async_context(serving(url, plivo=plivo, presence=steady))
+        await a.until(lambda: a.line.presence.nodes == 2 == b.line.presence.nodes)
+        await b.bound()
+        call = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(60_000)]], talk_s=math.inf))
+        await b.until(lambda: b.line.live)
+        (held,) = b.line.live.values()
+        plivo.phones[HUMAN] = Phone(keys=["2"])
+        path = f"/v1/calls/{held.call_id}/transfer"
+        await a.ask("POST", path, WARM, 202)  # the human's callbacks come to A, too
+        assert await outcome(a, held) == "declined"
+        await b.until(lambda: "Bob is not there." in said(held))
+        assert "I am getting Bob." in said(held)
+        assert held.call.waiting_line == ""
+        plivo.phones[HUMAN] = Phone(keys=["1"], talk_s=0.1)
+        await a.ask("POST", path, WARM, 202)
+        await b.until(call.over.is_set)
+        assert await outcome(a, held) == "completed"
+        assert held.call.ended_by == "transferred"

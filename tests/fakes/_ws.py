@@ -44,6 +44,7 @@ class Hung(Exception):
 class FakeSocketServer(ABC):
     """Subclasses serve one session; ``faults`` says how it goes wrong."""
 
+    hears_alone: ClassVar[bool] = False  # it listens where it speaks: nobody does meanwhile
     unknown: ClassVar[object] = {"type": "SomethingNew", "detail": {"depth": [1, 2]}}
     error: ClassVar[object] = {"type": "Error", "description": "scripted fault", "code": "SCRIPTED"}
 
@@ -85,7 +86,7 @@ class FakeSocketServer(ABC):
                 await trio.aclose_forcefully(session.socket._stream)
             raise Hung
         if position == fault.stall_after:
-            await trio.sleep_forever()
+            await self._stall(session)
         if position == fault.error_after:
             await session.socket.send_message(_text(self.error))
             raise Hung
@@ -96,6 +97,15 @@ class FakeSocketServer(ABC):
         await session.socket.send_message(
             message if isinstance(message, bytes | str) else _text(message)
         )
+
+    async def _stall(self, session: Session) -> None:
+        """Say nothing any more; end when the client has left."""
+        while session.socket.closed is None:
+            if self.hears_alone:  # unread messages would hide the close behind them
+                await session.socket.get_message()
+            else:
+                await trio.sleep(0.05)
+        raise Hung
 
     async def hear(self, session: Session) -> Any:
         """The next message of the client: decoded JSON, or octets."""

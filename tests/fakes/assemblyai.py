@@ -18,6 +18,7 @@ class FakeAssemblyAI(FakeSocketServer):
     """Ends a turn after ``max_turn_silence`` or when told; ``inactivity_timeout`` is in seconds,
     divided by ``hurry`` so that a test need not wait."""
 
+    hears_alone: ClassVar[bool] = True
     unknown: ClassVar[object] = {"type": "Novelty", "detail": 1}
     error: ClassVar[object] = {
         "type": "Error",

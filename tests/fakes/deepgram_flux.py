@@ -15,6 +15,8 @@ END_SAMPLES = RATE_HZ * 480 // 1000
 class FakeDeepgramFlux(FakeSocketServer):
     """Eager after 240 ms of silence, end of turn after 480 ms, or when told."""
 
+    hears_alone: ClassVar[bool] = True
+
     error: ClassVar[object] = {
         "type": "Error",
         "sequence_id": 9,

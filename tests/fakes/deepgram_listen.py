@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import trio
 
@@ -16,16 +17,23 @@ INTERIM_EVERY = 4  # messages of audio
 class FakeDeepgramListen(FakeSocketServer):
     """Hears the language of the fakes; ``idle_limit_s`` is ten seconds at the real one."""
 
+    hears_alone: ClassVar[bool] = True
+
     def __init__(self, *, final_delay_s: float = 0.0, idle_limit_s: float = 10.0) -> None:
         super().__init__()
         self.final_delay_s = final_delay_s
         self.idle_limit_s = idle_limit_s
+        self.new_ears: Callable[[], Ears] = Ears
+
+    async def settle(self, ears: Ears) -> None:
+        """Take the time that final words take."""
+        await trio.sleep(self.final_delay_s)
 
     async def session(self, session: Session) -> None:
         if session.path != "/v1/listen" or session.param("encoding") != "mulaw":
             await session.socket.aclose(1008, "DATA-0000")
             return
-        ears = Ears()
+        ears = self.new_ears()
         segment_words: list[HeardWord] = []
         while True:
             with trio.move_on_after(self.idle_limit_s) as idle:
@@ -42,7 +50,7 @@ class FakeDeepgramListen(FakeSocketServer):
                 elif len(session.binary_sizes) % INTERIM_EVERY == 0:
                     await self._results(session, ears, segment_words, is_final=False)
             elif message["type"] in ("Finalize", "CloseStream"):
-                await trio.sleep(self.final_delay_s)
+                await self.settle(ears)
                 segment_words += ears.take()
                 await self._results(session, ears, segment_words, from_finalize=True)
                 if message["type"] == "CloseStream":

@@ -19,6 +19,7 @@ class FakeDeepgramSpeak(FakeSocketServer):
         self.piece_s = piece_s
         self.late_pieces = late_pieces
         self.spoken_pieces = 0
+        self.first_s = 0.0  # from a Flush to its first sound
 
     async def session(self, session: Session) -> None:
         tx, rx = trio.open_memory_channel[Any](100)
@@ -57,6 +58,7 @@ class FakeDeepgramSpeak(FakeSocketServer):
 
     async def _speak(self, session: Session, speech: _Speech, text: str) -> None:
         with trio.CancelScope() as speech.scope:
+            await trio.sleep(self.first_s)
             for piece in _voice.pieces_of(text):
                 await trio.sleep(self.piece_s)
                 self.spoken_pieces += 1

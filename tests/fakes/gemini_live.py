@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import array
 import base64
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
 import trio
 
 from rtcore.audio import RATE_HZ, pcm_to_mulaw
-from tests.fakes import _voice
 from tests.fakes._ears import Ears
+from tests.fakes._talker import (
+    RESULTS,
+    Answer,
+    Part,
+    is_loud,
+    parts_of,
+    pieces_of,
+    scripted,
+)
 from tests.fakes._ws import FakeSocketServer, Session
 
 PATH = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent"
-OUT_RATE_HZ = 24_000
 MEANT = "exactly as they are written"  # what follows a blank line after it is to be said
 
 
@@ -26,9 +33,14 @@ class FakeGeminiLive(FakeSocketServer):
     The word ``order`` makes it call ``lookup`` first, twice if ``number`` was said too.
 
     Args:
+        answers: instead, to turns that are heard by their loudness; one that was not said to
+            its end is given again.
+        questions: what was said in those turns.
         piece_s: between two pieces of sound.
-        playback_s: from the end of what is made to ``turnComplete``, as if it were heard.
-        go_away_after: turns, after which the connection is to end.
+        playback_s: from the end of what is made to ``turnComplete``, as if it were heard; None:
+            for as long as it would be.
+        go_away_after: turns, after which the connection is to end; 0: while the first is asked for.
+        late_words: the last of what is said is transcribed when all of it is made.
         is_mute_before_start: an answer that is interrupted before it began ends unsaid.
     """
 
@@ -37,18 +49,25 @@ class FakeGeminiLive(FakeSocketServer):
 
     def __init__(
         self,
+        answers: Sequence[Answer] = (),
+        questions: Sequence[str] = (),
         *,
         piece_s: float = 0.0,
         first_s: float = 0.0,
-        playback_s: float = 0.0,
+        playback_s: float | None = 0.0,
         go_away_after: int | None = None,
+        late_words: bool = False,
         is_mute_before_start: bool = False,
     ) -> None:
         super().__init__()
+        self._sending = trio.Lock()
+        self.answers, self.questions = answers, questions
+        self.answered = 0
         self.piece_s = piece_s
         self.first_s = first_s
         self.playback_s = playback_s
         self.go_away_after = go_away_after
+        self.late_words = late_words
         self.is_mute_before_start = is_mute_before_start
         self.setups: list[dict[str, Any]] = []
         self.contents: list[dict[str, Any]] = []  # ``clientContent`` of all sessions
@@ -74,7 +93,8 @@ class FakeGeminiLive(FakeSocketServer):
 
     async def tell(self, session: Session, message: dict[str, Any]) -> None:
         """Each message comes as a binary frame of JSON."""
-        await self.say(session, msgspec.json.encode(message))
+        async with self._sending:
+            await self.say(session, msgspec.json.encode(message))
 
 
 class _Talk:
@@ -95,6 +115,9 @@ class _Talk:
         self._results: dict[str, trio.Event] = {}
         self._outputs: dict[str, str] = {}
         self._turns = 0
+        self._calls = 0
+        self._silent_samples = 0
+        self._played_until = 0.0
 
     async def take(self, message: dict[str, Any]) -> None:
         (kind, body), *more = message.items()
@@ -118,6 +141,8 @@ class _Talk:
                 assert self._is_active
                 self._is_active = False
                 await self._turn_over()
+                if self._server.go_away_after == 0 and len(self._server.sessions) == 1:
+                    await self._server.tell(self._session, {"goAway": {"timeLeft": "50s"}})
             else:
                 await self._audio(value)
 
@@ -132,30 +157,42 @@ class _Talk:
         if body["turnComplete"]:
             text, self._told = "\n".join(self._told), []
             said = text.partition("\n\n")[2] if MEANT in text else f"You told {text}."
-            await self._make(said, calls=0)
+            await self._make([said])
 
     async def _audio(self, blob: dict[str, str]) -> None:
         assert blob["mimeType"] == "audio/pcm;rate=16000"
         if self._is_manual and not self._is_active:
             return
-        pcm = array.array("h", base64.b64decode(blob["data"], validate=True))
-        had = len(self._words)
-        self._ears.feed(pcm_to_mulaw(pcm[::2].tobytes()))
-        self._words += [word.text for word in self._ears.words]
-        self._ears.words.clear()
+        pcm = array.array("h", base64.b64decode(blob["data"], validate=True))[::2].tobytes()
+        had = bool(self._words)
+        if self._server.answers:
+            is_silent = not is_loud(pcm)
+            self._silent_samples = self._silent_samples + len(pcm) // 2 if is_silent else 0
+            if not is_silent and not had:
+                self._words = ["heard"]
+        else:
+            self._ears.feed(pcm_to_mulaw(pcm))
+            self._words += [word.text for word in self._ears.words]
+            self._ears.words.clear()
+            self._silent_samples = self._ears.silent_samples
         if self._is_manual or not self._words:
             return
         if not had:
             await self._interrupt()
-        if self._ears.silent_samples >= self._silence_samples:
+        if self._silent_samples >= self._silence_samples:
             await self._turn_over()
 
     async def _turn_over(self) -> None:
+        answers, questions = self._server.answers, self._server.questions
         self._words += [word.text for word in self._ears.take()]
         words, self._words = self._words, []
+        if answers:
+            number = self._server.answered
+            words = questions[number % len(questions)].split() if questions else []
+            await self._make(scripted(answers[number % len(answers)]), words, is_answer=True)
+            return
         self._server.heard.append(" ".join(words))
-        calls = ("order" in words) + ("order" in words and "number" in words)
-        await self._make(f"You said {' '.join(words)}.", calls=calls, words=words)
+        await self._make(parts_of(words), words)
 
     async def _interrupt(self) -> None:
         if self._making is None:
@@ -171,49 +208,60 @@ class _Talk:
         await self._content(interrupted=True)
         await self._turn_complete()
 
-    async def _make(self, text: str, *, calls: int, words: list[str] | None = None) -> None:
+    async def _make(
+        self, parts: list[Part], words: Sequence[str] = (), *, is_answer: bool = False
+    ) -> None:
         self._making, self._has_begun = trio.CancelScope(), False
-        self._nursery.start_soon(self._generate, self._making, text, calls, words or [])
+        self._nursery.start_soon(self._generate, self._making, parts, words, is_answer)
 
     async def _generate(
-        self, scope: trio.CancelScope, text: str, calls: int, words: list[str]
+        self, scope: trio.CancelScope, parts: list[Part], words: Sequence[str], is_answer: bool
     ) -> None:
+        results = ""
         with scope:
             await trio.sleep(self._server.first_s)
-            self._has_begun = True
+            self._has_begun, self._played_until = True, trio.current_time()
             for word in words:  # the caller's words come beside the answer, in no order
                 await self._content(inputTranscription={"text": f" {word}"})
-            if calls:
-                await self._speak("One moment.")
-                text = f"It is {await self._call(calls)}."
-            await self._speak(text)
+            for part in parts:
+                if isinstance(part, str):
+                    await self._speak(part.replace(RESULTS, results))
+                else:
+                    results = await self._call(part)
             await self._content(generationComplete=True)
-            await trio.sleep(self._server.playback_s)
+            if self._server.late_words:
+                await self._content(outputTranscription={"text": " Indeed."})
+            self._server.answered += is_answer
+            if self._server.playback_s is None:
+                await trio.sleep_until(self._played_until)
+            else:
+                await trio.sleep(self._server.playback_s)
             self._making = None
             await self._turn_complete()
 
-    async def _call(self, calls: int) -> str:
-        asked = [
-            {"id": f"fc{self._turns}-{number}", "name": "lookup", "args": {"id": str(number)}}
-            for number in range(calls)
-        ]
-        waiting = [trio.Event() for _ in asked]
-        self._results = {str(each["id"]): event for each, event in zip(asked, waiting, strict=True)}
+    async def _call(self, calls: Sequence[tuple[str, dict[str, object]]]) -> str:
+        asked: list[dict[str, Any]] = []
+        for name, arguments in calls:
+            self._calls += 1
+            asked.append({"id": f"fc{self._calls}", "name": name, "args": arguments})
+        waiting = {str(each["id"]): trio.Event() for each in asked}
+        self._results = dict(waiting)
         await self._server.tell(self._session, {"toolCall": {"functionCalls": asked}})
-        for event in waiting:
+        for event in waiting.values():
             await event.wait()
-        return " and ".join(self._outputs[str(each["id"])] for each in asked)
+        return " and ".join(self._outputs[id] for id in waiting)
 
     async def _speak(self, text: str) -> None:
-        for piece in _pieces(text):
+        for piece, pcm in pieces_of(text, is_speech=bool(self._server.answers)):
             await trio.sleep(self._server.piece_s)
-            pcm = _voice.pcm_of(piece, OUT_RATE_HZ)
-            blob = {"mimeType": "audio/pcm;rate=24000", "data": base64.b64encode(pcm).decode()}
+            samples = array.array("h", pcm)
+            self._played_until += len(samples) / RATE_HZ
+            octets = array.array("h", [each for each in samples for _ in range(3)]).tobytes()
+            blob = {"mimeType": "audio/pcm;rate=24000", "data": base64.b64encode(octets).decode()}
             self._server.spoken_pieces += 1
             parts = [{"text": "hm", "thought": True}, {"inlineData": blob}]
-            await self._content(
-                modelTurn={"role": "model", "parts": parts}, outputTranscription={"text": piece}
-            )
+            spoken = {"outputTranscription": {"text": piece}} if piece else {}
+            await self._content(modelTurn={"role": "model", "parts": parts}, **spoken)
 
     async def _turn_complete(self) -> None:
         self._turns += 1
@@ -234,7 +282,3 @@ class _Talk:
 
     async def _content(self, **content: Any) -> None:
         await self._server.tell(self._session, {"serverContent": content})
-
-
-def _pieces(text: str) -> Iterator[str]:
-    yield from _voice.pieces_of(text)

@@ -254,7 +254,7 @@ class _Live:
         if frame_power(mulaw_to_pcm(mulaw)) > VOICED_POWER:
             self._silent_samples = 0
             if not self._is_voiced:
-                await self._on_voice(detection)
+                await self._on_voice(detection, len(mulaw))
         elif self._is_voiced:
             self._silent_samples += len(mulaw)
             wait_ms = detection.get("silence_duration_ms", SEMANTIC_MS)
@@ -266,10 +266,10 @@ class _Live:
                 if detection["create_response"] and self._active is None:
                     self._begin({}, self._next_reply())
 
-    async def _on_voice(self, detection: dict[str, Any]) -> None:
+    async def _on_voice(self, detection: dict[str, Any], samples: int) -> None:
         self._is_voiced = True
         self._turn_item = self._new_id()
-        at_ms = self._of.heard_samples * 1000 // RATE_HZ
+        at_ms = (self._of.heard_samples - samples) * 1000 // RATE_HZ
         await self._say_heard("speech_started", audio_start_ms=at_ms)
         if detection["interrupt_response"] and self._active is not None:
             self._active.reason = "turn_detected"

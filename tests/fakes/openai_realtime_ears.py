@@ -21,6 +21,7 @@ class FakeRealtimeEars(FakeSocketServer):
     Items numbered in ``held`` are completed after the next one, those in ``failed`` not at all.
     """
 
+    hears_alone: ClassVar[bool] = True
     unknown: ClassVar[object] = {"type": "novelty.happened", "event_id": "e"}
     error: ClassVar[object] = {
         "type": "error",

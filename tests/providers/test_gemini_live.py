@@ -99,7 +99,7 @@ async def test_functions_are_called_and_the_reply_goes_on(nursery: trio.Nursery)
         talk.tell(*said("my order number"), Respond(reply="r1"))
         await talk.until(lambda: len(talk.calls("r1")) == 2)
         first, second = talk.calls("r1")
-        assert (first.call.name, first.call.arguments) == ("lookup", '{"id":"0"}')
+        assert (first.call.name, first.call.arguments) == ("lookup", '{"id":"1"}')
         assert {first.step, second.step} == {0}
         talk.tell(ToolResult(reply="r1", call_id=second.call.id, text="lost"))
         talk.tell(Say(reply="r1", text="One moment."))  # a filler would cancel what it waits for
@@ -187,7 +187,7 @@ async def test_functions_of_a_cancelled_reply_are_dropped(nursery: trio.Nursery)
         talk.tell(*said("thank you", 90_000), Respond(reply="r2"))
         await talk.done("r2")
     assert fake.results == []
-    assert "has returned: sent" in str(fake.contents)
+    assert "The function lookup has returned: sent" in str(fake.contents)
 
 
 async def test_keys_are_part_of_a_turn_or_one(nursery: trio.Nursery) -> None:
@@ -203,12 +203,15 @@ async def test_keys_are_part_of_a_turn_or_one(nursery: trio.Nursery) -> None:
 
 
 async def test_a_note_waits_until_it_interrupts_nothing(nursery: trio.Nursery) -> None:
-    fake, model = await _pair(nursery, piece_s=0.01)
+    fake, model = await _pair(nursery, piece_s=0.01, playback_s=0.1)
     async with talking(model) as talk:
         talk.tell(*said("one two three"), Respond(reply="r1"))
         await talk.until(lambda: len(talk.of(ReplyAudio)) >= 1)
         talk.tell(Tell(text="(offer a discount)"))
         assert (await talk.done("r1")).status == "whole"
+        talk.tell(Tell(text="(but not today)"))
+        await trio.sleep(0.05)
+        assert fake.contents == []  # it believes that it is still heard
         await eventually(lambda: "discount" in str(fake.contents))
         assert talk.text("r1") == "You said one two three."
 
@@ -234,6 +237,39 @@ async def test_its_own_turns(nursery: trio.Nursery) -> None:
         "disabled": False,
         "silenceDurationMs": 240,
     }
+
+
+async def test_a_line_that_is_interrupted_before_it_begins_is_over(nursery: trio.Nursery) -> None:
+    _, model = await _pair(nursery, turns="theirs", silence_ms=240, first_s=0.1)
+    async with talking(model) as talk:
+        talk.tell(Say(reply="r1", text="Welcome."), *said("one two"))
+        assert (await talk.done("r1")).status == "cancelled"
+        talk.tell(*pause(5120, 6))
+        assert (await talk.done("m1")).status == "whole"
+
+
+async def test_words_that_lag_behind_their_sound_begin_nothing(nursery: trio.Nursery) -> None:
+    _, model = await _pair(nursery, turns="theirs", silence_ms=240, late_words=True)
+    async with talking(model) as talk:
+        talk.tell(*said("one two"), *pause(5120, 6))
+        await talk.done("m1")
+        talk.tell(*said("three", 20_000), *pause(22_560, 6))
+        await talk.done("m2")
+        assert [each.reply for each in talk.of(ReplyBegun)] == ["m1", "m2"]
+        assert len(talk.of(CallerBegan)) == 2
+
+
+async def test_a_line_while_its_own_ears_hear_the_caller(nursery: trio.Nursery) -> None:
+    fake, model = await _pair(nursery, turns="theirs", silence_ms=240, piece_s=0.01)
+    async with talking(model) as talk:
+        talk.tell(*said("one two three four"), *pause(10_240, 4))
+        await talk.until(lambda: len(talk.of(ReplyAudio)) >= 2)
+        talk.tell(*said("thank you", 20_000))
+        await talk.until(lambda: len(talk.of(CallerBegan)) == 2)
+        talk.tell(Say(reply="r1", text="Excuse me."))
+        assert (await talk.done("r1")).status == "whole"
+        assert talk.text("r1") == "Excuse me."
+    assert "activityEnd" not in str(fake.sessions[0].texts)
 
 
 async def test_it_is_interrupted_by_its_own_ears(nursery: trio.Nursery) -> None:
@@ -275,6 +311,19 @@ async def test_a_connection_that_goes_away_is_replaced_unnoticed(nursery: trio.N
         assert talk.text("r2") == "You said two."
     assert fake.setups[1]["sessionResumption"] == {"handle": "handle-1"}
     assert "historyConfig" not in fake.setups[1]
+
+
+async def test_a_connection_that_goes_away_is_left_when_all_is_said(nursery: trio.Nursery) -> None:
+    fake, model = await _pair(nursery, go_away_after=0, piece_s=0.005, playback_s=0.05)
+    async with talking(model) as talk:
+        talk.tell(*said("one two three"), Respond(reply="r1"))
+        assert (await talk.done("r1")).status == "whole"
+        assert talk.text("r1") == "You said one two three."
+        assert len(fake.sessions) == 1  # the session is not saved with this turn yet
+        await eventually(lambda: len(fake.sessions) == 2 and fake.open_sessions == 1)
+        talk.tell(*said("two", 90_000), Respond(reply="r2"))
+        await talk.done("r2")
+    assert fake.setups[1]["sessionResumption"] == {"handle": "handle-1"}
 
 
 async def test_a_connection_lost_in_a_pause_is_replaced_unnoticed(nursery: trio.Nursery) -> None:

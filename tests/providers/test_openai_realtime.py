@@ -172,7 +172,8 @@ def test_the_item_is_truncated_to_what_was_heard(turns: str, speed: float, after
     ear = mulaw_to_pcm(bytes(made.tape.agent[onset : onset + 8 * 20_000]))
     assert end_ms == pytest.approx(heard_samples(speak(LONG), ear) / 8, abs=FRAME_MS)
     assert made.report.counts.stale_messages == 0
-    assert made.record.stats.barge_ins == 1
+    (barge_in,) = made.record.barge_ins
+    assert 40 <= barge_in.clear_ms < 600
     first, second = said(made.record, "assistant")
     assert LONG.startswith(first)
     assert second == ANSWERS[1]
@@ -246,10 +247,9 @@ LOST = [Fault(drop_after=at) for at in (0, 1, 6, 12)] + [Fault(malformed_after=9
 def test_a_lost_session_is_opened_anew_with_what_was_said(turns: str, fault: Fault) -> None:
     fake = FakeOpenAIRealtime(ANSWERS, QUESTIONS, first_s=0.3)
     fake.faults.add(fault)
-    made, agent = call(fake, TWICE, settings={"turns": turns})
-    heard = said(made.record, "assistant")
-    assert heard[-1] in ANSWERS
-    assert "Sorry" not in heard[-1]
+    made, _ = call(fake, TWICE, settings={"turns": turns})
+    assert said(made.record, "assistant") == list(ANSWERS)
+    assert said(made.record, "user") == list(QUESTIONS)
     assert len(fake.sessions) + fake.refusals == 2
     (usage,) = made.record.usage
     assert usage.failures == 1

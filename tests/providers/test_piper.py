@@ -23,7 +23,7 @@ from tests.fakes._http import eventually
 from tests.providers._harness import CONTEXT, pcm_of, spoken
 from tests.providers.test_synthesizers import TEXTS, says
 
-LIMIT_S = 20  # of a whole test: each starts a Python or two
+LIMIT_S = 60  # of a whole test: each starts a Python or two, on a machine that may be busy
 
 
 def voice_of(tmp_path: Path, rate_hz: int = 22_050, **how: Any) -> PiperSynthesizer:
@@ -159,17 +159,17 @@ async def test_a_process_killed_while_idle_costs_no_reply(tmp_path: Path) -> Non
     voice = voice_of(tmp_path)
     async with running(voice):
         os.kill(voice.pids[0], signal.SIGKILL)
-        await eventually(lambda: not voice.pids)
+        await eventually(lambda: not voice.pids, LIMIT_S)
         assert says(await spoken(voice, *TEXTS), *TEXTS)  # it waits for the new one
 
 
 async def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
-    voice = voice_of(tmp_path, deadlines=Deadlines(first_byte_s=1.5))
+    voice = voice_of(tmp_path, deadlines=Deadlines(first_byte_s=2.5))
     async with running(voice):
         pid = voice.pids[0]
-        with pytest.raises(ProviderError, match=r"a sentence took longer than 1\.5 s"):
+        with pytest.raises(ProviderError, match=r"a sentence took longer than 2\.5 s"):
             await spoken(voice, "This will hang.")
-        await eventually(lambda: not psutil.pid_exists(pid))
+        await eventually(lambda: not psutil.pid_exists(pid), LIMIT_S)
         await eventually(lambda: bool(voice.pids), LIMIT_S)
         assert says(await spoken(voice, "Yes."), "Yes.")
 

@@ -513,6 +513,24 @@ async def test_realtime_that_could_not_transcribe(nursery: trio.Nursery) -> None
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize(
+    ("code", "retryable"),
+    [("session_expired", True), ("rate_limit_exceeded", True), ("unknown_parameter", False)],
+)
+async def test_realtime_errors_are_told_apart(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, code: str, retryable: bool
+) -> None:
+    """It files what passes and what does not under invalid requests alike."""
+    told = {"type": "invalid_request_error", "code": code, "message": "scripted"}
+    monkeypatch.setattr(FakeRealtimeEars, "error", {"type": "error", "error": told})
+    fake = FakeRealtimeEars()
+    fake.faults.add(Fault(error_after=3))
+    ear = _realtime_of(await nursery.start(fake.serve))
+    with pytest.raises(ProviderError, match=f"{code}: scripted") as caught:
+        await heard(ear, *two_utterances())
+    assert caught.value.retryable is retryable
+
+
 async def test_realtime_settings_that_are_refused_are_final(nursery: trio.Nursery) -> None:
     fake = FakeRealtimeEars()
     url = await nursery.start(fake.serve)

@@ -76,5 +76,23 @@ def upgrade() -> None:
     )
     for column in ("agent_id", "call_id", "created_at_ms"):
         op.create_index(f"ix_messages_{column}", "messages", [column])
+    op.create_table(
+        "passage_vectors",
+        sa.Column(
+            "passage_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("knowledge_base_id", sa.String(length=40), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["passage_id"],
+            ["passages.id"],
+            name="fk_passage_vectors_passage_id",
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("passage_id", name="pk_passage_vectors"),
+    )
+    op.create_index(
+        "ix_passage_vectors_knowledge_base_id", "passage_vectors", ["knowledge_base_id"]
+    )
     op.add_column("chats", sa.Column("variables", sa.Text(), nullable=True))
     op.add_column("chats", sa.Column("colleague", sa.Text(), nullable=True))

@@ -1,0 +1,178 @@
+"""Searches knowledge bases by words and, where they want it, by meaning; both as one ranking.
+
+The vectors lie in the store; each node keeps those of the bases it searches in memory, and looks
+before each search whether they are still the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from api.specs import EmbeddingChoice, KnowledgeBaseSpec
+from api.store import Store
+from api.store.errors import VaultLocked
+from api.store.meanings import add_vectors, find_meaningless, load_vectors, vectors_marker
+from api.store.passages import Hit, search
+from api.store.records import Record
+from api.store.secrets import open_secrets
+from rtcore.errors import ConfigError, ProviderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from rtcore.providers.openai_embeddings import EmbeddingIndex
+
+__all__ = ["Meanings", "fused"]
+
+KEPT_MAX = 20  # knowledge bases whose vectors are in memory: 5,000 of 1,536 numbers are 30 MB
+FUSION_RANK = 60  # as rtcore.agent.knowledge has it
+BATCH_MAX = 100  # passages of one request
+CLOSE_LIMIT_S = 0.05
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Kept:
+    marker: tuple[int, int]
+    embedding: EmbeddingChoice
+    hits: list[Hit]
+    vectors: npt.NDArray[np.float32]
+
+
+class Meanings:
+    """One for each app; keeps connections and vectors."""
+
+    def __init__(self, store: Store, environment: Mapping[str, str] | None = None) -> None:
+        self._store = store
+        self._environment = os.environ if environment is None else environment
+        self._clients: dict[tuple[EmbeddingChoice, str], EmbeddingIndex] = {}
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._limiter = trio.CapacityLimiter(1)  # some ms each: not on the loop, not many at once
+
+    async def find(
+        self, bases: Sequence[Record[KnowledgeBaseSpec]], question: str, limit: int
+    ) -> tuple[Hit, ...]:
+        """The passages of ``bases`` that fit best. A service that fails is done without.
+
+        Raises:
+            StoreUnavailable: the database did not answer.
+        """
+        ids = [base.id for base in bases]
+        meaningful = [base for base in bases if base.spec.embedding is not None]
+        if not meaningful:
+            return await self._store.read(search, ids, question, limit)
+        rankings = [await self._store.read(search, ids, question, limit * 2)]
+        for base in meaningful:
+            try:
+                rankings.append(await self._by_meaning(base, question, limit * 2))
+            except (ProviderError, ConfigError, VaultLocked) as exc:
+                # which fault, not its words: they may quote a key
+                log.warning("meaning_unknown", reason=type(exc).__name__)
+        return fused(rankings)[:limit]
+
+    async def _by_meaning(
+        self, base: Record[KnowledgeBaseSpec], question: str, limit: int
+    ) -> tuple[Hit, ...]:
+        choice = base.spec.embedding
+        assert choice is not None
+        kept = await self._vectors(base.id, choice)
+        if not kept.hits:
+            return ()
+        client = await self._client(choice)
+        (asked,) = await client.embed([question])
+        return await trio.to_thread.run_sync(_best, kept, asked, limit, limiter=self._limiter)
+
+    async def _vectors(self, base_id: str, choice: EmbeddingChoice) -> _Kept:
+        marker = await self._store.read(vectors_marker, base_id)
+        kept = self._kept.pop(base_id, None)
+        if kept is None or (kept.marker, kept.embedding) != (marker, choice):
+            kept = _decoded(marker, choice, *await self._store.read(load_vectors, base_id))
+        self._kept[base_id] = kept
+        if len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+        return kept
+
+    async def fill(self) -> bool:
+        """Give some passages that have none their vector; False: all have theirs.
+
+        Raises:
+            ProviderError, ConfigError, VaultLocked: the service cannot be asked.
+            StoreUnavailable: the database did not answer.
+        """
+        asked = await self._store.read(find_meaningless, BATCH_MAX)
+        if asked is None:
+            return False
+        client = await self._client(asked.embedding)
+        vectors = await client.embed(list(asked.texts.values()))
+        octets = [vector.astype("<f4").tobytes() for vector in vectors]
+        await self._store.write(add_vectors, asked, dict(zip(asked.texts, octets, strict=True)))
+        return True
+
+    async def _client(self, choice: EmbeddingChoice) -> EmbeddingIndex:
+        try:
+            from rtcore.providers.openai_embeddings import EmbeddingIndex, EmbeddingSettings
+        except ImportError as exc:
+            raise ConfigError("embedding", "needs NumPy: pip install numpy") from exc
+        secrets: Mapping[str, str] = {}
+        if choice.secret is not None:
+            secrets = await self._store.read(open_secrets, [choice.secret])
+        key = choice, secrets.get(choice.secret or "", "")
+        if key not in self._clients:
+            settings = EmbeddingSettings(
+                model=choice.model, base_url=choice.base_url, key_name=choice.secret
+            )
+            self._clients[key] = EmbeddingIndex(settings, {**self._environment, **secrets})
+        return self._clients[key]
+
+    async def aclose(self) -> None:
+        """Close all connections; nobody searches any more."""
+        for client in self._clients.values():
+            with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
+                await client.aclose()
+
+
+def fused(rankings: Sequence[Sequence[Hit]]) -> tuple[Hit, ...]:
+    """One ranking of several, by the sum of reciprocal ranks, which become the scores."""
+    scores: dict[tuple[str, int], float] = {}
+    hits: dict[tuple[str, int], Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, 1):
+            key = hit.document_id, hit.position
+            hits.setdefault(key, hit)
+            scores[key] = scores.get(key, 0.0) + 1 / (FUSION_RANK + rank)
+    best = sorted(scores, key=lambda key: (-scores[key], key))
+    return tuple(replace(hits[key], score=scores[key]) for key in best)
+
+
+def _decoded(
+    marker: tuple[int, int], choice: EmbeddingChoice, hits: list[Hit], octets: bytes
+) -> _Kept:
+    import numpy as np
+
+    length = len(octets) // 4 // len(hits) if hits else 0
+    return _Kept(marker, choice, hits, np.frombuffer(octets, "<f4").reshape(len(hits), length))
+
+
+def _best(kept: _Kept, asked: npt.NDArray[np.float32], limit: int) -> tuple[Hit, ...]:
+    import numpy as np
+
+    from rtcore.providers.openai_embeddings import SIMILARITY_MIN
+
+    if asked.size != kept.vectors.shape[1]:
+        return ()  # of another model: they are being asked for anew
+    scores = kept.vectors @ asked  # all have length one: their cosines
+    best = np.argsort(-scores)[:limit]
+    return tuple(
+        replace(kept.hits[at], score=float(scores[at]))
+        for at in best
+        if scores[at] >= SIMILARITY_MIN
+    )

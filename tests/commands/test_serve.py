@@ -1,0 +1,51 @@
+"""``rtcore serve`` with one agent: what it keeps of its calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from rtcore.commands.serve import ServeOptions, serve
+from rtcore.errors import ConfigError
+from rtcore.media import fast
+from rtcore.media.limits import SocketLimits
+from rtcore.testing import FakeCarrier, hang_up, read_wav, say, speak, wait
+from tests.api.test_standalone import free_port
+from tests.commands.test_workers import AGENT
+
+VOICE = speak("is anybody there").pcm
+
+
+@pytest.mark.parametrize("wish", ["recording = true", "recording = false", ""])
+async def test_calls_are_recorded_if_the_agent_wants_it(tmp_path: Path, wish: str) -> None:
+    agent = trio.Path(tmp_path / "agent.toml")
+    await agent.write_text(f"{wish}\n{AGENT}")
+    port, folder = free_port(), tmp_path / "kept"
+    options = ServeOptions(port=port, agent=tmp_path / "agent.toml", recordings=folder)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve, options)
+        with trio.fail_after(20):
+            while True:
+                try:
+                    path = "/plivo/media/any"
+                    line = await fast.connect("127.0.0.1", port, path, SocketLimits(), nursery)
+                    break
+                except OSError:
+                    await trio.sleep(0.05)
+        carrier = FakeCarrier([say(VOICE), wait(300), hang_up()], call_id="../../call")
+        report = await carrier.call(line)
+        assert report.violations == ()
+        nursery.cancel_scope.cancel()
+    files = list(folder.glob("*.wav"))
+    assert len(files) == (wish == "recording = true")
+    for file in files:
+        assert file.name.startswith("______call-")
+        assert len(read_wav(file)) >= len(VOICE)
+
+
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    await trio.Path(tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="recordings"):
+        await serve(ServeOptions(port=0, recordings=tmp_path / "file"))
