@@ -19,7 +19,8 @@ SOURCES = [
     "rtcore/_streams.pyx",  # kernels with state: resampler, concealment
     "rtcore/media/_frames.pyx",  # WebSocket frames
     "rtcore/protocol/_media.pyx",  # the one-pass media message
-    "rtcore/turn/_guard.pyx",  # the far-end guard and what runs on every frame beside it
+    "rtcore/turn/_guard.pyx",  # the far-end guard
+    "rtcore/turn/_every_frame.pyx",  # what every frame passes through
 ]
 
 DIRECTIVES = {

@@ -31,6 +31,10 @@ from rich.table import Table
 
 from rtcore import audio
 from rtcore.recording import Recordings
+from rtcore.turn import TurnDetector
+from rtcore.turn._every_frame import SpeechGate
+from rtcore.turn._guard import Guard
+from rtcore.turn.media_clock import MediaClock
 
 __all__ = ["Result", "main", "measure"]
 
@@ -194,6 +198,18 @@ def streams() -> dict[str, Forms]:
     }
 
 
+def every_frame() -> dict[str, Forms]:
+    """What a frame passes through in which nothing happens; webrtcvad is most of the third."""
+    pcm = bytes(320)
+    gate = SpeechGate(preroll_ms=300, chunk_ms=100, pass_all=False)
+    return {
+        "media clock": {"rtcore": partial(MediaClock().push, pcm, None, 0.0)},
+        "guard": {"rtcore": partial(Guard().push, pcm)},
+        "turn machine": {"rtcore": partial(TurnDetector().push, pcm)},
+        "speech gate": {"rtcore": partial(gate.push, pcm)},
+    }
+
+
 def measure(kernel: str, form: str, call: Call, batches: int = BATCHES) -> Result:
     """Time ``call`` in ``batches`` batches of equal size."""
     timer = timeit.Timer(call)
@@ -285,7 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.batches < 1:
         parser.error("--batches must be at least 1")
-    kernels = codecs() | levels() | resamplers() | streams() | recorders()
+    kernels = codecs() | levels() | resamplers() | streams() | every_frame() | recorders()
     results = []
     with Console(stderr=True).status("measuring") as status:
         for kernel, forms in kernels.items():

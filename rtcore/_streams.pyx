@@ -349,7 +349,10 @@ cdef class Concealer:
         cdef octets_out heard
         cdef int weight
         try:
-            out = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
+            if type(frame) is bytes and not self.lost_samples:
+                out = frame  # the usual case, and no copy of it
+            else:
+                out = PyBytes_FromStringAndSize(<char*>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
         heard = <octets_out>PyBytes_AS_STRING(out)

@@ -170,6 +170,7 @@ class Call:
             chunk_ms=config.chunk_ms,
             unsent_max_ms=config.unsent_max_ms,
         )
+        self._time_s = trio.lowlevel.current_clock().current_time  # asked for every frame
         self._clock = MediaClock()
         turn = agent.definition.turn_config(config.turn)
         self._detector = TurnDetector(turn, voice=voice)
@@ -308,7 +309,7 @@ class Call:
 
     def _on_events(self, said: list[Event]) -> None:
         """All that came in one go, in order."""
-        now_s = trio.current_time()
+        now_s = self._time_s()
         for event in said:
             if type(event) is Media:
                 if event.track == "inbound":

@@ -10,8 +10,8 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio, Transcriber, UtteranceEnd
+from rtcore.turn._every_frame import SpeechGate
 from rtcore.turn.events import Transcript
-from rtcore.turn.speech_gate import SpeechGate
 from rtcore.usage import Tally
 
 __all__ = ["Ears"]
@@ -38,7 +38,9 @@ class Ears:
 
     def push(self, frame: bytes) -> None:
         """Take the next frame; it goes on when its chunk is full, if the gate is open."""
-        self._send_audio(self._gate.push(frame))
+        chunk = self._gate.push(frame)
+        if chunk is not None:
+            self._send_audio(chunk)
 
     def open(self) -> None:
         """The caller's voice began: what came shortly before it goes first."""

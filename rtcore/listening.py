@@ -112,7 +112,7 @@ class ListeningCall(Call):
     # --- sound --------------------------------------------------------------------------
 
     def _on_events(self, said: list[Event]) -> None:
-        now_s = trio.current_time()
+        now_s = self._time_s()
         for event in said:
             if type(event) is not Media:
                 self._on_line(event)

@@ -24,7 +24,7 @@ from rtcore.ports import (
     SpeechModel,
     SpeechSession,
 )
-from rtcore.turn.speech_gate import SpeechGate
+from rtcore.turn._every_frame import SpeechGate
 from rtcore.usage import Tally
 
 __all__ = ["SpeechLink"]

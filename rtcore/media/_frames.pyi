@@ -50,6 +50,10 @@ class FrameCodec:
         a peer sends.
         """
 
+    @property
+    def is_stirred(self) -> bool:
+        """Whether there are replies to write or receiving is over: seldom."""
+
     def take_replies(self) -> list[bytes]:
         """The control frames to write now, oldest first; each is handed out once."""
 

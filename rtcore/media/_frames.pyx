@@ -174,6 +174,10 @@ cdef class FrameCodec:
             PyBuffer_Release(&view)
         return messages
 
+    @property
+    def is_stirred(self):
+        return self.close_code != 0 or bool(self.replies)
+
     def take_replies(self):
         cdef list replies = self.replies
         if replies:

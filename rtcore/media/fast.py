@@ -159,25 +159,22 @@ class FastSocket:
                 handle(await self.receive())
         fault: BaseException | None = None
 
-        def hand(messages: list[bytes]) -> None:
+        def read() -> None:
             nonlocal fault
+            if fault is not None or self._ending is not None:
+                return
             try:
-                handle(messages)
+                if messages := self._read():
+                    handle(messages)
             except BaseException as exc:  # not for the pump: raised in our own task, below
                 fault = exc
+            if fault is not None or self._ending is not None:
                 self._roused.set()
-
-        def read() -> None:
-            if fault is None and self._ending is None:
-                if messages := self._read():
-                    hand(messages)
-                if self._ending is not None:
-                    self._roused.set()
 
         early, self._early = self._early, []
         if early:
-            hand(early)
-        if self._ending is None and fault is None:
+            handle(early)
+        if self._ending is None:
             self._reader = read
             self._pump.add(self._sock.fileno(), read)
             try:
@@ -214,18 +211,23 @@ class FastSocket:
         return self._take_in(self._buffer, size)
 
     def _take_in(self, data: bytes | bytearray, size: int) -> list[bytes]:
+        messages = self._codec.feed(data, size)
+        if self._codec.is_stirred:
+            self._answer()
+        return messages
+
+    def _answer(self) -> None:
+        """Send what a ping or a close asks for; after a close nobody listens any more."""
         codec = self._codec
-        messages = codec.feed(data, size)
         if codec.close_code and self._ending is None:
             self._ending = SocketClosed(codec.close_code, codec.close_reason)
             if codec.is_fault:
                 self._fault = RemoteProtocolError(codec.close_reason, close_code=codec.close_code)
-            self._outbox.flush()  # nobody listens any more
+            self._outbox.flush()
         if replies := codec.take_replies():
             for frame in replies:
                 self._outbox.push_control(frame)
             self._write()
-        return messages
 
     def _lose(self, reason: str) -> None:
         """The connection is gone: nothing more goes either way."""

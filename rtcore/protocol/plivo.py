@@ -62,6 +62,7 @@ RATES_HZ: Final[Mapping[Encoding, tuple[int, ...]]] = {
 }
 
 State = enum.Enum("State", ["IDLE", "STREAMING", "ENDED"])
+STREAMING = State.STREAMING  # asked for every message, and a member costs a look-up by name
 
 # What may be heard in which state, and the state it leads to; anything else is refused.
 TRANSITIONS: Final[Mapping[tuple[State, type[Event]], State]] = {
@@ -123,7 +124,7 @@ class PlivoStream:
         """
         if len(message) > MAX_MESSAGE_BYTES:
             raise RemoteProtocolError(f"message of {len(message)} octets", close_code=TOO_BIG)
-        if self._state is State.STREAMING:
+        if self._state is STREAMING:
             media = read_media(message, self._encoding)
             if media is not None:  # the table would leave the state as it is
                 self._malformed_in_a_row = 0

@@ -13,15 +13,11 @@ from libc.math cimport cos, log10, sqrt
 from libc.string cimport memcpy, memmove
 
 cdef enum:
-    FRAME = 160  # samples of 8 kHz
     HALF = 80  # the same frame at 4 kHz
-    SPAN = 160  # two frames at 4 kHz: 40 ms, so that an onset is judged at once
     LAG_MIN = 10  # 400 Hz
     LAG_MAX = 57  # 70 Hz
     STEADY_FRAMES = 2  # a voice seldom keeps its pitch within 2 % for longer, a note does
-    FAR_MAX = 100  # frames of far end that can be remembered: 2 s
     FLOOR_BLOCK = 10  # frames in a block of the noise minimum: 200 ms
-    FLOOR_BLOCKS = 10  # blocks: the minimum is over 2 s, longer than speech goes without a gap
 
 cdef double SILENCE_DBFS = -100.0
 cdef double FLOOR_LOWEST_DBFS = -70.0  # a line that sends zeros still has a floor
@@ -36,14 +32,6 @@ cdef double PERIODIC_ONSET = 0.5  # half of a window may still lie before the on
 cdef double LIVELY_PERIODICITY = 0.65  # voiced speech: nine frames of ten
 cdef double STEADY_SHARE = 0.92  # of the best correlation is still at the lag of the frame before
 cdef double PEAK_FALL_DB = 0.02  # a frame: 1 dB a second
-
-AUDIBLE = 1
-FAR = 2
-PERIODIC = 4
-TONE = 8
-LIVELY = 16
-STEADY = 32
-LOUD = 64
 
 # ITU-T Q.23: four low and four high frequencies
 cdef double[8] DTMF_HZ = [697.0, 770.0, 852.0, 941.0, 1209.0, 1336.0, 1477.0, 1633.0]
@@ -117,17 +105,6 @@ cdef class Guard:
     0.8 an audible one.
     """
 
-    cdef public double noise_margin_db, echo_margin_db, voice_range_db
-    cdef public double relief_db  # by which the threshold is lowered while voice is on
-    cdef readonly double level_dbfs, far_dbfs, floor_dbfs, threshold_dbfs, return_loss_db
-    cdef readonly double voice_dbfs, periodicity
-    cdef readonly int lag_samples, steady_frames
-    cdef double[FAR_MAX] _far
-    cdef double[FLOOR_BLOCKS] _blocks
-    cdef double _smooth, _block_min
-    cdef int _far_at, _far_window, _block_at, _block_frames, _learned
-    cdef short[SPAN] _history
-
     def __init__(
         self,
         *,
@@ -167,7 +144,7 @@ cdef class Guard:
             raise ValueError(f"far_window_frames is 1..{FAR_MAX}")
         self._far_window = frames
 
-    def push(self, pcm, far=None):
+    cpdef int push(self, pcm, far=None) except -1:
         """Judge one frame; return AUDIBLE, FAR, PERIODIC, TONE, LIVELY, STEADY and LOUD, or-ed.
 
         Raises:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 
+from rtcore.turn._every_frame import VoiceSpell
 from rtcore.turn._guard import LIVELY, LOUD, PERIODIC, STEADY
 from rtcore.turn.config import TurnConfig
-from rtcore.turn.vad import VoiceSpell
 
 __all__ = ["BargeIn", "Verdict"]
 

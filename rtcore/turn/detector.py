@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rtcore.audio import FRAME_SAMPLES
-from rtcore.turn._guard import AUDIBLE, FAR, LOUD, PERIODIC, TONE, Guard
+from rtcore.turn._every_frame import (
+    FAR_GAP_SAMPLES,
+    STARTED,
+    STOPPED,
+    FrameWatch,
+    VoiceSpell,
+)
+from rtcore.turn._guard import Guard
 from rtcore.turn.barge_in import BargeIn, Verdict
 from rtcore.turn.completeness import FREE, Expectation
 from rtcore.turn.config import TurnConfig
@@ -24,26 +28,21 @@ from rtcore.turn.events import (
     TurnResumed,
 )
 from rtcore.turn.floor import FloorWatch
-from rtcore.turn.vad import Change, VoiceDetector, VoiceSpell
+from rtcore.turn.vad import VoiceDetector
 from rtcore.turn.webrtc import WebRtcVoice
 from rtcore.turn.words import TurnWords
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 __all__ = ["TurnDetector"]
 
 SAMPLES_PER_MS = 8
-FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
 TONE_TAIL_SAMPLES = 960  # 120 ms: the in-band rest of a key whose event has come
 RELIEF_DB = 3.0  # what has begun as voice may go on a little softer
 STIRRING_SAMPLES = 800  # a commit waits so long for what may be the caller going on
-VOICE_BITS = AUDIBLE | TONE
 
 LISTENING, THINKING, SPEAKING = AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING
 
 
-class TurnDetector:
+class TurnDetector(FrameWatch):
     """One call's turn-taking: frames and facts in, decisions out; no clock, no I/O.
 
     Call :meth:`push` once for each 20 ms frame of the caller, in order. Time is the number of
@@ -56,22 +55,15 @@ class TurnDetector:
         self, config: TurnConfig | None = None, *, voice: VoiceDetector | None = None
     ) -> None:
         self._config = config = TurnConfig() if config is None else config
-        self._guard = Guard()
         self._voice = WebRtcVoice(config.vad_mode) if voice is None else voice
-        self._hear, self._judge_voice = self._guard.push, self._voice.push
-        self._spell = VoiceSpell(config.start_ms, config.stop_ms)
-        self._turn = Endpointer(config)
+        spell = VoiceSpell(config.start_ms, config.stop_ms)
+        super().__init__(Guard(), self._voice.push, spell, Endpointer(config))
         self._barge = BargeIn(config)
         self._floor = FloorWatch(config)
         self._words = TurnWords(config.language)
         self._agent = LISTENING
         self._is_inferred = True  # nobody has told us the agent's state
         self._is_over = False
-        self._now = 0
-        self._due = 0
-        self._deaf_until = 0  # frames that end before count as silence: the one gate
-        self._far_at = -FAR_GAP_SAMPLES  # when our sound was last heard
-        self._weighs = False  # the agent has the floor and the caller's voice is on
         self._keyed = 0  # digits entered in this turn
         self._keys_wait = False  # some were pressed before we began to speak: still to be answered
         self._tune()
@@ -98,29 +90,14 @@ class TurnDetector:
 
     # --- audio ------------------------------------------------------------------------------
 
-    def push(self, pcm: Buffer, far: Buffer | None = None) -> list[Event]:
-        """Take one frame of the caller and what they hear of us meanwhile.
+    def _look(self, change: int, voiced: bool, flags: int, sounds: bool) -> list[Event]:
+        """The rare path of :meth:`push`: something changed, is due, or must be weighed.
 
-        Args:
-            pcm: 160 samples of int16 at 8 kHz: bytes, array, memoryview or numpy array.
-            far: the same of what the caller is estimated to be hearing now, or None.
-
-        Raises:
-            ValueError: a frame is not 320 octets.
+        ``sounds``: this is the first sound of ours for a while.
         """
-        flags = self._hear(pcm, far)
-        now = self._now = self._now + FRAME_SAMPLES
-        voiced = self._judge_voice(pcm) and flags & VOICE_BITS == AUDIBLE and now > self._deaf_until
-        likely = flags & LOUD != 0 or self._turn.is_open
-        change = self._spell.push(voiced, flags & PERIODIC != 0, now, likely)
-        sounds = flags & FAR and now - self._far_at > FAR_GAP_SAMPLES
-        if flags & FAR:
-            self._far_at = now
-        if change is None and now < self._due and not self._weighs and not sounds:
-            return []
-        if self._is_over:
-            return []
         out: list[Event] = []
+        if self._is_over:
+            return out
         if sounds:
             self._our_sound_began(out)
         self._decide(change, voiced, flags, out)
@@ -133,10 +110,9 @@ class TurnDetector:
         elif self._is_inferred:
             self._agent_becomes(SPEAKING, out)
 
-    def _decide(self, change: Change | None, voiced: bool, flags: int, out: list[Event]) -> None:
-        """The rare path of :meth:`push`: something changed, is due, or must be weighed."""
+    def _decide(self, change: int, voiced: bool, flags: int, out: list[Event]) -> None:
         spell = self._spell
-        if change is Change.STARTED:
+        if change == STARTED:
             out.append(SpeechStarted(at_sample=spell.onset_sample))
             self._voice_on(out)
         if self._agent is SPEAKING:
@@ -155,7 +131,7 @@ class TurnDetector:
             and spell.voiced_frames * 20 >= self._config.thinking_ms
         ):
             self._take_floor(spell.onset_sample, out)
-        if change is Change.STOPPED:
+        if change == STOPPED:
             out.append(SpeechStopped(at_sample=spell.end_sample))
             self._voice_off()
         self._run_timers(out)

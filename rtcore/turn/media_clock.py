@@ -10,28 +10,24 @@ toward 50 ms by late frames that would have made it, shrunk again by order.
 
 from __future__ import annotations
 
-from rtcore.audio import FRAME_MS, FRAME_SAMPLES, Concealer
+from rtcore.audio import FRAME_MS, FRAME_SAMPLES
+from rtcore.turn._every_frame import STALL_MS, InOrder
 
 __all__ = ["MediaClock"]
 
-WINDOW_MIN_MS = 20
 WINDOW_MAX_MS = 50
 RENUMBERED_AFTER = 500  # a jump of more than 10 s is a new count, not a loss
-STALL_MS = 100  # no audio for so long: silence is put in, so that timers go on
 HELD_MAX_FRAMES = 10
 
 
-class MediaClock:
-    """Puts the frames of one call in order. No clock of its own: time is handed in."""
+class MediaClock(InOrder):
+    """Puts the frames of one call in order. No clock of its own: time is handed in.
+
+    A frame in order passes in :meth:`push`, which is inherited; :meth:`_sort` takes the others.
+    """
 
     def __init__(self) -> None:
-        self._expected: int | None = None
-        self._held: dict[int, bytes] = {}
-        self._held_since_s = 0.0
-        self._window_ms = float(WINDOW_MIN_MS)
-        self._last_s: float | None = None  # when the last frame passed
-        self._concealer = Concealer()
-        self.frames = 0  # passed on, those made up included
+        super().__init__()
         self.lost_frames = 0  # never came in time: concealed
         self.late_frames = 0  # came after they had been concealed: dropped
         self.reordered_frames = 0  # came early and were put right
@@ -45,17 +41,13 @@ class MediaClock:
     def window_ms(self) -> float:
         return self._window_ms
 
-    def push(self, frame: bytes, chunk: int | None, now_s: float) -> list[bytes]:
-        """Take one frame that arrived at ``now_s``; return those whose turn has come."""
-        if chunk is None or self._expected is None or chunk == self._expected:
+    def _sort(self, frame: bytes, chunk: int | None, now_s: float) -> list[bytes]:
+        """Take a frame that is not the one expected, or comes while others are held."""
+        if chunk is None or chunk == self._expected:
             if chunk is not None:
                 self._expected = chunk + 1
             out = [self._concealer.good(frame)]
-            if self._held:
-                self._release_held(out)
-            elif self._window_ms > WINDOW_MIN_MS:
-                # 1 ms for every 2 s of order
-                self._window_ms = max(WINDOW_MIN_MS, self._window_ms - 0.01)
+            self._release_held(out)
             return self._passed(out, now_s)
         ahead = chunk - self._expected
         if ahead < 0 and -ahead <= RENUMBERED_AFTER:
@@ -74,19 +66,12 @@ class MediaClock:
             return self._passed(self._flush(), now_s)
         return []
 
-    def is_due(self, now_s: float) -> bool:
-        """Whether :meth:`tick` has something to do: a comparison or two, asked every 20 ms."""
-        if self._held:
-            return (now_s - self._held_since_s) * 1000 >= self._window_ms
-        return self._last_s is not None and (now_s - self._last_s) * 1000 >= STALL_MS
-
     def tick(self, now_s: float) -> list[bytes]:
         """Let time pass: what waited too long goes on, a stalled line becomes silence."""
         if not self.is_due(now_s):
             return []
         if self._held:
             return self._passed(self._flush(), now_s)
-        assert self._last_s is not None
         missing = int((now_s - self._last_s) * 1000 - STALL_MS) // FRAME_MS + 1
         self._last_s += missing * FRAME_MS / 1000
         self.inserted_frames += missing
@@ -99,7 +84,6 @@ class MediaClock:
         return out
 
     def _release_held(self, out: list[bytes]) -> None:
-        assert self._expected is not None
         while (frame := self._held.pop(self._expected, None)) is not None:
             self.reordered_frames += 1
             self._expected += 1
@@ -109,7 +93,6 @@ class MediaClock:
         """Give up on what is missing: conceal it, and let go of all that waited behind it."""
         out: list[bytes] = []
         for chunk in sorted(self._held):
-            assert self._expected is not None
             for _ in range(chunk - self._expected):
                 self.lost_frames += 1
                 out.append(self._concealer.lost())

@@ -1,0 +1,233 @@
+"""What every 20 ms frame of a call passes through: all there is to do for the usual one.
+
+Fifty times a second nothing happens: the frame is the one that was expected, nobody begins or
+stops to speak, nothing is due. That much is here, with its state in C fields, for in a busy
+node the memory it is scattered over costs more than the work. What else a frame may bring is
+left to Python: :class:`InOrder` is the base of ``media_clock.MediaClock``, :class:`FrameWatch`
+of ``detector.TurnDetector``. The twin, ``_every_frame_py``, is the specification.
+"""
+
+from libc.math cimport INFINITY
+
+from rtcore.turn._guard cimport AUDIBLE, FAR, FRAME, LOUD, PERIODIC, TONE, Guard
+
+from collections import deque
+
+from rtcore.audio import Concealer
+
+cdef enum:
+    FRAME_MS = 20
+    SAMPLES_PER_MS = 8
+    WENT_ON_SAMPLES = 480  # a gap of 60 ms
+
+cpdef enum:
+    UNCHANGED = 0  # what a frame did to the spell
+    STARTED = 1
+    STOPPED = 2
+    NO_CHUNK = -1
+    WINDOW_MIN_MS = 20
+    STALL_MS = 100  # no audio for so long: silence is put in, so that timers go on
+    FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
+
+
+cdef class InOrder:
+    """Frames one after the other, as they nearly always come; others go to ``_sort``."""
+
+    cdef public long long frames  # passed on, those made up included
+    cdef public long long _expected  # the number of the next one; NO_CHUNK before the first
+    cdef public double _window_ms
+    cdef public double _last_s  # when the last frame passed; infinity before the first
+    cdef public double _held_since_s
+    cdef public dict _held  # came early: by number
+    cdef public object _concealer
+
+    def __init__(self):
+        self.frames = 0
+        self._expected = NO_CHUNK
+        self._window_ms = WINDOW_MIN_MS
+        self._last_s = INFINITY
+        self._held_since_s = 0.0
+        self._held = {}
+        self._concealer = Concealer()
+
+    def push(self, frame, chunk, double now_s):
+        """Take one frame that arrived at ``now_s``; return those whose turn has come."""
+        if self._held:
+            return self._sort(frame, chunk, now_s)
+        if chunk is not None:
+            if self._expected != NO_CHUNK and self._expected != <long long>chunk:
+                return self._sort(frame, chunk, now_s)
+            self._expected = <long long>chunk + 1
+        heard = self._concealer.good(frame)
+        if self._window_ms > WINDOW_MIN_MS:
+            self._window_ms = max(WINDOW_MIN_MS, self._window_ms - 0.01)  # 1 ms for every 2 s
+        self.frames += 1
+        self._last_s = now_s
+        return [heard]
+
+    def is_due(self, double now_s):
+        """Whether :meth:`tick` has something to do: a comparison or two, asked every 20 ms."""
+        if self._held:
+            return (now_s - self._held_since_s) * 1000 >= self._window_ms
+        return (now_s - self._last_s) * 1000 >= STALL_MS
+
+
+cdef class VoiceSpell:
+    """Hysteresis: a spell starts with most of a few frames voiced and ends after a silence.
+
+    Within a spell a single voiced frame after a gap of 60 ms (a breath, a click on the line)
+    does not prolong it; two of three do. So the silence is counted from the last real voice.
+    """
+
+    cdef readonly bint active
+    cdef readonly long long onset_sample  # of the present or last spell
+    cdef readonly long long end_sample  # end of its last voiced frame
+    cdef readonly int voiced_frames  # in it
+    cdef int _bits  # the last eight frames, newest lowest: voiced or not
+    cdef int _pitch  # the same: periodic or not
+    cdef int _start_frames, _start_mask, _pause_samples
+
+    def __init__(self, int start_ms, int stop_ms):
+        self.configure(start_ms, stop_ms)
+
+    cpdef configure(self, int start_ms, int stop_ms):
+        self._start_frames = max(start_ms // FRAME_MS, 1)
+        self._start_mask = (1 << (self._start_frames + 1)) - 1  # one frame may miss
+        self._pause_samples = stop_ms * SAMPLES_PER_MS
+
+    cpdef int push(self, bint voiced, bint periodic, long long now, bint likely=False):
+        """Take one frame that ended at ``now``; a spell starts only where there is pitch.
+
+        Where it is ``likely`` to be voice, one frame less will do: far above what the line may
+        return of our own voice, or in the pause of a turn, which is cut off otherwise.
+        """
+        cdef int recent, voiced_frames = 0, reach = 0
+        self._pitch = (self._pitch << 1 | periodic) & 0xFF
+        self._bits = (self._bits << 1 | voiced) & 0xFF
+        if self.active:
+            if voiced:
+                self.voiced_frames += 1
+                # went on, or two of three
+                if now - self.end_sample <= WENT_ON_SAMPLES or self._bits & 0b110:
+                    self.end_sample = now
+            elif now - self.end_sample >= self._pause_samples:
+                self.active = False
+                return STOPPED
+            return UNCHANGED
+        recent = self._bits & self._start_mask
+        if not voiced or not recent & self._pitch:
+            return UNCHANGED
+        while recent >> reach:
+            voiced_frames += recent >> reach & 1
+            reach += 1
+        if voiced_frames + likely < self._start_frames:
+            return UNCHANGED
+        self.active = True
+        self.voiced_frames = voiced_frames
+        self.onset_sample = now - reach * FRAME
+        self.end_sample = now
+        return STARTED
+
+    @property
+    def is_stirring(self):
+        """Whether a spell may be about to start: one of the last two frames was voiced."""
+        return not self.active and self._bits & 0b11 != 0
+
+    def reset(self):
+        """Forget the spell: what was heard so far does not count."""
+        self.active = False
+        self._bits = self._pitch = 0
+
+
+cdef class FrameWatch:
+    """Hears every frame; where one changes something, or something is due, ``_look`` decides."""
+
+    cdef public Guard _guard
+    cdef public VoiceSpell _spell
+    cdef public object _turn  # the open turn, if ``is_open``
+    cdef object _judge_voice
+    cdef public long long _now  # samples
+    cdef public long long _due  # when to look though nothing has changed
+    cdef public long long _deaf_until  # frames that end before count as silence: the one gate
+    cdef public long long _far_at  # when our sound was last heard
+    cdef public bint _weighs  # the agent has the floor and the caller's voice is on
+
+    def __init__(self, Guard guard, judge_voice, VoiceSpell spell, turn):
+        self._guard, self._judge_voice, self._spell = guard, judge_voice, spell
+        self._turn = turn
+        self._far_at = -FAR_GAP_SAMPLES
+
+    def push(self, pcm, far=None):
+        """Take one frame of the caller and what they hear of us meanwhile.
+
+        Args:
+            pcm: 160 samples of int16 at 8 kHz: bytes, array, memoryview or numpy array.
+            far: the same of what the caller is estimated to be hearing now, or None.
+
+        Raises:
+            ValueError: a frame is not 320 octets.
+        """
+        cdef int change, flags = self._guard.push(pcm, far)
+        cdef long long now = self._now + FRAME
+        cdef bint voiced, likely, sounds = False
+        self._now = now
+        voiced = self._judge_voice(pcm)
+        voiced = voiced and flags & (AUDIBLE | TONE) == AUDIBLE and now > self._deaf_until
+        likely = voiced and (flags & LOUD != 0 or self._turn.is_open)
+        change = self._spell.push(voiced, flags & PERIODIC != 0, now, likely)
+        if flags & FAR:
+            sounds = now - self._far_at > FAR_GAP_SAMPLES
+            self._far_at = now
+        if change == UNCHANGED and now < self._due and not self._weighs and not sounds:
+            return []
+        return self._look(change, voiced, flags, sounds)
+
+
+cdef class SpeechGate:
+    """Gathers frames into chunks. ``is_open`` from the onset of speech to its end."""
+
+    cdef readonly bint is_open
+    cdef bint _pass_all
+    cdef int _chunk_frames
+    cdef long long _start_sample, _now_samples
+    cdef list _frames
+    cdef object _preroll
+
+    def __init__(self, *, int preroll_ms, int chunk_ms, bint pass_all):
+        self._preroll = deque(maxlen=preroll_ms // FRAME_MS)
+        self._chunk_frames = max(1, chunk_ms // FRAME_MS)
+        self._frames = []
+        self._pass_all = self.is_open = pass_all
+
+    def push(self, bytes frame not None):
+        """Take one frame; return ``(start_sample, pcm)`` when a chunk is full."""
+        self._now_samples += FRAME
+        if not self.is_open:
+            self._preroll.append(frame)
+            return None
+        if not self._frames:
+            self._start_sample = self._now_samples - FRAME
+        self._frames.append(frame)
+        return self._take() if len(self._frames) >= self._chunk_frames else None
+
+    def open(self):
+        """Speech has begun: return the pre-roll, to be sent at once."""
+        if self.is_open:
+            return None
+        self.is_open = True
+        self._frames.extend(self._preroll)
+        self._preroll.clear()
+        self._start_sample = self._now_samples - len(self._frames) * FRAME
+        return self._take()
+
+    def close(self):
+        """Speech is over: return what is left of it."""
+        self.is_open = self._pass_all
+        return self._take()
+
+    cdef _take(self):
+        if not self._frames:
+            return None
+        pcm = b"".join(self._frames)
+        self._frames.clear()
+        return self._start_sample, pcm

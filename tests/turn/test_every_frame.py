@@ -1,0 +1,152 @@
+"""What every frame passes through: agreement with the twin, alone and under what builds on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtcore.turn import _every_frame, _every_frame_py, detector, media_clock
+from rtcore.turn.events import AgentState
+from tests.turn.sounds import noise, silence, voice
+
+
+def on_twin(module: ModuleType) -> ModuleType:
+    """``module`` once more, with the twin under it."""
+    spec = importlib.util.find_spec(module.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    with patch.dict(sys.modules, {"rtcore.turn._every_frame": _every_frame_py}):
+        spec.loader.exec_module(other)
+    return other
+
+
+SLOW_CLOCK, SLOW_DETECTOR = on_twin(media_clock), on_twin(detector)
+SOUNDS = {
+    "silence": [silence()],
+    "noise": [noise(-45, number) for number in range(25)],
+    "voice": [voice(number, -15) for number in range(25)],
+}
+
+
+def pcm(number: int) -> bytes:
+    return random.Random(number).randbytes(320)
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=60),
+    st.integers(0, 160),
+    st.integers(100, 400),
+    st.sets(st.integers(0, 59), max_size=2),
+)
+def test_a_spell_agrees_with_its_twin(
+    frames: list[tuple[bool, bool, bool]], start_ms: int, stop_ms: int, resets: set[int]
+) -> None:
+    fast = _every_frame.VoiceSpell(start_ms, stop_ms)
+    slow = _every_frame_py.VoiceSpell(start_ms, stop_ms)
+    for index, (voiced, periodic, likely) in enumerate(frames):
+        if index in resets:
+            fast.reset()
+            slow.reset()
+        now = (index + 1) * 160
+        assert fast.push(voiced, periodic, now, likely) == slow.push(voiced, periodic, now, likely)
+        for name in ("active", "onset_sample", "end_sample", "voiced_frames", "is_stirring"):
+            assert getattr(fast, name) == getattr(slow, name), name
+
+
+@given(
+    st.lists(st.sampled_from(["push", "push", "push", "open", "close"]), max_size=60),
+    st.integers(0, 200),
+    st.integers(0, 100),
+    st.booleans(),
+)
+def test_a_gate_agrees_with_its_twin(
+    steps: list[str], preroll_ms: int, chunk_ms: int, pass_all: bool
+) -> None:
+    gates = [
+        module.SpeechGate(preroll_ms=preroll_ms, chunk_ms=chunk_ms, pass_all=pass_all)
+        for module in (_every_frame, _every_frame_py)
+    ]
+    for number, step in enumerate(steps):
+        fast, slow = (
+            gate.push(pcm(number)) if step == "push" else getattr(gate, step)() for gate in gates
+        )
+        assert fast == slow
+        assert gates[0].is_open == gates[1].is_open
+
+
+COUNTS = (
+    "frames",
+    "lost_frames",
+    "late_frames",
+    "reordered_frames",
+    "inserted_frames",
+    "window_ms",
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(-3, 5) | st.integers(-600, 600), st.floats(0, 0.3)),
+        max_size=60,
+    )
+)
+def test_a_media_clock_is_the_same_on_either(steps: list[tuple[int | None, float]]) -> None:
+    """Each step is a frame, its number told as what it differs from the next; then a tick."""
+    fast, slow = media_clock.MediaClock(), SLOW_CLOCK.MediaClock()
+    now_s, chunk = 0.0, 1000
+    for number, (off, wait_s) in enumerate(steps):
+        said = None if off is None else chunk + off
+        chunk += 1
+        assert fast.push(pcm(number), said, now_s) == slow.push(pcm(number), said, now_s)
+        now_s += wait_s
+        assert fast.is_due(now_s) == slow.is_due(now_s)
+        assert fast.tick(now_s) == slow.tick(now_s)
+        for name in COUNTS:
+            assert getattr(fast, name) == getattr(slow, name), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["silence", "noise", "voice"]),
+            st.booleans(),  # we are heard
+            st.integers(1, 60),  # frames of it
+            st.none() | st.sampled_from(AgentState),
+            st.booleans(),  # may be interrupted
+        ),
+        max_size=12,
+    )
+)
+def test_turns_are_the_same_on_either(
+    stretches: list[tuple[str, bool, int, AgentState | None, bool]],
+) -> None:
+    fast, slow = detector.TurnDetector(), SLOW_DETECTOR.TurnDetector()
+    at = 0
+    for kind, heard, frames, state, interruptible in stretches:
+        if state is not None:
+            assert fast.agent(state, interruptible) == slow.agent(state, interruptible)
+        for _ in range(frames):
+            at += 1
+            near = SOUNDS[kind][at % len(SOUNDS[kind])]
+            far = SOUNDS["voice"][(at + 9) % 25] if heard else None
+            assert fast.push(near, far) == slow.push(near, far)
+            assert fast.due_sample == slow.due_sample
+    assert fast.close() == slow.close()
+
+
+def test_a_frame_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="160 samples"):
+        detector.TurnDetector().push(bytes(318))
+
+
+def test_a_clock_that_has_heard_nothing_is_never_due() -> None:
+    assert not media_clock.MediaClock().is_due(1e9)
