@@ -36,24 +36,20 @@ from api.campaigns.views import (
     target_view,
 )
 from api.store.campaigns import (
-    Added,
     CampaignRecord,
-    add_targets,
     cancel_campaign,
     create_campaign,
     delete_campaign,
     find_campaigns,
-    find_targets,
     get_campaign,
-    get_target,
     pause_campaign,
     report_on,
     resume_campaign,
-    retry_targets,
     start_campaign,
     update_campaign,
 )
 from api.store.do_not_call import block_numbers, find_blocked, unblock_number
+from api.store.targets import Added, add_targets, find_targets, get_target, retry_targets
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError, FieldError, invalid
 from api.web.requests import PageView, changes_of, etag, page_view, partial_of, wanted_revision

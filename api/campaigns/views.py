@@ -9,8 +9,9 @@ from msgspec import Meta
 
 from api.calls.views import Phone
 from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
-from api.store.campaigns import AttemptRecord, CampaignRecord, CampaignState, Report, TargetRecord
+from api.store.campaigns import CampaignRecord, CampaignState, Report
 from api.store.do_not_call import BlockedRecord, Source
+from api.store.targets import AttemptRecord, TargetRecord
 from api.web.requests import NameFilter, Paging
 from api.web.times import Time, shown_time
 

@@ -1,4 +1,4 @@
-"""Campaigns and the numbers they call: plain functions of a transaction.
+"""Campaigns, and what becomes of them as a whole: plain functions of a transaction.
 
 Whoever changes a campaign or its numbers locks the campaign first, so that two nodes never
 wait for each other.
@@ -6,16 +6,15 @@ wait for each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from api.campaigns.rules import is_finished
-from api.campaigns.specs import CampaignSpec, Outcome, TargetSpec, TargetState
+from api.campaigns.specs import CampaignSpec, TargetState
 from api.outgoing.outbox import tell
 from api.store import tables
 from api.store.database import Actor, Tx
@@ -27,36 +26,30 @@ from api.store.records import (
     changed_fields,
     check_revision,
     hold,
-    new_id,
     note,
     page_of,
     set_uses,
 )
-from api.store.tables import campaign_attempts, campaign_targets, campaigns, do_not_call
+from api.store.tables import campaign_attempts, campaign_targets, campaigns
 
 __all__ = [
     "ATTEMPTS",
     "CAMPAIGNS",
     "TARGETS",
-    "Added",
-    "AttemptRecord",
     "CampaignRecord",
     "CampaignState",
     "Report",
-    "TargetRecord",
-    "add_targets",
     "cancel_campaign",
     "create_campaign",
     "delete_campaign",
     "find_campaigns",
-    "find_targets",
     "finish_if_done",
     "get_campaign",
-    "get_target",
+    "go_on",
     "pause_campaign",
+    "refuse_if",
     "report_on",
     "resume_campaign",
-    "retry_targets",
     "spec_of_call",
     "start_campaign",
     "stop_itself",
@@ -67,7 +60,6 @@ CampaignState = Literal["draft", "running", "paused", "completed", "cancelled"]
 RESOURCES = Resources("campaign", "cmp", campaigns, CampaignSpec)
 CAMPAIGNS, TARGETS, ATTEMPTS = campaigns.c, campaign_targets.c, campaign_attempts.c
 HOURS = {"windows", "except_dates", "time_zone"}
-CHUNK = 500  # numbers in one statement: far below what either database takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,42 +81,6 @@ class CampaignRecord:
     @property
     def spec(self) -> CampaignSpec:
         return self.record.spec
-
-
-@dataclass(frozen=True, slots=True)
-class TargetRecord:
-    """A number of a campaign, and how far it got."""
-
-    id: str
-    campaign_id: str
-    number: str
-    time_zone: str | None
-    variables: dict[str, str]
-    state: TargetState
-    outcome: Outcome | None
-    attempts: int
-    due_at_ms: int
-    updated_at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One time that a number was called, or may have been."""
-
-    call_id: str
-    ordinal: int
-    outcome: str | None
-    created_at_ms: int
-    ended_at_ms: int | None
-
-
-@dataclass(slots=True)
-class Added:
-    """What became of numbers that were added; ``duplicates`` by their places, from 0."""
-
-    added: int = 0
-    duplicates: list[int] = field(default_factory=list)
-    do_not_call: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +158,7 @@ def update_campaign(
         Conflict: the campaign is over.
     """
     old = get_campaign(tx, id, lock=True)
-    _refuse_if(old, "cancelled")
+    refuse_if(old, "cancelled")
     record = RESOURCES.update(tx, actor, id, revision, change)
     if old.state != "completed":
         _hold_agent(tx, id, record.spec)
@@ -220,7 +176,7 @@ def delete_campaign(tx: Tx, actor: Actor, id: str, revision: int | None = None) 
     """
     campaign = get_campaign(tx, id, lock=True)
     check_revision(campaign.record.revision, revision)
-    _refuse_if(campaign, "running")
+    refuse_if(campaign, "running")
     if _open_attempts(tx, id):
         raise Conflict("calls of this campaign still go on: wait, or cancel it with hang_up=true")
     RESOURCES.delete(tx, actor, id)
@@ -236,7 +192,7 @@ def start_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
         Conflict: it has begun before, or there is nobody to call.
     """
     campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "running", "paused", "completed", "cancelled")
+    refuse_if(campaign, "running", "paused", "completed", "cancelled")
     if not _has(tx, id, "waiting"):
         raise Conflict("there is nobody to call: add numbers first")
     return _run(tx, actor, id, "started", started_at_ms=tx.now_ms)
@@ -250,7 +206,7 @@ def pause_campaign(tx: Tx, actor: Actor, id: str, *, hangs_up: bool) -> Campaign
         Conflict: it does not run.
     """
     campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "draft", "completed", "cancelled")
+    refuse_if(campaign, "draft", "completed", "cancelled")
     if hangs_up:
         _hang_up(tx, id)
     if campaign.state == "paused":
@@ -265,7 +221,7 @@ def resume_campaign(tx: Tx, actor: Actor, id: str) -> CampaignRecord:
         Conflict: it is not paused.
     """
     campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "draft", "completed", "cancelled")
+    refuse_if(campaign, "draft", "completed", "cancelled")
     if campaign.state == "running":
         return campaign
     _run(tx, actor, id, "resumed")
@@ -281,7 +237,7 @@ def cancel_campaign(tx: Tx, actor: Actor, id: str, *, hangs_up: bool) -> Campaig
         Conflict: it is completed.
     """
     campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "completed")
+    refuse_if(campaign, "completed")
     if hangs_up:
         _hang_up(tx, id)
     if campaign.state == "cancelled":
@@ -318,6 +274,16 @@ def finish_if_done(tx: Tx, id: str) -> None:
         _tell_finished(tx, _turn(tx, Actor("campaign"), id, "completed", **values))
 
 
+def go_on(tx: Tx, actor: Actor, campaign: CampaignRecord) -> None:
+    """A completed campaign has numbers to call again.
+
+    Raises:
+        InvalidReference: its agent has gone.
+    """
+    _hold_agent(tx, campaign.id, campaign.spec)
+    _run(tx, actor, campaign.id, "resumed")
+
+
 def _has(tx: Tx, id: str, state: TargetState) -> bool:
     query = sa.select(TARGETS.id).where(TARGETS.campaign_id == id, TARGETS.state == state)
     return tx.conn.scalar(query.limit(1)) is not None
@@ -349,7 +315,11 @@ def _turn(tx: Tx, actor: Actor, id: str, action: str, **values: Any) -> Campaign
     return get_campaign(tx, id)
 
 
-def _refuse_if(campaign: CampaignRecord, *states: CampaignState) -> None:
+def refuse_if(campaign: CampaignRecord, *states: CampaignState) -> None:
+    """
+    Raises:
+        Conflict: the campaign is in one of ``states``; the message says what would help.
+    """
     hints = {
         "draft": "it has not been started: start it",
         "running": "it is running: pause it first",
@@ -397,145 +367,7 @@ def _open_attempts(tx: Tx, id: str) -> int:
     return tx.conn.scalar(query.where(*where)) or 0
 
 
-# --- numbers ----------------------------------------------------------------------------
-
-
-def add_targets(tx: Tx, actor: Actor, id: str, targets: Sequence[TargetSpec]) -> Added:
-    """Add numbers, in their order; one that is in the campaign already is passed over.
-
-    A completed campaign goes on with them.
-
-    Raises:
-        NotFound.
-        Conflict: the campaign was cancelled.
-        InvalidReference: the campaign is completed and its agent has gone.
-    """
-    campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "cancelled")
-    result = Added()
-    numbers = [target.number.removeprefix("+") for target in targets]
-    first_places: dict[str, int] = {}
-    for place, number in enumerate(numbers):
-        if first_places.setdefault(number, place) != place:
-            result.duplicates.append(place)
-    newest = sa.select(sa.func.max(TARGETS.position)).where(TARGETS.campaign_id == id)
-    base = tx.conn.scalar(newest)
-    after = 0 if base is None else base + 1
-    places = list(first_places.values())
-    for first in range(0, len(places), CHUNK):
-        chunk = places[first : first + CHUNK]
-        known = do_not_call.c.number.in_([numbers[place] for place in chunk])
-        blocked = set(tx.conn.scalars(sa.select(do_not_call.c.number).where(known)))
-        rows = {
-            numbers[place]: _row(tx, id, after + place, targets[place], numbers[place] in blocked)
-            for place in chunk
-        }
-        added = _insert_new(tx, list(rows.values()))
-        result.added += len(added)
-        result.do_not_call += len(added & blocked)
-        result.duplicates += [place for place in chunk if numbers[place] not in added]
-    result.duplicates.sort()
-    note(tx, actor, "campaign.targets_added", id)
-    if campaign.state == "completed" and result.added > result.do_not_call:
-        _hold_agent(tx, id, campaign.spec)
-        _run(tx, actor, id, "resumed")
-    return result
-
-
-def _row(
-    tx: Tx, campaign_id: str, position: int, target: TargetSpec, is_blocked: bool
-) -> dict[str, Any]:
-    return {
-        "id": new_id("tgt"),
-        "campaign_id": campaign_id,
-        "position": position,
-        "number": target.number.removeprefix("+"),
-        "time_zone": target.time_zone,
-        "variables": msgspec.json.encode(target.variables).decode(),
-        "state": "done" if is_blocked else "waiting",
-        "outcome": "do_not_call" if is_blocked else None,
-        "attempts": 0,
-        "not_before_ms": tx.now_ms,
-        "due_at_ms": tx.now_ms,
-        "updated_at_ms": tx.now_ms,
-    }
-
-
-def _insert_new(tx: Tx, rows: list[dict[str, Any]]) -> set[str]:
-    """Insert those whose numbers the campaign has not; return their numbers."""
-    kind = postgresql if tx.is_postgres else sqlite
-    insert = kind.insert(campaign_targets).on_conflict_do_nothing()
-    # with RETURNING they go in one statement, else in one for each row
-    return set(tx.conn.scalars(insert.returning(TARGETS.number), rows))
-
-
-def find_targets(
-    tx: Tx, campaign_id: str, limit: int, offset: int, filters: Mapping[str, str | None]
-) -> Page[TargetRecord]:
-    """A page of a campaign's numbers, in their order; ``filters`` by column.
-
-    Raises:
-        NotFound: there is no such campaign.
-    """
-    get_campaign(tx, campaign_id)
-    query = sa.select(campaign_targets).where(TARGETS.campaign_id == campaign_id)
-    for name, value in filters.items():
-        if value is not None:
-            query = query.where(TARGETS[name] == value)
-    return page_of(tx, query.order_by(TARGETS.position), limit, offset, _target)
-
-
-def get_target(tx: Tx, campaign_id: str, id: str) -> tuple[TargetRecord, tuple[AttemptRecord, ...]]:
-    """A number and all its attempts, in order.
-
-    Raises:
-        NotFound: there is none.
-    """
-    where = TARGETS.campaign_id == campaign_id, TARGETS.id == id
-    row = tx.conn.execute(sa.select(campaign_targets).where(*where)).one_or_none()
-    if row is None:
-        raise NotFound("target", id)
-    attempts = tx.conn.execute(
-        sa.select(campaign_attempts).where(ATTEMPTS.target_id == id).order_by(ATTEMPTS.ordinal)
-    )
-    return _target(row), tuple(_attempt(each) for each in attempts)
-
-
-def retry_targets(
-    tx: Tx, actor: Actor, id: str, *, outcome: Outcome | None, target_ids: Sequence[str]
-) -> int:
-    """Call numbers again that are done, at once, whatever the rules say; return how many.
-
-    Those are chosen by ``outcome``, or else by their ids. Whoever is not to be called stays so.
-
-    Raises:
-        NotFound.
-        Conflict: the campaign was cancelled.
-        InvalidReference: the campaign is completed and its agent has gone.
-    """
-    campaign = get_campaign(tx, id, lock=True)
-    _refuse_if(campaign, "cancelled")
-    chosen = TARGETS.id.in_(target_ids) if outcome is None else TARGETS.outcome == outcome
-    changed = tx.conn.execute(
-        sa.update(campaign_targets)
-        .where(
-            TARGETS.campaign_id == id,
-            TARGETS.state == "done",
-            chosen,
-            TARGETS.number.not_in(sa.select(do_not_call.c.number)),
-        )
-        .values(
-            state="waiting",
-            not_before_ms=tx.now_ms,
-            due_at_ms=tx.now_ms,
-            updated_at_ms=tx.now_ms,
-        )
-    )
-    note(tx, actor, "campaign.targets_retried", id)
-    if campaign.state == "completed" and changed.rowcount:
-        _hold_agent(tx, id, campaign.spec)
-        _run(tx, actor, id, "resumed")
-    return changed.rowcount
+# --- how far it got ---------------------------------------------------------------------
 
 
 def report_on(tx: Tx, id: str) -> Report:
@@ -571,30 +403,5 @@ def _campaign(row: sa.Row[Any]) -> CampaignRecord:
         dialled_at_ms=row.dialled_at_ms,
         resumed_at_ms=row.resumed_at_ms,
         started_at_ms=row.started_at_ms,
-        ended_at_ms=row.ended_at_ms,
-    )
-
-
-def _target(row: sa.Row[Any]) -> TargetRecord:
-    return TargetRecord(
-        id=row.id,
-        campaign_id=row.campaign_id,
-        number=row.number,
-        time_zone=row.time_zone,
-        variables=msgspec.json.decode(row.variables, type=dict[str, str]),
-        state=row.state,
-        outcome=row.outcome,
-        attempts=row.attempts,
-        due_at_ms=row.due_at_ms,
-        updated_at_ms=row.updated_at_ms,
-    )
-
-
-def _attempt(row: sa.Row[Any]) -> AttemptRecord:
-    return AttemptRecord(
-        call_id=row.call_id,
-        ordinal=row.ordinal,
-        outcome=row.outcome,
-        created_at_ms=row.created_at_ms,
         ended_at_ms=row.ended_at_ms,
     )

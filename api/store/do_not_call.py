@@ -9,11 +9,12 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from api.store.campaigns import CHUNK, TARGETS, finish_if_done
+from api.store.campaigns import TARGETS, finish_if_done
 from api.store.database import Actor, Tx
 from api.store.errors import NotFound
 from api.store.records import Page, note, page_of
 from api.store.tables import campaign_targets, campaigns, do_not_call
+from api.store.targets import CHUNK
 
 __all__ = [
     "Blocked",

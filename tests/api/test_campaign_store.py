@@ -31,23 +31,20 @@ from api.store.attempts import (
     undo_attempt,
 )
 from api.store.campaigns import (
-    add_targets,
     cancel_campaign,
     create_campaign,
     delete_campaign,
-    find_targets,
     get_campaign,
-    get_target,
     pause_campaign,
     report_on,
     resume_campaign,
-    retry_targets,
     start_campaign,
     update_campaign,
 )
 from api.store.do_not_call import block_numbers, find_blocked, unblock_number
 from api.store.errors import Conflict, InUse, InvalidReference, NotFound
 from api.store.tables import campaign_attempts, deliveries
+from api.store.targets import add_targets, find_targets, get_target, retry_targets
 
 ME = Actor("test")
 NOON_MS = round(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)  # a Friday
