@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import structlog
 import trio
 
 from rtcore.call import CallRecord
+from rtcore.errors import ConfigError
 
 __all__ = ["RecordLog"]
 
@@ -20,10 +22,19 @@ FLUSH_LIMIT_S = 5.0
 
 
 class RecordLog:
-    """Appends records to ``path``. They hold what was said: keep the file as you keep that."""
+    """Appends records to ``path``. They hold what was said: keep the file as you keep that.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_torn = False  # its last line is half a record
+        try:
+            self._append([])
+        except OSError as exc:
+            raise ConfigError("records", f"{path} cannot be written: {exc.strerror}") from exc
         self._tx, self._rx = trio.open_memory_channel[bytes](WAITING_MAX)
         self._unwritten = 0
         self._written = trio.Event()
@@ -46,10 +57,7 @@ class RecordLog:
                 await self._written.wait()
 
     async def run(self) -> None:
-        """Write until cancelled.
-
-        Raises:
-            OSError: the file cannot be written.
+        """Write until cancelled; what the disk refuses is dropped and counted.
 
         Cancelled: records that wait are lost, none is written in part.
         """
@@ -60,10 +68,17 @@ class RecordLog:
                     lines.append(self._rx.receive_nowait())
                 except trio.WouldBlock:
                     break
-            await trio.to_thread.run_sync(self._append, b"".join(lines))
+            try:
+                await trio.to_thread.run_sync(self._append, lines)
+            except OSError as exc:  # a full disk ends no call
+                self._is_torn = True
+                self.dropped += len(lines)
+                reason = errno.errorcode.get(exc.errno or 0, "?")
+                log.error("records_not_written", reason=reason, dropped=self.dropped)
             self._unwritten -= len(lines)
             self._written.set()
 
-    def _append(self, lines: bytes) -> None:
+    def _append(self, lines: list[bytes]) -> None:
         with self._path.open("ab") as file:
-            file.write(lines)
+            file.write((b"\n" if self._is_torn else b"") + b"".join(lines))
+        self._is_torn = False
