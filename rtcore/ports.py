@@ -593,6 +593,10 @@ class SpeechUsage(msgspec.Struct, frozen=True, kw_only=True):
     output_audio_tokens: int = 0
     cached_tokens: int = 0  # among the input tokens
 
+    def __add__(self, other: SpeechUsage) -> SpeechUsage:
+        names = self.__struct_fields__
+        return SpeechUsage(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 class ReplyDone(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing of ``reply`` comes any more: exactly one for each that was asked for or begun.

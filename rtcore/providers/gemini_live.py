@@ -389,7 +389,7 @@ class _Dialogue:
             is_idle = not (self._reply or self._ending or self._is_active)
             self._is_saved = is_idle and bool(self._handle)
         if found.usage_metadata is not None:
-            self._usage = _sum(self._usage, found.usage_metadata.told())
+            self._usage += found.usage_metadata.told()
         if found.server_content is not None:
             self._on_content(found.server_content)
         for call in found.tool_call.function_calls or () if found.tool_call is not None else ():
@@ -552,8 +552,3 @@ class _Dialogue:
         self._is_active = False
         self.events.append(CallerEnded(turn=self._turn))
         self.events.append(CallerSaid(turn=self._turn, text=self._words, is_final=True))
-
-
-def _sum(one: SpeechUsage, other: SpeechUsage) -> SpeechUsage:
-    names = SpeechUsage.__struct_fields__
-    return SpeechUsage(**{name: getattr(one, name) + getattr(other, name) for name in names})

@@ -519,7 +519,7 @@ class _Dialogue:
         if self._active == response.id:
             self._active = None
         if reply is not None:
-            reply.usage = _sum(reply.usage, (response.usage or _Usage()).told())
+            reply.usage += (response.usage or _Usage()).told()
             self._response_over(reply, response)
         self._ask_next()
 
@@ -585,11 +585,6 @@ class _Dialogue:
             self._ask_next()
         elif code != NOT_ACTIVE:
             log.warning("speech_model_error", provider=self._provider, error=kind)
-
-
-def _sum(one: SpeechUsage, other: SpeechUsage) -> SpeechUsage:
-    names = SpeechUsage.__struct_fields__
-    return SpeechUsage(**{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
 def _session(settings: OpenAIRealtimeSettings, session: SpeechSession) -> dict[str, Any]:
