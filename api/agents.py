@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
-from api.specs import AgentPlan, ProviderChoice
+from api.specs import KEPT_AS_SECRET, AgentPlan, ProviderChoice
 from rtcore.agent.agent import Agent
 from rtcore.agent.lines import LineCache
 from rtcore.errors import ConfigError
@@ -110,7 +110,13 @@ def _needed(plan: AgentPlan) -> tuple[str, ...]:
 
 
 def _spec(choice: ProviderChoice) -> dict[str, Any]:
-    """A choice as the registry takes it: what was not said is left to the provider's default."""
+    """A choice as the registry takes it: what was not said is left to the provider's default.
+
+    Raises:
+        ConfigError: it asks for a key that it may not have.
+    """
+    if choice.names_a_key:
+        raise ConfigError(f"{choice.provider}.key_name", KEPT_AS_SECRET)
     spec: dict[str, Any] = {"provider": choice.provider, **choice.options}
     for option, value in (
         ("model", choice.model),

@@ -12,6 +12,7 @@ from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Effect
 
 __all__ = [
+    "KEPT_AS_SECRET",
     "AgentPlan",
     "AgentSpec",
     "AnalysisSpec",
@@ -30,6 +31,7 @@ __all__ = [
     "definition_of",
 ]
 
+KEPT_AS_SECRET = "is not taken here: store the key as a secret, and name that in `secret`"
 PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -64,6 +66,15 @@ class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if self.provider in PROGRAMS:
             raise ValueError(f"{self.provider} runs a program: only an agent's file may name it")
+
+    @property
+    def names_a_key(self) -> bool:
+        """Whether ``options`` ask for a key by a name of their own.
+
+        The environment holds more than providers' keys, and ``options`` may say where it is
+        sent: whoever may change an agent would read all of it.
+        """
+        return isinstance(self.options.get("key_name"), str)
 
 
 Providers = Annotated[

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint
 
-from api.specs import AgentSpec
+from api.specs import KEPT_AS_SECRET, AgentSpec
 from api.store.agents import (
     AgentRecord,
     VersionRecord,
@@ -113,6 +113,14 @@ def _check(spec: AgentSpec) -> AgentSpec:
             Parameters(spec.analysis.extract, "analysis.extract")
         except ConfigError as exc:
             raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
+    kinds = {"stt": spec.stt, "llm": spec.llm, "tts": spec.tts}
+    if spec.speech_model is not None:
+        kinds["speech_model"] = (spec.speech_model,)
+    if spec.analysis is not None:
+        kinds["analysis.llm"] = spec.analysis.llm
+    for kind, choices in kinds.items():
+        if any(choice.names_a_key for choice in choices):
+            raise invalid(f"{kind}.options.key_name", KEPT_AS_SECRET)
     return spec
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from api.settings import ApiSettings
@@ -198,3 +200,18 @@ async def test_text_is_kept_as_it_is(api: Api, settings: ApiSettings, text: str)
     agent = await api.create("/v1/agents", {"name": text, "prompt": text, "phrases": [text]})
     found = (await api.ask("GET", f"/v1/agents/{agent['id']}")).json
     assert (found["name"], found["prompt"], found["phrases"]) == (text, text, [text])
+
+
+@pytest.mark.parametrize("kind", ["stt", "llm", "tts", "speech_model", "analysis.llm"])
+async def test_no_agent_names_a_key_of_the_environment(api: Api, kind: str) -> None:
+    options = {"base_url": "https://example.com/v1", "key_name": "RTCORE_SECRET"}
+    choice = {"provider": "openai", "options": options}
+    field, _, inner = kind.partition(".")
+    given: Any = {inner: [choice], "summary": True} if inner else [choice]
+    spec = {"name": "x", field: choice if kind == "speech_model" else given}
+    answer = await api.ask("POST", "/v1/agents", spec)
+    assert (answer.status, answer.fields) == (422, [f"{kind}.options.key_name"])
+    agent = await api.create("/v1/agents", {"name": "x"})
+    path, any_ = f"/v1/agents/{agent['id']}", {"If-Match": "*"}
+    changed = await api.ask("PATCH", path, {field: spec[field]}, headers=any_)
+    assert changed.status == 422

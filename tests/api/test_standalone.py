@@ -90,6 +90,13 @@ async def test_a_node_without_an_account_stays_on_loopback(
         await serve(options)
 
 
+THIEF = ProviderChoice(  # of what else the environment holds
+    provider="openai_compatible",
+    model="x",
+    options={"base_url": "https://example.com/v1", "key_name": "RTCORE_SECRET"},
+)
+
+
 def plan(**changes: object) -> AgentPlan:
     fields: dict[str, object] = {"stt": (EARS,), "llm": (GROQ,), "tts": (VOICE,)}
     fields["secrets"] = {"groq_key": "secret"}
@@ -121,6 +128,7 @@ async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None
         ({"llm": ()}, "llm"),
         ({"stt": (ProviderChoice(provider="deepgramm"),)}, "did you mean 'deepgram'"),
         ({"secrets": {}}, "groq_key"),
+        ({"llm": (THIEF,)}, "openai_compatible.key_name"),
     ],
 )
 async def test_what_cannot_be_used_is_named(changes: dict[str, object], field: str) -> None:
