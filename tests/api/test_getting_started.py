@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from rtcore.providers import build_responder, build_synthesizer, build_transcriber
+from tests.api.client import Api
 
 GUIDE = Path(__file__).parents[2] / "docs" / "getting-started.md"
 ALONE = ("unshare", "--user", "--map-root-user", "--net", "bash", "-c")
@@ -74,3 +78,22 @@ def test_every_command_of_the_guide_works_and_prints_what_is_shown(tmp_path: Pat
     assert done.returncode == 0, said
     log = (tmp_path / "rtcore.log").read_text()
     assert "14155550100" not in log
+
+
+async def test_the_services_of_a_real_account_can_be_had_as_they_are_configured(api: Api) -> None:
+    """As far as that is known without their keys."""
+    account = GUIDE.read_text(encoding="utf-8").partition("## With a real account")[2]
+    (given,) = re.findall(r"-d '(\{\n.*?\n\})'", account, re.DOTALL)
+    services = msgspec.json.decode(given)
+    (names,) = re.findall(r"for SERVICE in (.*);", account)
+    for name in names.split():
+        await api.ask("PUT", f"/v1/secrets/{name}-key", {"value": "sk-1"})
+    agent = await api.create("/v1/agents", {"name": "desk"})
+    path, any_ = f"/v1/agents/{agent['id']}?publish=true", {"If-Match": "*"}
+    assert (await api.ask("PATCH", path, services, headers=any_)).status == 200
+    keys = {f"{name.upper()}_API_KEY": "sk-1" for name in names.split()}
+    builders = {"stt": build_transcriber, "llm": build_responder, "tts": build_synthesizer}
+    for kind, (choice,) in services.items():
+        options = choice.pop("options", {})
+        del choice["secret"]
+        builders[kind]([choice | options], keys)
