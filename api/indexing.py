@@ -12,10 +12,9 @@ import trio
 from api.extracting import extract
 from api.meaning import Meanings
 from api.store import Store
-from api.store.errors import StoreUnavailable, VaultLocked
+from api.store.errors import StoreUnavailable
 from api.store.knowledge import Work, add_passages, claim_document, fail_document
 from rtcore.agent.documents import Unreadable
-from rtcore.errors import ConfigError, ProviderError
 
 __all__ = ["Indexer"]
 
@@ -48,11 +47,7 @@ class Indexer:
             try:
                 while (work := await self._store.write(claim_document)) is not None:
                     await self._index(work)
-                while await self._meanings.fill():
-                    pass
-            except (ProviderError, ConfigError, VaultLocked) as exc:
-                # the documents are found by their words meanwhile
-                log.warning("meanings_wait", reason=type(exc).__name__)
+                await self._meanings.fill()
             except StoreUnavailable as exc:
                 log.warning("indexing_paused", reason=str(exc))
                 await trio.sleep(PAUSE_S)

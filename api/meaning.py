@@ -101,21 +101,26 @@ class Meanings:
             self._kept.popitem(last=False)
         return kept
 
-    async def fill(self) -> bool:
-        """Give some passages that have none their vector; False: all have theirs.
+    async def fill(self) -> None:
+        """Give all passages that have none their vector.
+
+        Where the service of a knowledge base fails, its passages are found by their words
+        meanwhile, and the others get theirs.
 
         Raises:
-            ProviderError, ConfigError, VaultLocked: the service cannot be asked.
             StoreUnavailable: the database did not answer.
         """
-        asked = await self._store.read(find_meaningless, BATCH_MAX)
-        if asked is None:
-            return False
-        client = await self._client(asked.embedding)
-        vectors = await client.embed(list(asked.texts.values()))
-        octets = [vector.astype("<f4").tobytes() for vector in vectors]
-        await self._store.write(add_vectors, asked, dict(zip(asked.texts, octets, strict=True)))
-        return True
+        failed: set[str] = set()
+        while asked := await self._store.read(find_meaningless, BATCH_MAX, failed):
+            try:
+                client = await self._client(asked.embedding)
+                vectors = await client.embed(list(asked.texts.values()))
+            except (ProviderError, ConfigError, VaultLocked) as exc:
+                failed.add(asked.knowledgebase_id)
+                log.warning("meanings_wait", reason=type(exc).__name__)
+                continue
+            octets = [vector.astype("<f4").tobytes() for vector in vectors]
+            await self._store.write(add_vectors, asked, dict(zip(asked.texts, octets, strict=True)))
 
     async def _client(self, choice: EmbeddingChoice) -> EmbeddingIndex:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -27,11 +27,11 @@ class Meaningless:
     texts: dict[int, str]  # by passage
 
 
-def find_meaningless(tx: Tx, limit: int) -> Meaningless | None:
-    """Some passages that need a vector; None: none does."""
+def find_meaningless(tx: Tx, limit: int, besides: Collection[str] = ()) -> Meaningless | None:
+    """Some passages that need a vector, of no base ``besides``; None: none does."""
     ids = tx.conn.scalars(sa.select(knowledge_bases.c.id).order_by(knowledge_bases.c.id)).all()
     for base in KNOWLEDGE_BASES.get_all(tx, ids):
-        if base.spec.embedding is None:
+        if base.spec.embedding is None or base.id in besides:
             continue
         rows = tx.conn.execute(
             sa.select(passages.c.id, passages.c.heading, passages.c.text)

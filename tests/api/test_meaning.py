@@ -120,5 +120,21 @@ async def test_a_key_that_is_missing_hinders_nothing(store: Store) -> None:
     base = store.run(KNOWLEDGE_BASES.create, True, ME, spec)
     meanings = Meanings(store, {})
     assert await meanings.find((base,), "anything", 3) == ()
-    assert await meanings.fill() is False
+    await meanings.fill()
     await meanings.aclose()
+
+
+async def test_a_service_that_fails_keeps_no_other_base_waiting(
+    api: Api, service: FakeEmbeddings, store: Store
+) -> None:
+    nobody = EmbeddingChoice(model="small", base_url="http://127.0.0.1:1/v1")
+    spec = KnowledgeBaseSpec(name="down", embedding=nobody)
+    made = [store.run(KNOWLEDGE_BASES.create, True, ME, spec).id for _ in range(2)]
+    first, last = sorted(made)  # in which order they are looked at
+    up = {"embedding": {"model": "small", "base_url": f"{service.url}/v1"}}  # type: ignore[attr-defined]
+    changed = await api.ask("PATCH", f"/v1/knowledgebases/{last}", up, headers={"If-Match": "*"})
+    assert changed.status == 200
+    for base in (first, last):
+        await indexed(api, base, "house.md", DOCUMENT)
+    await filled(store, last)
+    assert store.run(vectors_marker, False, first) == (0, 0)
