@@ -202,7 +202,7 @@ def test_the_member_that_answered_is_named() -> None:
     for kind, name in (("stt", "a"), ("llm", "b"), ("tts", "c")):
         first, second = used[kind, 0], used[kind, 1]
         assert (first.provider, first.answered, first.failovers) == (name, 0, 0)
-        assert first.failures == first.requests > 0
+        assert 0 < first.failures <= first.requests  # a guess dropped at once has not failed
         assert second.provider.startswith("scripted")
         assert second.answered == second.requests > 0
         assert second.failovers > 0
