@@ -118,7 +118,9 @@ async def run_call(
             if pacer is None:
                 pacer = Pacer()
                 nursery.start_soon(pacer.run)
-            call = (kind or Call)(socket, agent, config, pacer, journal or Journal(), voice)
+            call = (kind or Call)(
+                socket, agent, config, pacer, Journal() if journal is None else journal, voice
+            )
             call.recorder = recorder
             await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
@@ -269,7 +271,7 @@ class Call:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel(reason=ended_by)
 
-    def record(self) -> CallRecord:
+    def record(self, *, with_notes: bool = True) -> CallRecord:
         """What is left of the call, once :meth:`run` has returned."""
         stats, clock, playout = self.stats, self._clock, self._line.playout
         stats.lost_frames, stats.late_frames = clock.lost_frames, clock.late_frames
@@ -288,7 +290,7 @@ class Call:
             barge_ins=tuple(self.barge_ins),
             stats=stats,
             transcript=self.conversation.log,
-            notes=tuple(self.journal.notes),
+            notes=tuple(self.journal.notes) if with_notes else (),
             usage=self.context.usage.report(),
             started_s=self._started_unix_s,
             tracks=tuple(self.spans),

@@ -24,14 +24,34 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+NOTED = msgspec.json.Decoder(Noted)
+
+
 class Journal:
-    """An append-only list of events; ``listen`` is told of each as it is written."""
+    """An append-only list of events; ``listen`` is told of each as it is written.
+
+    They are kept as text: a call of half an hour notes some thousands, and as objects each
+    would take three times the memory.
+    """
 
     def __init__(self, listen: Callable[[Noted], None] | None = None) -> None:
-        self.notes: list[Noted] = []
         self.dropped_notes = 0
         self.listen = listen
+        self._lines: list[bytes] = []
         self._zero_s = 0.0
+
+    def __len__(self) -> int:
+        """How many are kept."""
+        return len(self._lines)
+
+    @property
+    def notes(self) -> list[Noted]:
+        """All that are kept."""
+        return self.since(0)
+
+    def since(self, first: int) -> list[Noted]:
+        """Those from number ``first`` on, counted from 0."""
+        return [NOTED.decode(line) for line in self._lines[first:]]
 
     def start(self, now_s: float) -> None:
         """Times count from ``now_s``."""
@@ -39,8 +59,8 @@ class Journal:
 
     def note(self, now_s: float, kind: str, /, **fields: Any) -> None:
         noted = Noted(at_ms=round((now_s - self._zero_s) * 1000, 1), kind=kind, fields=fields)
-        if len(self.notes) < NOTES_MAX:
-            self.notes.append(noted)
+        if len(self._lines) < NOTES_MAX:
+            self._lines.append(msgspec.json.encode(noted))
         else:
             self.dropped_notes += 1
         if self.listen is not None:

@@ -94,14 +94,14 @@ class ListeningCall(Call):
         if limit.cancelled_caught:
             self.ended_by = "call_limit"
 
-    def record(self) -> CallRecord:
+    def record(self, *, with_notes: bool = True) -> CallRecord:
         """What is left of the call; what the line lost is counted on the first track."""
         stats = self.stats
         each = [track.stats for track in self._tracks.values()]
         stats.transcripts = sum(one.transcripts for one in each)
         stats.dropped_heard_chunks = sum(one.dropped_heard_chunks for one in each)
         stats.provider_errors = self._mood_errors + sum(one.provider_errors for one in each)
-        return super().record()
+        return super().record(with_notes=with_notes)
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:
         """Nothing can be said in a call that is listened to; only ended."""

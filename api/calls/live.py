@@ -166,26 +166,24 @@ class LiveCall:
     def grown(self, now_s: float) -> CallRecord | None:
         """The record as if the call ended now, without its journal; None: it is as it was."""
         journal = self.call.journal
-        seen = len(journal.notes) + journal.dropped_notes, self.call.conversation.log
+        seen = len(journal) + journal.dropped_notes, self.call.conversation.log
         if seen == self._seen:
             return None
         self._seen = seen
-        record = self.call.record()
+        record = self.call.record(with_notes=False)
         kept = record.transcript, record.turns, record.barge_ins
         if kept == self._kept:
             return None
         self._kept = kept
-        return msgspec.structs.replace(
-            record, ended_by="", duration_s=now_s - self.began_s, notes=()
-        )
+        return msgspec.structs.replace(record, ended_by="", duration_s=now_s - self.began_s)
 
     def fresh_notes(self) -> tuple[int, tuple[Noted, ...]] | None:
         """What the journal has got since it was last asked, and how much it had before."""
-        notes, first = self.call.journal.notes, self._kept_notes
-        if len(notes) == first:
+        journal, first = self.call.journal, self._kept_notes
+        if len(journal) == first:
             return None
-        self._kept_notes = len(notes)
-        return first, tuple(notes[first:])
+        self._kept_notes = len(journal)
+        return first, tuple(journal.since(first))
 
 
 @dataclass
