@@ -79,16 +79,30 @@ class SharedProviders:
         key = _key(kind, choices, secrets)
         if key not in self._made:
             specs = [_spec(choice) for choice in choices]
-            keys = {**self._environment, **secrets}
+            keys = self._keys(choices, secrets)
             self._serve(kind, key, BUILDERS[kind](specs, keys, breakers=self._breakers))
         return self._made[key]
 
     def _speech_model(self, choice: ProviderChoice, secrets: Mapping[str, str]) -> Any:
         key = _key("speech_model", (choice,), secrets)
         if key not in self._made:
-            keys = {**self._environment, **secrets}
+            keys = self._keys((choice,), secrets)
             self._serve("speech_model", key, build_speech_model(_spec(choice), keys))
         return self._made[key]
+
+    def _keys(
+        self, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """The keys these services may be built with.
+
+        The environment's are the operator's, for the services they are known by: not for an
+        address that whoever may change an agent has chosen, nor under a secret's name.
+        """
+        if any(choice.has_own_address and not choice.secret for choice in choices):
+            return secrets
+        named = {choice.secret for choice in choices}
+        ours = {name: key for name, key in self._environment.items() if name not in named}
+        return {**ours, **secrets}
 
     def _serve(self, kind: str, key: bytes, provider: object) -> None:
         """Keep ``provider`` for all who name the same."""

@@ -6,7 +6,6 @@ before each search whether they are still the same.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,9 +50,8 @@ class _Kept:
 class Meanings:
     """One for each app; keeps connections and vectors."""
 
-    def __init__(self, store: Store, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._environment = os.environ if environment is None else environment
         self._clients: dict[tuple[EmbeddingChoice, str], EmbeddingIndex] = {}
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._limiter = trio.CapacityLimiter(1)  # some ms each: not on the loop, not many at once
@@ -135,7 +133,7 @@ class Meanings:
             settings = EmbeddingSettings(
                 model=choice.model, base_url=choice.base_url, key_name=choice.secret
             )
-            self._clients[key] = EmbeddingIndex(settings, {**self._environment, **secrets})
+            self._clients[key] = EmbeddingIndex(settings, secrets)
         return self._clients[key]
 
     async def aclose(self) -> None:

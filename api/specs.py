@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 KEPT_AS_SECRET = "is not taken here: store the key as a secret, and name that in `secret`"
+ADDRESSES = frozenset({"base_url", "url"})
 PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -66,6 +67,11 @@ class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if self.provider in PROGRAMS:
             raise ValueError(f"{self.provider} runs a program: only an agent's file may name it")
+
+    @property
+    def has_own_address(self) -> bool:
+        """Whether ``options`` say where the service is."""
+        return not ADDRESSES.isdisjoint(self.options)
 
     @property
     def names_a_key(self) -> bool:

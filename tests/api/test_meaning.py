@@ -118,7 +118,7 @@ async def test_a_key_that_is_missing_hinders_nothing(store: Store) -> None:
     choice = EmbeddingChoice(model="small", secret="gone")
     spec = KnowledgeBaseSpec(name="house", embedding=choice)
     base = store.run(KNOWLEDGE_BASES.create, True, ME, spec)
-    meanings = Meanings(store, {})
+    meanings = Meanings(store)
     assert await meanings.find((base,), "anything", 3) == ()
     await meanings.fill()
     await meanings.aclose()

@@ -95,6 +95,10 @@ THIEF = ProviderChoice(  # of what else the environment holds
     model="x",
     options={"base_url": "https://example.com/v1", "key_name": "RTCORE_SECRET"},
 )
+ELSEWHERE = ProviderChoice(  # would be sent the operator's own key
+    provider="openai", model="x", options={"base_url": "https://example.com/v1"}
+)
+NAMESAKE = ProviderChoice(provider="openai", model="x", secret="OPENAI_API_KEY")  # not in the vault
 
 
 def plan(**changes: object) -> AgentPlan:
@@ -129,6 +133,8 @@ async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None
         ({"stt": (ProviderChoice(provider="deepgramm"),)}, "did you mean 'deepgram'"),
         ({"secrets": {}}, "groq_key"),
         ({"llm": (THIEF,)}, "openai_compatible.key_name"),
+        ({"llm": (ELSEWHERE,)}, "OPENAI_API_KEY"),
+        ({"llm": (NAMESAKE,)}, "OPENAI_API_KEY"),
     ],
 )
 async def test_what_cannot_be_used_is_named(changes: dict[str, object], field: str) -> None:
