@@ -210,6 +210,17 @@ class _Batch:
             self.pulses,
         )
 
+    def parts(self) -> Iterator[_Batch]:
+        """The same, each stream by itself."""
+        yield _Batch(recordings=self.recordings, pulses=self.pulses)
+        for stream in {**self.records, **self.notes}:
+            part = _Batch()
+            if stream in self.records:
+                part.records[stream] = self.records[stream]
+            if stream in self.notes:
+                part.notes[stream] = self.notes[stream]
+            yield part
+
     def write(self, tx: Tx, node_id: str) -> None:
         write_notes(tx, self.notes)
         write_streams(tx, self.records)
@@ -304,9 +315,24 @@ class RecordKeeper:
             is_written = True
         except StoreUnavailable as exc:
             log.warning("records_wait", reason=str(exc), waiting=len(batch.records))
+        except Exception as exc:  # one that cannot be written must not take the others with it
+            log.error("records_not_written", reason=type(exc).__name__)
+            await self._write_each(batch)
+            is_written = True
         finally:
             self._is_writing = False
             if not is_written:  # nothing of it is, whatever went wrong
                 self._unwritten = self._unwritten.after(batch)
         if not is_written:
             await trio.sleep(KEEP_EVERY_S)
+
+    async def _write_each(self, batch: _Batch) -> None:
+        """Write what can be, stream by stream; drop and count what cannot."""
+        for part in batch.parts():
+            try:
+                await self._store.write(part.write, self._node_id)
+            except StoreUnavailable:
+                self._unwritten = self._unwritten.after(part)
+            except Exception as exc:
+                self.dropped += 1
+                log.error("record_dropped", dropped=self.dropped, reason=type(exc).__name__)

@@ -405,3 +405,22 @@ async def test_records_wait_for_a_database_that_is_away(store: Store) -> None:
         nursery.cancel_scope.cancel()  # written all the same
     texts = [each.transcript[0].text for each in store.run(get_streams, False, call.id)]
     assert texts == ["kept", "at the end"]
+
+
+async def test_a_record_that_cannot_be_written_takes_no_other_with_it(store: Store) -> None:
+    agent = store.run(create_agent, True, ME, AgentSpec(name="desk"))
+    good, bad = (
+        store.run(begin_outbound, True, ME, agent.id, "1", to, CallPlan()) for to in ("2", "3")
+    )
+    keeper = RecordKeeper(store, "node_a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, list)
+        keeper.put(bad.id, 1, record("half a \ud83d"), is_final=True)  # of a mind of one's own
+        keeper.put(good.id, 1, record("kept"), is_final=True)
+        await keeper.flush()
+        nursery.cancel_scope.cancel()
+    texts = [
+        [each.transcript[0].text for each in store.run(get_streams, False, call.id)]
+        for call in (good, bad)
+    ]
+    assert (texts, keeper.dropped) == ([["kept"], []], 1)
