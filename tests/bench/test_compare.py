@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,36 @@ def test_few_samples_say_nothing() -> None:
     assert change(drawn(10, 100), drawn(99, 100), 0.99).verdict == "too few"
 
 
+def test_a_table_of_noise_holds_no_change() -> None:
+    def a_table(seed: int) -> Run:
+        drawings = enumerate(drawn(10, seed=seed + at) for at in range(60))
+        return a_run(*(msgspec.structs.replace(s, name=f"series {at}") for at, s in drawings))
+
+    found = changes(a_table(1000), a_table(2000))
+    judged = [line for line in found if line.verdict != "too few"]
+    assert len(judged) == 60
+    assert {line.verdict for line in judged} == {"noise"}
+    # one by one, at 95 % each, some of them would have passed for changes
+    pairs = zip(a_table(1000).series, a_table(2000).series, strict=True)
+    assert {change(*pair, 0.5).verdict for pair in pairs} > {"noise"}
+
+
+def test_a_percentile_is_that_of_all_samples() -> None:
+    many = [float(n) for n in range(30_000)]
+    series = Series(name="s", unit="ms", samples=many)
+    found = change(series, series, 0.99)
+    assert (found.before, found.after) == (29_699, 29_699)
+    assert 0 < found.high < 500
+
+
+def test_drawing_places_gives_what_drawing_sets_gives() -> None:
+    series, dice = drawn(10, 50), random.Random(3)
+    found = change(series, Series(name="s", unit="ms", samples=[0.0] * 50), 0.5)
+    medians = sorted(-sorted(dice.choices(series.samples, k=50))[24] for _ in range(4000))
+    assert found.low == pytest.approx(medians[100], abs=0.1)
+    assert found.high == pytest.approx(medians[-101], abs=0.1)
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_the_same_samples_and_seed_give_the_same_answer(seed: int) -> None:
@@ -71,6 +102,17 @@ def test_the_exit_status_says_whether_something_became_worse(
     assert main([str(before), str(after)]) == 1
     assert "worse" in capsys.readouterr().out
     assert main([str(after), str(before)]) == 0
+
+
+def test_what_was_not_the_same_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = msgspec.structs.replace(a_run(drawn(10)), settings={"stt_ms": "150", "out": "a"})
+    two = msgspec.structs.replace(one, settings={"stt_ms": "0", "out": "b"})
+    _, before = write(one, tmp_path / "a")
+    _, after = write(two, tmp_path / "b")
+    assert main([str(before), str(after)]) == 0
+    shown = capsys.readouterr().out
+    assert "not the same stt_ms: 150, 0" in shown
+    assert "same out" not in shown
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
