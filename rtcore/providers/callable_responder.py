@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Callable
+from typing import Self
 
 import trio
 
 from rtcore.channels import put
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import timed_out
+from rtcore.providers._own_mind import broken, delta_of
 from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines
 
@@ -22,9 +23,9 @@ class CallableResponder(Service):
     """Answers with what ``think`` yields; fills :class:`rtcore.ports.Responder`.
 
     ``think(request)`` is an async generator of text pieces and, if it likes, ``ToolCall`` and
-    ``Finished``. It is closed at its first ``await`` when the reply is cancelled. To let another
-    provider take over it raises :class:`rtcore.errors.ProviderError`; any other exception is a
-    bug of the program and ends the call.
+    ``Finished``. It is closed at its first ``await`` when the reply is cancelled. What it raises
+    is the failure of this one answer: another provider takes over, or the caller hears an
+    apology.
     """
 
     def __init__(
@@ -38,10 +39,10 @@ class CallableResponder(Service):
         """Stream one answer; see :class:`rtcore.ports.Responder`."""
         limit_s = self._deadlines.first_byte_s
         has_called = False
-        async with contextlib.aclosing(self._think(request)) as pieces:
-            while (piece := await self._next(pieces, limit_s)) is not None:
+        async with _Answer(self.name, self._think, request) as answer:
+            while (piece := await answer.next(limit_s)) is not None:
                 limit_s = self._deadlines.stall_s
-                delta = TextDelta(text=piece) if isinstance(piece, str) else piece
+                delta = delta_of(self.name, piece)
                 has_called = has_called or isinstance(delta, ToolCall)
                 if not isinstance(delta, TextDelta) or delta.text:
                     await put(out, delta)
@@ -49,9 +50,31 @@ class CallableResponder(Service):
                     return
         await put(out, Finished(stop_reason="tool_calls" if has_called else "stop"))
 
-    async def _next(
-        self, pieces: AsyncGenerator[str | Delta, None], limit_s: float
-    ) -> str | Delta | None:
+
+class _Answer:
+    """One generator of the program; closed when the block is left. All it raises is ours."""
+
+    def __init__(self, provider: str, think: Think, request: ResponderRequest) -> None:
+        self._provider = provider
+        try:
+            self._pieces = think(request)
+        except Exception as exc:  # code that is not ours
+            raise broken(provider, exc) from exc
+
+    async def next(self, limit_s: float) -> str | Delta | None:
+        """The next piece; None after the last."""
         with trio.move_on_after(limit_s):
-            return await anext(pieces, None)
-        raise timed_out(self.name, "the next of the answer", limit_s)
+            try:
+                return await anext(self._pieces, None)
+            except Exception as exc:  # as above
+                raise broken(self._provider, exc) from exc
+        raise timed_out(self._provider, "the next of the answer", limit_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._pieces.aclose()
+        except Exception as exc:  # as above
+            raise broken(self._provider, exc) from exc

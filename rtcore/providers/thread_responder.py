@@ -5,14 +5,15 @@ A LangGraph graph, a local model, any blocking client: what it yields is spoken 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 
 import trio
 
 from rtcore.channels import put
-from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, ResponderRequest, TextDelta, ToolCall
 from rtcore.providers._faults import timed_out
+from rtcore.providers._own_mind import broken, delta_of
 from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines
 from rtcore.providers._tasks import run_beside
@@ -51,15 +52,13 @@ class ThreadResponder(Service):
         tx, rx = trio.open_memory_channel[str | Delta](PIECES_MAX)
 
         def produce() -> None:
-            pieces = self._think(request)
             try:
-                for piece in pieces:
-                    trio.from_thread.check_cancelled()
-                    trio.from_thread.run(tx.send, piece)
+                with contextlib.closing(self._think(request)) as pieces:
+                    for piece in pieces:
+                        trio.from_thread.check_cancelled()
+                        trio.from_thread.run(tx.send, piece)
             except Exception as exc:  # code that is not ours: its failure is this answer's
-                raise ProviderError(self.name, type(exc).__name__, retryable=True) from exc
-            finally:
-                pieces.close()
+                raise broken(self.name, exc) from exc
 
         async def listen_to_thread() -> None:
             with tx:
@@ -77,7 +76,7 @@ class ThreadResponder(Service):
         has_called = False
         while (piece := await self._next(rx, limit_s)) is not None:
             limit_s = self._deadlines.stall_s
-            delta = TextDelta(text=piece) if isinstance(piece, str) else piece
+            delta = delta_of(self.name, piece)
             has_called = has_called or isinstance(delta, ToolCall)
             if not isinstance(delta, TextDelta) or delta.text:
                 await put(out, delta)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -81,3 +82,51 @@ async def test_a_cancel_closes_the_generator(autojump_clock: trio.testing.MockCl
             assert await rx.receive() == TextDelta(text="word ")
             nursery.cancel_scope.cancel()
     assert closed.is_set()
+
+
+async def raising(_request: ResponderRequest) -> AsyncGenerator[str | Delta, None]:
+    yield "one "
+    raise RuntimeError("my number is 555-0100")
+
+
+async def nonsense(_request: ResponderRequest) -> AsyncGenerator[Any, None]:
+    yield 7
+
+
+async def failing_to_close(_request: ResponderRequest) -> AsyncGenerator[str | Delta, None]:
+    try:
+        yield Finished()
+    finally:
+        raise OSError("disk")
+
+
+def no_generator(_request: ResponderRequest) -> AsyncGenerator[str | Delta, None]:
+    raise KeyError("prompt")
+
+
+FAULTS = [
+    (raising, "RuntimeError at test_callable_responder.py:"),
+    (nonsense, "yielded int: neither text nor a delta"),
+    (failing_to_close, "OSError at "),
+    (no_generator, "KeyError at "),
+]
+
+
+@pytest.mark.parametrize(("think", "told"), FAULTS)
+async def test_its_faults_are_those_of_one_answer(
+    think: Callable[[ResponderRequest], AsyncGenerator[Any, None]], told: str
+) -> None:
+    with pytest.raises(ProviderError, match=told) as caught:
+        await answer_of(CallableResponder(think))
+    assert caught.value.retryable
+    assert "555" not in str(caught.value)
+
+
+async def test_its_own_provider_error_stands() -> None:
+    async def refused(_request: ResponderRequest) -> AsyncGenerator[str | Delta, None]:
+        raise ProviderError("graph", "no credit", retryable=False)
+        yield ""
+
+    with pytest.raises(ProviderError, match="graph: no credit") as caught:
+        await answer_of(CallableResponder(refused))
+    assert not caught.value.retryable

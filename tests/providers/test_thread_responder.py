@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 import trio
@@ -42,6 +43,35 @@ async def test_what_it_raises_fails_this_one_answer() -> None:
         await answer_of(ThreadResponder(broken))
     assert caught.value.retryable
     assert "555" not in str(caught.value)
+
+
+async def test_what_is_no_piece_fails_this_one_answer() -> None:
+    def nonsense(request: ResponderRequest) -> Generator[Any, None, None]:
+        yield 7
+
+    with pytest.raises(ProviderError, match="yielded int: neither text nor a delta"):
+        await answer_of(ThreadResponder(nonsense))
+
+
+async def test_its_own_provider_error_stands() -> None:
+    def refused(request: ResponderRequest) -> Generator[str | Delta, None, None]:
+        raise ProviderError("graph", "no credit", retryable=False)
+        yield ""
+
+    with pytest.raises(ProviderError, match="graph: no credit") as caught:
+        await answer_of(ThreadResponder(refused))
+    assert not caught.value.retryable
+
+
+async def test_a_close_that_fails_is_this_answers() -> None:
+    def failing_to_close(request: ResponderRequest) -> Generator[str | Delta, None, None]:
+        try:
+            yield "one "
+        finally:
+            raise OSError("disk")
+
+    with pytest.raises(ProviderError, match="OSError at "):
+        await answer_of(ThreadResponder(failing_to_close))
 
 
 @pytest.mark.parametrize("first", [[], ["one "]])
