@@ -31,14 +31,16 @@ from rtcore.model_ears import ModelEars
 from rtcore.model_hands import ModelHands
 from rtcore.model_mouth import FellSilent, ModelMouth
 from rtcore.model_reply import ModelReply, RecalledLine
-from rtcore.ports import (
+from rtcore.ports import Message
+from rtcore.reply import Mouth, Reply, speak
+from rtcore.speech_link import SpeechLink
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CallerSaid,
     CancelReply,
     Forget,
     Instruct,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -53,8 +55,6 @@ from rtcore.ports import (
     Tell,
     ToolCallDropped,
 )
-from rtcore.reply import Mouth, Reply, speak
-from rtcore.speech_link import SpeechLink
 from rtcore.turn import events
 from rtcore.turn.events import AgentState, Transcript
 from rtcore.usage import Tally

@@ -14,8 +14,9 @@ from rtcore.agent.caller_turns import CallerTurns
 from rtcore.agent.caller_words import CallerWords
 from rtcore.answering import Answers
 from rtcore.metrics import TurnClock
-from rtcore.ports import CallerSaid, Message, Tell
+from rtcore.ports import Message
 from rtcore.speech_link import SpeechLink
+from rtcore.speech_port import CallerSaid, Tell
 
 __all__ = ["ModelEars"]
 

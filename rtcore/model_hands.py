@@ -15,9 +15,10 @@ from rtcore.agent.performing import CANCELLED, Outcome, Performer
 from rtcore.agent.tools import Tool, ToolError, ToolUse
 from rtcore.answering import Answers
 from rtcore.model_reply import ModelReply
-from rtcore.ports import CancelReply, Say, ToolCall, ToolResult
+from rtcore.ports import ToolCall
 from rtcore.reply import Mouth
 from rtcore.speech_link import SpeechLink
+from rtcore.speech_port import CancelReply, Say, ToolResult
 
 __all__ = ["ModelHands"]
 

@@ -17,8 +17,9 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger, Span
 from rtcore.model_reply import ModelReply
-from rtcore.ports import SpeechAudio, ToolCall, Truncate
+from rtcore.ports import SpeechAudio, ToolCall
 from rtcore.reply import Mouth, Reply
+from rtcore.speech_port import Truncate
 
 __all__ = ["FellSilent", "ModelMouth"]
 

@@ -16,14 +16,8 @@ from rtcore.config import CallConfig
 from rtcore.ears import Ears
 from rtcore.errors import ProviderError, first_error
 from rtcore.metrics import CallStats
-from rtcore.ports import (
-    CallContext,
-    CallerAudio,
-    SpeechCommand,
-    SpeechEvent,
-    SpeechModel,
-    SpeechSession,
-)
+from rtcore.ports import CallContext, CallerAudio
+from rtcore.speech_port import SpeechCommand, SpeechEvent, SpeechModel, SpeechSession
 from rtcore.turn._every_frame import SpeechGate
 from rtcore.usage import Tally
 

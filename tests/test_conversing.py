@@ -20,11 +20,10 @@ from rtcore.config import CallConfig
 from rtcore.conversing import WAITING_MAX
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.model_reply import CALLS_MAX, SOUND_MAX, ModelReply
-from rtcore.ports import (
-    CallerAudio,
+from rtcore.ports import CallerAudio, Hit, ToolCall
+from rtcore.speech_port import (
     CancelReply,
     Forget,
-    Hit,
     Instruct,
     ReplyAudio,
     ReplyBegun,
@@ -34,7 +33,6 @@ from rtcore.ports import (
     Respond,
     Say,
     Tell,
-    ToolCall,
     ToolResult,
     Truncate,
 )

@@ -20,7 +20,8 @@ from rtcore.agent.performing import CUT_OFF
 from rtcore.agent.tools import Tool, ToolUse
 from rtcore.call import Call, CallRecord, run_call
 from rtcore.errors import ProviderError
-from rtcore.ports import SpeechCommand, SpeechEvent, SpeechSession, ToolCall, ToolSpec
+from rtcore.ports import ToolCall, ToolSpec
+from rtcore.speech_port import SpeechCommand, SpeechEvent, SpeechSession
 from rtcore.testing import (
     FakeCarrier,
     MemorySocket,

@@ -20,11 +20,14 @@ ALLOWED: dict[str, set[str] | None] = {
     "ledger": {"errors", "audio"},
     "usage": set(),
     "ports": {"errors", "audio", "turn", "usage"},
+    "speech_port": {"ports"},
     "config": {"errors", "audio", "turn"},
     "journal": {"errors", "audio"},
     "metrics": {"errors", "audio"},
     "media": {"errors", "audio", "protocol", "ports", "config", "ledger", "media", "metrics"},
-    "agent": {"channels", "errors", "ports", "ledger", "config", "agent", "turn", "usage"},
+    "agent": {
+        "agent", "channels", "config", "errors", "ledger", "ports", "speech_port", "turn", "usage",
+    },
     "call": {
         "agent", "answering", "audio", "config", "conversing", "ears", "errors", "journal", "media",
         "metrics", "ports", "protocol", "speech_link", "turn", "usage",
@@ -32,15 +35,20 @@ ALLOWED: dict[str, set[str] | None] = {
     "conversing": {
         "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
         "model_ears", "model_hands", "model_mouth", "model_reply", "ports", "reply",
-        "speech_link", "turn", "usage",
+        "speech_link", "speech_port", "turn", "usage",
     },
-    "model_ears": {"agent", "answering", "metrics", "ports", "speech_link"},
-    "model_hands": {"agent", "answering", "model_reply", "ports", "reply", "speech_link"},
+    "model_ears": {"agent", "answering", "metrics", "ports", "speech_link", "speech_port"},
+    "model_hands": {
+        "agent", "answering", "model_reply", "ports", "reply", "speech_link", "speech_port",
+    },
     "model_mouth": {
         "agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply",
+        "speech_port",
     },
     "model_reply": {"agent", "ports", "reply"},
-    "speech_link": {"audio", "config", "ears", "errors", "metrics", "ports", "turn", "usage"},
+    "speech_link": {
+        "audio", "config", "ears", "errors", "metrics", "ports", "speech_port", "turn", "usage",
+    },
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
     },
@@ -49,7 +57,9 @@ ALLOWED: dict[str, set[str] | None] = {
         "agent", "audio", "channels", "config", "errors", "ledger", "media", "metrics", "ports",
         "usage",
     },
-    "providers": {"channels", "errors", "audio", "ports", "config", "providers", "usage"},
+    "providers": {
+        "audio", "channels", "config", "errors", "ports", "providers", "speech_port", "usage",
+    },
 }  # fmt: skip
 NO_IO = ("audio", "protocol", "turn", "ledger", "errors", "usage")
 

@@ -12,17 +12,9 @@ from rtcore.audio import FRAME_BYTES, FRAME_SAMPLES, RATE_HZ
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.metrics import CallStats
-from rtcore.ports import (
-    CallContext,
-    CallerAudio,
-    Respond,
-    Say,
-    SpeechCommand,
-    SpeechEvent,
-    SpeechSession,
-    Tell,
-)
+from rtcore.ports import CallContext, CallerAudio
 from rtcore.speech_link import CONTROL_MAX, KEPT_SAMPLES, SILENCE, SpeechLink
+from rtcore.speech_port import Respond, Say, SpeechCommand, SpeechEvent, SpeechSession, Tell
 
 VOICE = b"\x10" * FRAME_BYTES
 CONTEXT = CallContext(call_id="c")

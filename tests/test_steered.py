@@ -14,7 +14,8 @@ from rtcore.agent.conversation import HINT, UNKNOWN_WORDS
 from rtcore.agent.definition import AgentDefinition
 from rtcore.call import Call, CallRecord, run_call
 from rtcore.config import CallConfig
-from rtcore.ports import Delta, ResponderRequest, SpeechModel, Tell
+from rtcore.ports import Delta, ResponderRequest
+from rtcore.speech_port import SpeechModel, Tell
 from rtcore.testing import (
     Action,
     FakeCarrier,

@@ -14,7 +14,8 @@ from rtcore.agent.lines import LineCache
 from rtcore.agent.template import filled
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool
 from rtcore.errors import ConfigError
-from rtcore.ports import KnowledgeIndex, Responder, SpeechModel, Synthesizer, Transcriber
+from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
+from rtcore.speech_port import SpeechModel
 
 __all__ = ["Agent", "Colleague"]
 

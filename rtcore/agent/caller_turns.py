@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rtcore.agent.conversation import Conversation
-from rtcore.ports import CallerSaid
+from rtcore.speech_port import CallerSaid
 
 __all__ = ["CallerTurns"]
 

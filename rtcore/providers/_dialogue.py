@@ -13,11 +13,11 @@ from typing import Protocol
 import trio
 
 from rtcore.errors import ProviderError
-from rtcore.ports import SpeechCommand, SpeechEvent
 from rtcore.providers._faults import timed_out
 from rtcore.providers._settings import Deadlines, Secret
 from rtcore.providers._tasks import run_beside
 from rtcore.providers._ws import WebSocket, connect
+from rtcore.speech_port import SpeechCommand, SpeechEvent
 
 __all__ = ["Dialogue", "hold_dialogue"]
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from rtcore.ports import Message, SpeechSession, SpeechUsage, ToolSpec
+from rtcore.ports import Message, ToolSpec
 from rtcore.providers._settings import Deadlines, Settings
+from rtcore.speech_port import SpeechSession, SpeechUsage
 
 __all__ = [
     "IN_RATE_HZ",

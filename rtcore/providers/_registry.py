@@ -16,8 +16,9 @@ import msgspec
 import trio
 
 from rtcore.errors import ConfigError, ProviderError
-from rtcore.ports import Responder, SpeechModel, Synthesizer, Transcriber
+from rtcore.ports import Responder, Synthesizer, Transcriber
 from rtcore.providers._service import Service
+from rtcore.speech_port import SpeechModel
 
 if TYPE_CHECKING:
     from rtcore.providers.fallback import Breakers

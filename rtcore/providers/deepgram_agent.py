@@ -20,14 +20,18 @@ from msgspec import Meta
 
 from rtcore.audio import RATE_HZ, mulaw_to_pcm, pcm_to_mulaw
 from rtcore.errors import ConfigError
-from rtcore.ports import (
-    CallerAudio,
+from rtcore.ports import CallerAudio, Message, ToolCall, ToolSpec
+from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._faults import service_fault
+from rtcore.providers._service import Service
+from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._wire import decode, encode_text
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CallerSaid,
     CancelReply,
     Instruct,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -38,17 +42,10 @@ from rtcore.ports import (
     SpeechEvent,
     SpeechSession,
     Tell,
-    ToolCall,
     ToolCallDropped,
     ToolResult,
-    ToolSpec,
     Truncate,
 )
-from rtcore.providers._dialogue import hold_dialogue
-from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
-from rtcore.providers._wire import decode, encode_text
 
 __all__ = ["DeepgramAgent", "DeepgramAgentSettings"]
 

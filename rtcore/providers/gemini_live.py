@@ -19,8 +19,24 @@ import trio
 
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
 from rtcore.errors import ProviderError
-from rtcore.ports import (
-    CallerAudio,
+from rtcore.ports import CallerAudio, ToolCall
+from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._gemini_live import (
+    IN_RATE_HZ,
+    OUT_RATE_HZ,
+    SERVER_MESSAGE,
+    Blob,
+    FunctionCall,
+    GeminiLiveSettings,
+    ServerContent,
+    history_of,
+    rate_of,
+    setup_of,
+)
+from rtcore.providers._service import Service
+from rtcore.providers._settings import find_secret
+from rtcore.providers._wire import b64decode, decode, encode_text
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CallerSaid,
@@ -38,27 +54,10 @@ from rtcore.ports import (
     SpeechSession,
     SpeechUsage,
     Tell,
-    ToolCall,
     ToolCallDropped,
     ToolResult,
     Truncate,
 )
-from rtcore.providers._dialogue import hold_dialogue
-from rtcore.providers._gemini_live import (
-    IN_RATE_HZ,
-    OUT_RATE_HZ,
-    SERVER_MESSAGE,
-    Blob,
-    FunctionCall,
-    GeminiLiveSettings,
-    ServerContent,
-    history_of,
-    rate_of,
-    setup_of,
-)
-from rtcore.providers._service import Service
-from rtcore.providers._settings import find_secret
-from rtcore.providers._wire import b64decode, decode, encode_text
 
 __all__ = ["GeminiLive", "GeminiLiveSettings"]
 

@@ -21,15 +21,20 @@ import trio
 from msgspec import Meta
 
 from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm, pcm_to_mulaw
-from rtcore.ports import (
-    CallerAudio,
+from rtcore.ports import CallerAudio, Message, ToolCall, ToolSpec
+from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._faults import service_fault
+from rtcore.providers._service import Service
+from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._wire import b64decode, decode, encode_text
+from rtcore.providers._ws import ws_url
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CallerSaid,
     CancelReply,
     Forget,
     Instruct,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -42,17 +47,9 @@ from rtcore.ports import (
     SpeechSession,
     SpeechUsage,
     Tell,
-    ToolCall,
     ToolResult,
-    ToolSpec,
     Truncate,
 )
-from rtcore.providers._dialogue import hold_dialogue
-from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
-from rtcore.providers._wire import b64decode, decode, encode_text
-from rtcore.providers._ws import ws_url
 
 __all__ = ["OpenAIRealtime", "OpenAIRealtimeSettings"]
 

@@ -11,8 +11,8 @@ import trio
 
 from rtcore.agent.performing import CANCELLED
 from rtcore.audio import RATE_HZ, frame_power
-from rtcore.ports import (
-    CallerAudio,
+from rtcore.ports import CallerAudio, ToolCall
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CallerSaid,
@@ -29,7 +29,6 @@ from rtcore.ports import (
     SpeechSession,
     SpeechUsage,
     Tell,
-    ToolCall,
     ToolResult,
     Truncate,
 )

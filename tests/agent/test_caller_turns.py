@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtcore.agent.caller_turns import OPEN_MAX, SAID_MAX, CallerTurns
 from rtcore.agent.conversation import UNKNOWN_WORDS, Conversation
-from rtcore.ports import CallerSaid
+from rtcore.speech_port import CallerSaid
 
 
 def said(turn: str, text: str, *, is_final: bool = True) -> CallerSaid:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import trio
 
 from rtcore.errors import first_error
-from rtcore.ports import (
+from rtcore.ports import Message
+from rtcore.speech_port import (
     CallerSaid,
-    Message,
     ReplyAudio,
     ReplyDone,
     ReplyText,

@@ -9,25 +9,24 @@ import pytest
 import trio
 
 from rtcore.errors import ConfigError, ProviderError
-from rtcore.ports import (
+from rtcore.ports import Message, ToolCall
+from rtcore.providers import build_speech_model
+from rtcore.providers._settings import Deadlines
+from rtcore.providers.deepgram_agent import DeepgramAgent, DeepgramAgentSettings
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CancelReply,
     Instruct,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
     Say,
     Tell,
-    ToolCall,
     ToolCallDropped,
     ToolResult,
     Truncate,
 )
-from rtcore.providers import build_speech_model
-from rtcore.providers._settings import Deadlines
-from rtcore.providers.deepgram_agent import DeepgramAgent, DeepgramAgentSettings
 from tests.fakes._faults import Fault
 from tests.fakes._http import eventually
 from tests.fakes._voice import mulaw_of

@@ -8,12 +8,15 @@ import pytest
 import trio
 
 from rtcore.errors import ConfigError, ProviderError
-from rtcore.ports import (
+from rtcore.ports import Message
+from rtcore.providers import build_speech_model
+from rtcore.providers._settings import Deadlines
+from rtcore.providers.gemini_live import GeminiLive, GeminiLiveSettings
+from rtcore.speech_port import (
     CallerBegan,
     CallerEnded,
     CancelReply,
     Forget,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -25,9 +28,6 @@ from rtcore.ports import (
     ToolResult,
     Truncate,
 )
-from rtcore.providers import build_speech_model
-from rtcore.providers._settings import Deadlines
-from rtcore.providers.gemini_live import GeminiLive, GeminiLiveSettings
 from tests.fakes._faults import Fault
 from tests.fakes._http import eventually
 from tests.fakes.gemini_live import FakeGeminiLive

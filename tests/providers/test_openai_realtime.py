@@ -15,11 +15,10 @@ from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool, ToolUse
 from rtcore.audio import mulaw_to_pcm
 from rtcore.errors import ProviderError, first_error
-from rtcore.ports import (
-    CallContext,
-    CallerAudio,
+from rtcore.ports import CallContext, CallerAudio, Message, ToolCall, ToolSpec
+from rtcore.providers.openai_realtime import OpenAIRealtime, OpenAIRealtimeSettings
+from rtcore.speech_port import (
     CancelReply,
-    Message,
     ReplyAudio,
     ReplyBegun,
     ReplyDone,
@@ -29,12 +28,9 @@ from rtcore.ports import (
     SpeechCommand,
     SpeechEvent,
     SpeechSession,
-    ToolCall,
     ToolResult,
-    ToolSpec,
     Truncate,
 )
-from rtcore.providers.openai_realtime import OpenAIRealtime, OpenAIRealtimeSettings
 from rtcore.testing import (
     Action,
     ScriptedSynthesizer,

@@ -11,8 +11,8 @@ import trio
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
-from rtcore.ports import SpeechModel
 from rtcore.providers import build_speech_model
+from rtcore.speech_port import SpeechModel
 from rtcore.testing import (
     Action,
     hang_up,
