@@ -10,7 +10,6 @@ import pytest
 import trio
 
 from rtcore.errors import ConfigError
-from rtcore.ports import SpeechModel
 from rtcore.providers import (
     build_responder,
     build_speech_model,
@@ -22,6 +21,7 @@ from rtcore.providers import (
 )
 from rtcore.providers._registry import REGISTRY
 from rtcore.providers.callable_responder import CallableResponder
+from rtcore.speech_port import SpeechModel
 from tests.fakes._http import eventually
 from tests.fakes.deepgram_speak import FakeDeepgramSpeak
 from tests.fakes.openai_chat import FakeOpenAIChat
