@@ -17,9 +17,9 @@ from rtcore.answering import LINES_MAX
 from rtcore.audio import mulaw_to_pcm
 from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
-from rtcore.conversing import WAITING_MAX
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.model_reply import CALLS_MAX, SOUND_MAX, ModelReply
+from rtcore.model_turns import WAITING_MAX
 from rtcore.ports import CallerAudio, Hit, ToolCall
 from rtcore.speech_port import (
     CancelReply,

@@ -34,8 +34,9 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "conversing": {
         "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
-        "model_ears", "model_hands", "model_mouth", "model_reply", "ports", "reply",
-        "speech_link", "speech_port", "turn", "usage",
+        "model_ears", "model_hands", "model_lines", "model_mouth", "model_replies",
+        "model_reply", "model_session", "model_turns", "ports", "reply", "speech_link",
+        "speech_port", "turn", "usage",
     },
     "model_ears": {"agent", "answering", "metrics", "ports", "speech_link", "speech_port"},
     "model_hands": {
@@ -44,6 +45,21 @@ ALLOWED: dict[str, set[str] | None] = {
     "model_mouth": {
         "agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply",
         "speech_port",
+    },
+    "model_lines": {
+        "answering", "model_replies", "model_reply", "reply", "speech_link", "speech_port",
+    },
+    "model_replies": {
+        "answering", "metrics", "model_hands", "model_mouth", "model_reply", "speech_link",
+        "speech_port", "usage",
+    },
+    "model_session": {
+        "agent", "answering", "model_ears", "model_mouth", "model_replies", "model_reply",
+        "model_turns", "ports", "reply", "speech_link", "speech_port",
+    },
+    "model_turns": {
+        "answering", "audio", "metrics", "model_ears", "model_replies", "model_reply", "reply",
+        "speech_link", "speech_port", "turn",
     },
     "model_reply": {"agent", "ports", "reply"},
     "speech_link": {

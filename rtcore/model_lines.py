@@ -1,0 +1,119 @@
+"""What a speech-to-speech model is to say word for word, and what is said when it fails.
+
+Who says a line depends on what is known and what still works: the model, the sound it made of the
+same line before, or the voice beside it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+from rtcore.answering import FAILURES_MAX, LINES_MAX, Answers
+from rtcore.model_replies import ModelReplies
+from rtcore.model_reply import ModelReply, RecalledLine
+from rtcore.reply import Reply
+from rtcore.speech_link import SpeechLink
+from rtcore.speech_port import Say
+
+__all__ = ["ModelLines"]
+
+
+class Floor(Protocol):
+    """Who speaks: the agent's turn, as a line that waits for it sees it."""
+
+    reply: Reply | None
+
+    @property
+    def voice_name(self) -> str:
+        """By which the sound of a line the model has said is known again."""
+        ...
+
+    def start(self, reply: Reply) -> None:
+        """Begin to say ``reply``: the floor is free."""
+        ...
+
+
+class ModelLines:
+    """The fixed lines of one call."""
+
+    def __init__(
+        self, call: Answers, link: SpeechLink, replies: ModelReplies, floor: Floor
+    ) -> None:
+        self._call = call
+        self._link = link
+        self._replies = replies
+        self._floor = floor
+        self._waiting: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
+        self._failures = 0
+        self.is_leaving = False  # the last line of the call has been begun
+
+    def add(self, text: str, *, is_interruptible: bool, ends_call: bool) -> bool:
+        """Have ``text`` said when its time has come; False if too many wait."""
+        if len(self._waiting) >= LINES_MAX:
+            return False
+        self._waiting.append((text, is_interruptible, ends_call))
+        return True
+
+    def clear(self) -> None:
+        """What waits is not said any more."""
+        self._waiting.clear()
+
+    def next(self) -> None:
+        """The floor is free: say what waits; goodbye, where there is no model any more."""
+        if self._waiting:
+            self._say(*self._waiting.popleft())
+        elif self._link.is_lost:
+            self._say(self._call.agent.definition.farewell_line, True, True)
+
+    def _say(self, text: str, is_interruptible: bool, ends_call: bool) -> None:
+        """Have the model say ``text``; the voice beside it, if there is one, where it failed."""
+        agent = self._call.agent
+        reply: Reply
+        if agent.has_voice and (self._link.is_lost or self._failures):
+            reply = Reply(
+                number=self._replies.next_number(),
+                text=text,
+                is_interruptible=is_interruptible,
+                ends_call=ends_call,
+            )
+        elif self._link.is_lost:  # nobody can say anything any more
+            self._call.end("providers_failed")
+            return
+        elif agent.lines.get(self._floor.voice_name, text) is not None:
+            reply = RecalledLine(
+                number=self._replies.next_number(),
+                text=text,
+                is_interruptible=is_interruptible,
+                ends_call=ends_call,
+            )
+        else:
+            reply = self._replies.new(
+                text=text, is_interruptible=is_interruptible, ends_call=ends_call
+            )
+            self._link.tell(Say(reply=reply.id, text=text))
+        self.is_leaving = ends_call
+        reply.committed.set()
+        self._floor.start(reply)
+
+    # --- when the model fails ---------------------------------------------------------------
+
+    def succeeded(self) -> None:
+        """A reply was said whole."""
+        self._failures = 0
+
+    def failed(self, reply: Reply) -> tuple[str, bool] | None:
+        """What to say as ``reply`` has failed, and whether it ends the call; None: nothing.
+
+        It is goodbye, if it goes on going wrong.
+        """
+        self._failures += 1
+        lines, is_lost = self._call.agent.definition, self._link.is_lost
+        if self._floor.reply is not None:
+            return None  # something else is being said already
+        if reply.ends_call and not (isinstance(reply, ModelReply) and self._call.agent.has_voice):
+            self._call.end("providers_failed")
+            return None
+        if self._failures >= FAILURES_MAX or is_lost:
+            return lines.farewell_line, True
+        return lines.apology_line, False

@@ -1,0 +1,107 @@
+"""With what each session of a speech-to-speech model begins, and what becomes of a lost one's work.
+
+A session knows nothing of the one before it: it is told what was said and heard, and asked for
+what that one left unanswered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from rtcore.agent.context import fit
+from rtcore.agent.conversation import UNKNOWN_OUTCOME
+from rtcore.answering import Answers
+from rtcore.model_ears import ModelEars
+from rtcore.model_mouth import ModelMouth
+from rtcore.model_replies import ModelReplies
+from rtcore.model_reply import ModelReply
+from rtcore.model_turns import OwnTurns
+from rtcore.ports import Message
+from rtcore.reply import Reply
+from rtcore.speech_link import SpeechLink
+from rtcore.speech_port import Respond, Say, SpeechCommand, SpeechSession, Tell
+
+__all__ = ["ModelSessions"]
+
+
+class Floor(Protocol):
+    """Who speaks: the agent's turn, as the session that makes it sees it."""
+
+    reply: Reply | None
+
+    def discard(self) -> None:
+        """Drop a reply that was only speculated: nothing of it remains."""
+        ...
+
+    def interrupt(self) -> bool:
+        """Stop what is being thought or said; False if there was nothing."""
+        ...
+
+
+class ModelSessions:
+    """What one call tells each session, and takes over from it."""
+
+    def __init__(
+        self,
+        call: Answers,
+        link: SpeechLink,
+        ears: ModelEars,
+        voice: ModelMouth,
+        replies: ModelReplies,
+        own: OwnTurns,
+        floor: Floor,
+    ) -> None:
+        self._call = call
+        self._link = link
+        self._ears = ears
+        self._voice = voice
+        self._replies = replies
+        self._own = own
+        self._floor = floor
+
+    def begin(self) -> SpeechSession:
+        """With what a session begins: the conversation so far, if there was one."""
+        conversation, agent = self._call.conversation, self._call.agent
+        self._replies.begin_session()
+        messages = self._ears.known(conversation.messages_until(len(conversation.log)))
+        reply = self._floor.reply
+        if isinstance(reply, ModelReply) and reply.has_acted:
+            for text, calls, outcomes in self._voice.said(reply):
+                messages.append(Message(role="assistant", text=text, tool_calls=calls))
+                messages += [
+                    Message(role="tool", text=o.result or UNKNOWN_OUTCOME, tool_call_id=id)
+                    for id, o in outcomes.items()
+                ]
+        return SpeechSession(
+            context=self._call.context,
+            instructions=conversation.system,
+            tools=tuple(tool.spec for tool in agent.offered),
+            messages=fit(messages, agent.definition.context_max_tokens),
+        )
+
+    def pending(self) -> Iterator[SpeechCommand]:
+        """What a session is to be asked at once: what the last one left unanswered."""
+        if keys := self._ears.untold_keys:
+            yield Tell(text=keys)
+        reply = self._floor.reply
+        if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
+            reply.begin_again()
+            if reply.text:
+                yield Say(reply=reply.id, text=reply.text)
+            else:
+                yield Respond(reply=reply.id)
+
+    def lost(self, provider: str) -> None:
+        """A session has ended: what it was making cannot come any more."""
+        self._call.note("session_lost", provider=provider, is_last=self._link.is_lost)
+        self._own.drop_waiting()
+        reply = self._floor.reply
+        if isinstance(reply, ModelReply) and not reply.is_done:
+            if not reply.committed.is_set():
+                self._floor.discard()
+            elif self._link.is_lost or reply.has_acted:
+                reply.close("its session was lost")
+            elif not reply.is_asked_for:
+                self._floor.interrupt()  # told again what was heard, the next begins another
+        self._ears.lost()
