@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
+from api.addresses import check_addresses
 from api.specs import KEPT_AS_SECRET, AgentPlan, ProviderChoice
 from rtcore.agent.agent import Agent
 from rtcore.agent.lines import LineCache
@@ -37,12 +38,16 @@ PORTS = {"stt": "transcriber", "llm": "responder", "tts": "synthesizer"}
 class SharedProviders:
     """An :data:`api.binding.AgentFactory`. Keys come from the plan, then the environment.
 
+    ``allow_private``: services may be where the plan says even on this machine and its networks.
     :meth:`run` keeps what the providers need beside the calls (worker processes, connections),
     and closes it.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, *, allow_private: bool = False
+    ) -> None:
         self._environment = os.environ if environment is None else environment
+        self._allow_private = allow_private
         self._breakers = Breakers()  # a service that is down is found out once, not by each agent
         self._made: dict[bytes, Any] = {}
         self._lines: dict[bytes, LineCache] = {}
@@ -78,7 +83,7 @@ class SharedProviders:
             raise ConfigError(kind, "names no provider: give the agent one")
         key = _key(kind, choices, secrets)
         if key not in self._made:
-            specs = [_spec(choice) for choice in choices]
+            specs = [self._spec(kind, choice) for choice in choices]
             keys = self._keys(choices, secrets)
             self._serve(kind, key, BUILDERS[kind](specs, keys, breakers=self._breakers))
         return self._made[key]
@@ -87,7 +92,9 @@ class SharedProviders:
         key = _key("speech_model", (choice,), secrets)
         if key not in self._made:
             keys = self._keys((choice,), secrets)
-            self._serve("speech_model", key, build_speech_model(_spec(choice), keys))
+            self._serve(
+                "speech_model", key, build_speech_model(self._spec("speech_model", choice), keys)
+            )
         return self._made[key]
 
     def _keys(
@@ -103,6 +110,27 @@ class SharedProviders:
         named = {choice.secret for choice in choices}
         ours = {name: key for name, key in self._environment.items() if name not in named}
         return {**ours, **secrets}
+
+    def _spec(self, kind: str, choice: ProviderChoice) -> dict[str, Any]:
+        """A choice as the registry takes it: what was not said is left to the provider's default.
+
+        Raises:
+            ConfigError: it asks for a key that it may not have, or is where nothing may be asked.
+        """
+        if choice.names_a_key:
+            raise ConfigError(f"{choice.provider}.key_name", KEPT_AS_SECRET)
+        check_addresses(choice, kind, allow_private=self._allow_private)
+        spec: dict[str, Any] = {"provider": choice.provider, **choice.options}
+        for option, value in (
+            ("model", choice.model),
+            ("voice", choice.voice),
+            ("key_name", choice.secret),
+        ):
+            if value:
+                spec.setdefault(option, value)
+        if choice.has_own_address:
+            spec["public_only"] = not self._allow_private
+        return spec
 
     def _serve(self, kind: str, key: bytes, provider: object) -> None:
         """Keep ``provider`` for all who name the same."""
@@ -121,25 +149,6 @@ def _needed(plan: AgentPlan) -> tuple[str, ...]:
     if listening is None:
         return tuple(BUILDERS)
     return ("stt",) if listening.sentiment_every_s is None else ("stt", "llm")
-
-
-def _spec(choice: ProviderChoice) -> dict[str, Any]:
-    """A choice as the registry takes it: what was not said is left to the provider's default.
-
-    Raises:
-        ConfigError: it asks for a key that it may not have.
-    """
-    if choice.names_a_key:
-        raise ConfigError(f"{choice.provider}.key_name", KEPT_AS_SECRET)
-    spec: dict[str, Any] = {"provider": choice.provider, **choice.options}
-    for option, value in (
-        ("model", choice.model),
-        ("voice", choice.voice),
-        ("key_name", choice.secret),
-    ):
-        if value:
-            spec.setdefault(option, value)
-    return spec
 
 
 def _key(kind: str, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]) -> bytes:

@@ -68,7 +68,7 @@ def create_app(
     add_converters(app)
     handle_problems(app)
     registry = registry or CollectorRegistry()
-    meanings = Meanings(store)
+    meanings = Meanings(store, allow_private=settings.allow_private_urls)
     own = Services(
         store=store,
         settings=settings,

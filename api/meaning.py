@@ -7,13 +7,16 @@ before each search whether they are still the same.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 import trio
 
+from api.kept import Kept
 from api.specs import EmbeddingChoice, KnowledgeBaseSpec
 from api.store import Store
 from api.store.errors import VaultLocked
@@ -22,6 +25,7 @@ from api.store.passages import Hit, search
 from api.store.records import Record
 from api.store.secrets import open_secrets
 from rtcore.errors import ConfigError, ProviderError
+from rtcore.providers.functions import Deadlines, checked_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +38,7 @@ __all__ = ["Meanings", "fused"]
 KEPT_MAX = 20  # knowledge bases whose vectors are in memory: 5,000 of 1,536 numbers are 30 MB
 FUSION_RANK = 60  # as rtcore.agent.knowledge has it
 BATCH_MAX = 100  # passages of one request
-CLOSE_LIMIT_S = 0.05
+CLIENTS_MAX = 20  # services whose connections are kept
 
 log = structlog.get_logger()
 
@@ -48,11 +52,15 @@ class _Kept:
 
 
 class Meanings:
-    """One for each app; keeps connections and vectors."""
+    """One for each app; keeps connections and vectors.
 
-    def __init__(self, store: Store) -> None:
+    ``allow_private``: services may be on this machine and its networks.
+    """
+
+    def __init__(self, store: Store, *, allow_private: bool = False) -> None:
         self._store = store
-        self._clients: dict[tuple[EmbeddingChoice, str], EmbeddingIndex] = {}
+        self._allow_private = allow_private
+        self._clients: Kept[tuple[EmbeddingChoice, str], EmbeddingIndex] = Kept(CLIENTS_MAX)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._limiter = trio.CapacityLimiter(1)  # some ms each: not on the loop, not many at once
 
@@ -85,8 +93,8 @@ class Meanings:
         kept = await self._vectors(base.id, choice)
         if not kept.hits:
             return ()
-        client = await self._client(choice)
-        (asked,) = await client.embed([question])
+        async with self._client(choice) as client:
+            (asked,) = await client.embed([question])
         return await trio.to_thread.run_sync(_best, kept, asked, limit, limiter=self._limiter)
 
     async def _vectors(self, base_id: str, choice: EmbeddingChoice) -> _Kept:
@@ -111,8 +119,8 @@ class Meanings:
         failed: set[str] = set()
         while asked := await self._store.read(find_meaningless, BATCH_MAX, failed):
             try:
-                client = await self._client(asked.embedding)
-                vectors = await client.embed(list(asked.texts.values()))
+                async with self._client(asked.embedding) as client:
+                    vectors = await client.embed(list(asked.texts.values()))
             except (ProviderError, ConfigError, VaultLocked) as exc:
                 failed.add(asked.knowledgebase_id)
                 log.warning("meanings_wait", reason=type(exc).__name__)
@@ -120,27 +128,30 @@ class Meanings:
             octets = [vector.astype("<f4").tobytes() for vector in vectors]
             await self._store.write(add_vectors, asked, dict(zip(asked.texts, octets, strict=True)))
 
-    async def _client(self, choice: EmbeddingChoice) -> EmbeddingIndex:
+    @asynccontextmanager
+    async def _client(self, choice: EmbeddingChoice) -> AsyncIterator[EmbeddingIndex]:
         try:
-            from rtcore.providers.openai_embeddings import EmbeddingIndex, EmbeddingSettings
+            from rtcore.providers import openai_embeddings as embeddings
         except ImportError as exc:
             raise ConfigError("embedding", "needs NumPy: pip install numpy") from exc
         secrets: Mapping[str, str] = {}
         if choice.secret is not None:
             secrets = await self._store.read(open_secrets, [choice.secret])
+        checked_url(choice.base_url, "embedding.base_url", allow_private=self._allow_private)
+        settings = embeddings.EmbeddingSettings(
+            model=choice.model,
+            base_url=choice.base_url,
+            key_name=choice.secret,
+            deadlines=Deadlines(public_only=not self._allow_private),
+        )
         key = choice, secrets.get(choice.secret or "", "")
-        if key not in self._clients:
-            settings = EmbeddingSettings(
-                model=choice.model, base_url=choice.base_url, key_name=choice.secret
-            )
-            self._clients[key] = EmbeddingIndex(settings, secrets)
-        return self._clients[key]
+        make = partial(embeddings.EmbeddingIndex, settings, secrets)
+        async with self._clients.use(key, make) as client:
+            yield client
 
     async def aclose(self) -> None:
         """Close all connections; nobody searches any more."""
-        for client in self._clients.values():
-            with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
-                await client.aclose()
+        await self._clients.aclose()
 
 
 def fused(rankings: Sequence[Sequence[Hit]]) -> tuple[Hit, ...]:

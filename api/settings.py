@@ -26,7 +26,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     documents_max: Annotated[int, Meta(ge=1)] = 1000  # of one knowledge base
     requests_per_s: Annotated[float, Meta(gt=0)] = 50.0  # sustained, for each key
     requests_burst: Annotated[int, Meta(ge=1)] = 100
-    allow_private_urls: bool = False  # functions may call http:// and private addresses
+    allow_private_urls: bool = False  # whatever the API names may be on http:// and inside
     metrics_need_key: bool = True  # closed by default; a scraper can send a bearer token
     chat_idle_limit_s: Annotated[float, Meta(gt=0)] = 86_400.0  # then the text is forgotten
     chat_turns_max: Annotated[int, Meta(ge=1)] = 200  # a log longer than this fits no model

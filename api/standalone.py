@@ -46,7 +46,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     node_url: str = ""  # of this node alone, where several share the public one
     heartbeat_s: float = PresenceConfig().heartbeat_s
     is_insecure: bool = False
-    allow_private_urls: bool = False  # functions and webhooks on this machine and its networks
+    allow_private_urls: bool = False  # what the API names may be on this machine and its networks
     recordings: Path | None = None  # where calls are recorded; None: nowhere
     keep_recordings_days: int | None = None  # None: for ever; an agent may say otherwise
     keep_transcripts_days: int | None = None
@@ -80,7 +80,8 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
     public_url = options.public_url.rstrip("/") or f"http://{host}:{port}"
     await trio.to_thread.run_sync(upgrade, options.database)
     store = Store.open(options.database, secret_keys=keys)
-    providers = SharedProviders() if providers is None else providers
+    if providers is None:
+        providers = SharedProviders(allow_private=options.allow_private_urls)
     registry = CollectorRegistry()
     try:
         app = create_app(

@@ -57,7 +57,7 @@ def serve(
     insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
     allow_private_urls: Annotated[
         bool,
-        typer.Option(help="With a database: functions and webhooks may be on private addresses."),
+        typer.Option(help="With a database: services and webhooks may be on private addresses."),
     ] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
     voice: Annotated[str, typer.Option(help="The voice detector: webrtc or silero.")] = "webrtc",

@@ -21,7 +21,7 @@ from api.outgoing.outbox import (
 from api.outgoing.specs import Event, WebhookSpec
 from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
-from api.web.problems import invalid
+from api.web.problems import configured
 from api.web.requests import (
     NameFilter,
     PageView,
@@ -34,7 +34,6 @@ from api.web.requests import (
 )
 from api.web.services import services
 from api.web.times import Time, shown_time
-from rtcore.errors import ConfigError
 from rtcore.providers.functions import checked_url
 
 __all__ = ["blueprint"]
@@ -113,10 +112,8 @@ def _check(spec: WebhookSpec) -> WebhookSpec:
     Raises:
         ApiError: 422, its URL cannot be used.
     """
-    try:
+    with configured():
         checked_url(spec.url, "url", allow_private=services().settings.allow_private_urls)
-    except ConfigError as exc:
-        raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
     return spec
 
 

@@ -10,11 +10,14 @@ import random
 import time
 from collections import Counter as Count
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import structlog
 import trio
 from prometheus_client import CollectorRegistry, Counter
 
+from api.kept import Kept
 from api.outgoing.outbox import (
     Work,
     claim_deliveries,
@@ -36,7 +39,6 @@ IN_FLIGHT_MAX = 20
 EACH_MAX = 5  # at one webhook: one that hangs leaves room for the others
 ATTEMPT_LIMIT_S = 10.0  # within the claim, so that nobody else is at it meanwhile
 KEPT_MAX = 50  # receivers whose connections are kept open
-CLOSE_LIMIT_S = 0.05
 PAUSE_S = 5.0  # a database that did not answer is asked again after it
 TIDY_EVERY_S = 600.0
 ERROR_MAX_CHARS = 300
@@ -62,7 +64,7 @@ class Sender:
         self._now_s = now_s
         self._work = trio.Event()
         self._in_flight: Count[str] = Count()  # by webhook
-        self._endpoints: dict[tuple[str, str], Endpoint] = {}  # the most recently used last
+        self._endpoints: Kept[tuple[str, str], Endpoint] = Kept(KEPT_MAX)
         self._attempts = Counter(
             "rtcore_webhook_attempts",
             "Attempts to deliver an event",
@@ -84,9 +86,7 @@ class Sender:
                 nursery.start_soon(self._tidy)
                 await self._deliver_all(nursery)
         finally:
-            for endpoint in self._endpoints.values():
-                with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
-                    await endpoint.aclose()
+            await self._endpoints.aclose()
 
     async def _deliver_all(self, nursery: trio.Nursery) -> None:
         while True:
@@ -130,7 +130,6 @@ class Sender:
             if error:  # which webhook, not its words: the receiver chose them
                 log.warning("webhook_not_delivered", webhook_id=work.webhook_id, outcome=outcome)
             await self._store.write(finish_delivery, work, error[:ERROR_MAX_CHARS], waits_ms)
-            await self._trim()
         except StoreUnavailable as exc:
             log.warning("delivery_unwritten", reason=str(exc))  # it is due again after its claim
         finally:
@@ -145,7 +144,9 @@ class Sender:
         headers = signed(work.event_id, work.body, work.secret, int(self._now_s()))
         with trio.move_on_after(ATTEMPT_LIMIT_S):
             try:
-                answer = await self._endpoint(work).post(work.body, headers, work.attempts - 1)
+                async with self._endpoint(work) as endpoint:
+                    answer = await endpoint.post(work.body, headers, work.attempts - 1)
+                    await answer.aclose()  # whatever it says beyond its status is not read
             except ProviderError as exc:
                 return str(exc).removeprefix(f"{work.webhook_id}: "), exc.retry_after_s
             except (ToolError, ConfigError) as exc:
@@ -153,32 +154,19 @@ class Sender:
             except Exception as exc:  # whatever a receiver says must not end the node
                 log.error("webhook_broke", webhook_id=work.webhook_id, reason=type(exc).__name__)
                 return "a fault of ours: see the node's log", None
-            await answer.aclose()  # whatever it says beyond its status is not read
             if answer.status >= 300:
                 return f"{answer.status}: redirects are not followed", None
             return "", None
         return f"no answer within {ATTEMPT_LIMIT_S:g} s", None
 
-    def _endpoint(self, work: Work) -> Endpoint:
-        """
-        Raises:
-            ConfigError: the URL may not be used any more.
-        """
-        key = work.webhook_id, work.url
-        endpoint = self._endpoints.pop(key, None) or Endpoint(
+    def _endpoint(self, work: Work) -> AbstractAsyncContextManager[Endpoint]:
+        """Entered it raises ConfigError, if the URL may not be used any more."""
+        make = partial(
+            Endpoint,
             work.webhook_id,
             work.url,
             ATTEMPT_LIMIT_S,
             allow_private=self._allow_private,
             secret=None,
         )
-        self._endpoints[key] = endpoint
-        return endpoint
-
-    async def _trim(self) -> None:
-        """Close the connections of those not used for longest, while there are too many."""
-        idle = [key for key in self._endpoints if not self._in_flight[key[0]]]
-        for key in idle[: max(0, len(self._endpoints) - KEPT_MAX)]:
-            endpoint = self._endpoints.pop(key)
-            with trio.move_on_after(CLOSE_LIMIT_S, shield=True):
-                await endpoint.aclose()
+        return self._endpoints.use((work.webhook_id, work.url), make)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 from quart import Blueprint
 
+from api.addresses import check_addresses
 from api.specs import KEPT_AS_SECRET, AgentSpec
 from api.store.agents import (
     AgentRecord,
@@ -22,7 +23,7 @@ from api.store.agents import (
     update_agent,
 )
 from api.web.operations import Answer, Operation, actor, operation
-from api.web.problems import invalid
+from api.web.problems import configured, invalid
 from api.web.requests import (
     NameFilter,
     PageView,
@@ -36,7 +37,6 @@ from api.web.requests import (
 from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.agent.schema import Parameters
-from rtcore.errors import ConfigError
 
 __all__ = ["VERSION_MAX", "blueprint"]
 
@@ -109,10 +109,8 @@ def _check(spec: AgentSpec) -> AgentSpec:
         ApiError: 422 with the field.
     """
     if spec.analysis is not None:
-        try:
+        with configured():
             Parameters(spec.analysis.extract, "analysis.extract")
-        except ConfigError as exc:
-            raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
     kinds = {"stt": spec.stt, "llm": spec.llm, "tts": spec.tts}
     if spec.speech_model is not None:
         kinds["speech_model"] = (spec.speech_model,)
@@ -121,6 +119,9 @@ def _check(spec: AgentSpec) -> AgentSpec:
     for kind, choices in kinds.items():
         if any(choice.names_a_key for choice in choices):
             raise invalid(f"{kind}.options.key_name", KEPT_AS_SECRET)
+        for choice in choices:
+            with configured():
+                check_addresses(choice, kind, allow_private=services().settings.allow_private_urls)
     return spec
 
 

@@ -9,7 +9,7 @@ from api.specs import FunctionSpec
 from api.store.functions import FUNCTIONS, create_function, update_function
 from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
-from api.web.problems import invalid
+from api.web.problems import configured, invalid
 from api.web.requests import (
     NameFilter,
     PageView,
@@ -22,7 +22,6 @@ from api.web.requests import (
 from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.agent.schema import Parameters
-from rtcore.errors import ConfigError
 from rtcore.providers.functions import checked_url
 
 __all__ = ["blueprint"]
@@ -56,11 +55,9 @@ def _check(spec: FunctionSpec) -> FunctionSpec:
     Raises:
         ApiError: 422 with the field.
     """
-    try:
+    with configured():
         checked_url(spec.url, "url", allow_private=services().settings.allow_private_urls)
         Parameters(spec.parameters, "parameters")
-    except ConfigError as exc:
-        raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
     both = set(spec.fixed_parameters) & set(spec.parameters.get("properties", {}))
     if both:
         name = min(both)

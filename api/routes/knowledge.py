@@ -26,7 +26,7 @@ from api.store.knowledge import (
 from api.store.passages import Hit
 from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
-from api.web.problems import ApiError, invalid
+from api.web.problems import ApiError, configured, invalid
 from api.web.requests import (
     NameFilter,
     PageView,
@@ -41,6 +41,7 @@ from api.web.services import services
 from api.web.times import Time, shown_time
 from api.web.uploads import read_upload
 from rtcore.agent.documents import Unreadable, check_upload
+from rtcore.providers.functions import checked_url
 
 __all__ = ["SourceView", "blueprint", "source_view"]
 
@@ -116,10 +117,18 @@ def _view(record: Record[KnowledgeBaseSpec]) -> KnowledgeBaseView:
 def _check(spec: KnowledgeBaseSpec) -> KnowledgeBaseSpec:
     """
     Raises:
-        ApiError: 422, this node cannot search by meaning.
+        ApiError: 422, this node cannot search by meaning, or may not ask that service.
     """
-    if spec.embedding is not None and find_spec("numpy") is None:
+    if spec.embedding is None:
+        return spec
+    if find_spec("numpy") is None:
         raise invalid("embedding", "needs NumPy on the nodes: pip install numpy")
+    with configured():
+        checked_url(
+            spec.embedding.base_url,
+            "embedding.base_url",
+            allow_private=services().settings.allow_private_urls,
+        )
     return spec
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import msgspec
@@ -12,7 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from api.store import errors as store_errors
-from rtcore.errors import RtcoreError
+from rtcore.errors import ConfigError, RtcoreError
 
 __all__ = [
     "CONTENT_TYPE",
@@ -21,6 +22,7 @@ __all__ = [
     "FieldError",
     "Problem",
     "as_problem",
+    "configured",
     "from_store",
     "handle_problems",
     "invalid",
@@ -72,6 +74,19 @@ def invalid(field: str, message: str) -> ApiError:
     fields = [FieldError(field=field, message=message)]
     detail = f"{field}: {message}" if field else message
     return ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, fields=fields)
+
+
+@contextmanager
+def configured() -> Iterator[None]:
+    """What the block finds wrong with a field becomes the answer to the request.
+
+    Raises:
+        ApiError: 422, the block raised :class:`ConfigError`.
+    """
+    try:
+        yield
+    except ConfigError as exc:
+        raise invalid(exc.field, str(exc).removeprefix(f"{exc.field}: ")) from exc
 
 
 def as_problem(error: ApiError, request_id: str) -> Problem:

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any
 
+import httpcore
 import httpx
 import trio
 
 from rtcore.errors import ProviderError, RemoteProtocolError
+from rtcore.providers._addresses import reach_public
 from rtcore.providers._faults import refused, timed_out
 from rtcore.providers._settings import Deadlines, Secret
 from rtcore.providers._sse import SseEvent, SseParser
@@ -71,6 +73,9 @@ class HttpClient:
             verify=tls_context(),
             trust_env=False,  # settings are handed in
         )
+        if deadlines.public_only:  # httpx takes no other backend; its pool does
+            pool: Any = self._client._transport._pool  # type: ignore[attr-defined]
+            pool._network_backend = _PublicNetwork(pool._network_backend)
 
     async def post(
         self,
@@ -152,6 +157,27 @@ class HttpClient:
 
     def _broken(self, exc: httpx.HTTPError) -> ProviderError:
         return _broken(self.provider, exc)
+
+
+class _PublicNetwork(httpcore.AsyncNetworkBackend):
+    """Connects to public addresses alone; certificates are still checked by name."""
+
+    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
+        self._network = network
+
+    async def connect_tcp(
+        self, host: str, port: int, *args: Any, **options: Any
+    ) -> httpcore.AsyncNetworkStream:
+        async def connect(address: str) -> httpcore.AsyncNetworkStream:
+            try:
+                return await self._network.connect_tcp(address, port, *args, **options)
+            except httpcore.ConnectError as exc:
+                raise OSError(str(exc)) from exc
+
+        try:
+            return await reach_public(host, port, connect)
+        except OSError as exc:
+            raise httpcore.ConnectError(str(exc)) from exc
 
 
 class _Body(httpx.AsyncByteStream):

@@ -98,7 +98,8 @@ REGISTRY: dict[Kind, dict[str, _Entry]] = {
     },
 }
 NEEDS_URL = frozenset({"openai_compatible"})
-Spec = Mapping[str, Any]  # {"provider": a name, and its options beside it}
+Spec = Mapping[str, Any]  # {"provider": a name, and its options beside it; "public_only": whether
+# no private address may be connected to, for an address that somebody else has chosen}
 
 
 def provider_names(kind: Kind) -> tuple[str, ...]:
@@ -220,6 +221,7 @@ def _build_all(
 def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str]:
     options = dict(spec)
     name = options.pop("provider", None)
+    public_only = options.pop("public_only", False)
     if isinstance(name, str):
         name = name.replace("-", "_")
     entry = REGISTRY[kind].get(name) if isinstance(name, str) else None
@@ -233,6 +235,9 @@ def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str
         settings = msgspec.convert({**entry.presets, **options}, settings_type)
     except msgspec.ValidationError as exc:
         raise _bad_option(f"{kind}.{name}", settings_type, exc) from exc
+    if public_only:
+        deadlines = msgspec.structs.replace(settings.deadlines, public_only=True)
+        settings = msgspec.structs.replace(settings, deadlines=deadlines)
     make: Callable[..., Any] = getattr(module, entry.service)
     provider = make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
     return provider, _breaker_key(kind, str(name), settings, secrets)

@@ -20,12 +20,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Deadlines(Settings, frozen=True):
-    """How long a service may keep us waiting, each from the moment we are ready for it."""
+    """How long a service may keep us waiting, each from the moment we are ready for it.
+
+    And where it may be: ``connect_s`` is for whatever its name leads to.
+    """
 
     connect_s: Seconds = 3.0  # name, TCP, TLS and upgrade; a SYN lost once costs 1 s (RFC 6298)
     first_byte_s: Seconds = 2.5  # request sent -> first of the answer; hosted models: p95 < 2 s
     stall_s: Seconds = 2.0  # between two pieces of an answer; longer sounds like a dropped call
     close_s: Seconds = 0.05  # for a goodbye: a call leaves nothing behind 100 ms after its end
+    public_only: bool = False  # connect to no private address, whatever a name resolves to
 
 
 class Secret:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from urllib.parse import urlencode, urlsplit
 
 import trio
@@ -24,6 +25,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from rtcore.errors import ProviderError
+from rtcore.providers._addresses import reach_public
 from rtcore.providers._faults import refused, timed_out
 from rtcore.providers._http import tls_context
 from rtcore.providers._settings import Deadlines, Secret
@@ -73,7 +75,11 @@ async def connect(
     )
     try:
         with trio.fail_after(deadlines.connect_s):
-            stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+            stream: trio.abc.Stream
+            if deadlines.public_only:
+                stream = await reach_public(host, port, partial(trio.open_tcp_stream, port=port))
+            else:
+                stream = await trio.open_tcp_stream(host, port)
             try:
                 if parts.scheme == "wss":
                     stream = trio.SSLStream(

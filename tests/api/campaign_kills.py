@@ -67,6 +67,7 @@ class Nodes:
     def __init__(self, database: str, plivo: FakePlivo, port: int) -> None:
         self._command = [sys.executable, "-m", "tests.api.campaign_node", "serve"]
         self._command += ["--database", database, "--public-url", f"http://127.0.0.1:{port}"]
+        self._command.append("--allow-private-urls")
         self._env = {
             **os.environ,
             "RTCORE_PLIVO_AUTH_ID": plivo.account.auth_id,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 pytest.importorskip("numpy")
 
 from api.meaning import Meanings, fused
+from api.settings import ApiSettings
 from api.specs import EmbeddingChoice, KnowledgeBaseSpec
 from api.store import Actor, Store
 from api.store.knowledge import KNOWLEDGE_BASES
@@ -36,6 +38,11 @@ def test_what_both_rankings_have_comes_first() -> None:
     assert [each.position for each in found] == [2, 1, 9, 3]
     assert found[0].score > found[1].score
     assert fused([[], []]) == ()
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return msgspec.structs.replace(settings, allow_private_urls=True)
 
 
 @pytest.fixture
@@ -121,6 +128,21 @@ async def test_a_key_that_is_missing_hinders_nothing(store: Store) -> None:
     meanings = Meanings(store)
     assert await meanings.find((base,), "anything", 3) == ()
     await meanings.fill()
+    await meanings.aclose()
+
+
+async def test_a_service_that_was_stored_before_it_is_forbidden_is_not_asked(
+    api: Api, service: FakeEmbeddings, store: Store
+) -> None:
+    base = await base_of(api, service)
+    await indexed(api, base, "house.md", DOCUMENT)
+    await filled(store, base)
+    asked = len(service.requests)
+    record = store.run(KNOWLEDGE_BASES.get, False, base)
+    meanings = Meanings(store, allow_private=False)
+    (found,) = await meanings.find((record,), "risotto", 3)
+    assert found.heading == "Kitchen"  # by its words
+    assert len(service.requests) == asked
     await meanings.aclose()
 
 

@@ -95,6 +95,7 @@ async def two_nodes(
             port = free_port()
             command = [sys.executable, "-m", "rtcore", "serve", "--log-json", "--port", str(port)]
             command += ["--database", database, "--heartbeat-s", str(heartbeat_s)]
+            command.append("--allow-private-urls")
             command += ["--public-url", public_url] if public_url else []
             run = partial(
                 trio.run_process, command, check=False, stderr=subprocess.DEVNULL, env=environment

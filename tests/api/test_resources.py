@@ -215,3 +215,44 @@ async def test_no_agent_names_a_key_of_the_environment(api: Api, kind: str) -> N
     path, any_ = f"/v1/agents/{agent['id']}", {"If-Match": "*"}
     changed = await api.ask("PATCH", path, {field: spec[field]}, headers=any_)
     assert changed.status == 422
+
+
+PRIVATE = [
+    "https://169.254.169.254/latest", "https://10.0.0.8/v1", "http://localhost:11434/v1",
+    "https://[::1]/v1", "https://[::ffff:127.0.0.1]/v1", "https://vllm.internal/v1",
+    "http://llm.example/v1", "file:///etc/passwd", "https://me:key@llm.example/v1", "nowhere",
+]  # fmt: skip
+
+
+async def test_no_service_may_be_on_private_addresses_or_without_tls(api: Api) -> None:
+    """The rule that functions and webhooks keep to."""
+    made = await api.create("/v1/agents", {"name": "a"})
+    path = f"/v1/agents/{made['id']}"
+    for url in PRIVATE:
+        mind = {"provider": "openai_compatible", "model": "x", "options": {"base_url": url}}
+        answer = await api.ask("PATCH", path, {"llm": [mind]}, headers={"If-Match": "*"})
+        assert (answer.status, answer.fields) == (422, ["llm.options.base_url"]), url
+        base = {"name": "b", "embedding": {"model": "small", "base_url": url}}
+        answer = await api.ask("POST", "/v1/knowledgebases", base)
+        assert (answer.status, answer.fields) == (422, ["embedding.base_url"]), url
+
+
+async def test_wherever_an_agent_names_a_service_its_address_is_judged(api: Api) -> None:
+    options = {"base_url": "https://169.254.169.254/latest"}
+    mind = {"provider": "openai", "model": "x", "options": options}
+    for changes, field in (
+        ({"stt": [mind]}, "stt.options.base_url"),
+        ({"llm": [{"provider": "groq", "model": "x"}, mind]}, "llm.options.base_url"),
+        ({"llm": [{"provider": "http", "options": {"url": "https://127.1"}}]}, "llm.options.url"),
+        ({"tts": [mind]}, "tts.options.base_url"),
+        ({"analysis": {"llm": [mind]}}, "analysis.llm.options.base_url"),
+    ):
+        answer = await api.ask("POST", "/v1/agents", {"name": "a", **changes})
+        assert (answer.status, answer.fields) == (422, [field])
+
+
+async def test_a_service_may_be_anywhere_on_the_public_internet(api: Api) -> None:
+    mind = {"provider": "openai_compatible", "model": "x"}
+    for url in ("https://llm.example/v1", "wss://llm.example", "https://8.8.8.8:8443/v1"):
+        made = {"name": "a", "llm": [{**mind, "options": {"base_url": url}}]}
+        await api.create("/v1/agents", made)

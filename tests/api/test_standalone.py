@@ -98,6 +98,14 @@ THIEF = ProviderChoice(  # of what else the environment holds
 ELSEWHERE = ProviderChoice(  # would be sent the operator's own key
     provider="openai", model="x", options={"base_url": "https://example.com/v1"}
 )
+INSIDE = ProviderChoice(
+    provider="openai_compatible", model="x", options={"base_url": "https://10.0.0.8/v1"}
+)
+OUTSIDE = ProviderChoice(
+    provider="openai_compatible",
+    model="x",
+    options={"base_url": "https://llm.example/v1", "public_only": False},
+)
 NAMESAKE = ProviderChoice(provider="openai", model="x", secret="OPENAI_API_KEY")  # not in the vault
 
 
@@ -126,6 +134,16 @@ async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None
     assert breaker not in rekeyed.responder._breakers  # type: ignore[attr-defined]
 
 
+async def test_a_service_on_private_addresses_is_for_the_operator_to_allow() -> None:
+    named = plan(llm=(ProviderChoice(provider="ollama", model="x"), OUTSIDE))
+    (local, chosen) = SharedProviders(KEYS)(named).responder.members  # type: ignore[attr-defined]
+    assert chosen._client.deadlines.public_only  # its name may lead inside
+    assert not local._client.deadlines.public_only  # its address is not the agent's choice
+    allowed = SharedProviders(KEYS, allow_private=True)(plan(llm=(INSIDE,)))
+    (inside,) = allowed.responder.members  # type: ignore[attr-defined]
+    assert not inside._client.deadlines.public_only
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -134,6 +152,7 @@ async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None
         ({"secrets": {}}, "groq_key"),
         ({"llm": (THIEF,)}, "openai_compatible.key_name"),
         ({"llm": (ELSEWHERE,)}, "OPENAI_API_KEY"),
+        ({"llm": (INSIDE,)}, "llm.options.base_url: 10.0.0.8 is a private address"),
         ({"llm": (NAMESAKE,)}, "OPENAI_API_KEY"),
     ],
 )

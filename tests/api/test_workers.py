@@ -35,7 +35,7 @@ def provider(url: str, **fields: str) -> dict[str, object]:
 async def test_any_worker_reaches_the_call_of_any_other(store: Store) -> None:
     database = store.engine.url.render_as_string(hide_password=False)
     _, token = store.run(create_key, True, Actor("test"), "test", SCOPES)
-    options = "--database", database, "--workers", "2"
+    options = "--database", database, "--workers", "2", "--allow-private-urls"
     async with trio.open_nursery() as fakes, serving(*options) as served:
         voice_url = await fakes.start(FakeOpenAISpeech().serve)
         await served.until(lambda workers: len(workers) == 2 and all(w["serves"] for w in workers))

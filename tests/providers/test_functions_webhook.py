@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rtcore.errors import ConfigError, ToolError
 from rtcore.ports import ToolUse
 from rtcore.providers import _http
+from rtcore.providers._addresses import addresses, is_public
 from rtcore.providers._settings import Secret
 from rtcore.providers.functions import Webhook, WebhookSettings, checked_url
-from rtcore.providers.functions._addresses import addresses, is_public
 from rtcore.providers.functions.signing import signed, verify
 from tests.fakes._faults import Fault
 from tests.fakes._http import eventually
@@ -263,7 +263,7 @@ class Resolver(trio.abc.HostnameResolver):
 )  # fmt: skip
 async def test_a_name_that_leads_inside_is_refused(address: str) -> None:
     trio.socket.set_custom_hostname_resolver(Resolver([address]))
-    with pytest.raises(ToolError, match="private address"):
+    with pytest.raises(OSError, match="private address"):
         await addresses("rebound.example", 443, allow_private=False)
     assert await addresses("rebound.example", 443, allow_private=True) == [address]
 

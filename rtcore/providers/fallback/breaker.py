@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Annotated
+from weakref import WeakValueDictionary
 
 from msgspec import Meta
 
@@ -72,11 +73,14 @@ class CircuitBreaker:
 
 
 class Breakers:
-    """The breakers of a node, one for each provider's name, shared by all its calls."""
+    """The breakers of a node, one for each provider's name, shared by all its calls.
+
+    One that no list has any more is forgotten.
+    """
 
     def __init__(self, settings: BreakerSettings | None = None) -> None:
         self._settings = settings or BreakerSettings()
-        self._breakers: dict[str, CircuitBreaker] = {}
+        self._breakers: WeakValueDictionary[str, CircuitBreaker] = WeakValueDictionary()
 
     def of(self, name: str) -> CircuitBreaker:
         """The breaker of the provider called ``name``."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rtcore.errors import ToolError
+from rtcore.providers._addresses import addresses, checked_url
 from rtcore.providers._http import Answer, HttpClient
 from rtcore.providers._settings import Deadlines, Secret
-from rtcore.providers.functions._addresses import addresses, checked_url
 
 __all__ = ["Endpoint"]
 
@@ -40,7 +41,10 @@ class Endpoint:
         """
         url = self._url
         port = url.port or (443 if url.scheme == "https" else 80)
-        found = await addresses(url.host, port, allow_private=self._allow_private)
+        try:
+            found = await addresses(url.host, port, allow_private=self._allow_private)
+        except OSError as exc:
+            raise ToolError(f"the function's {exc}") from exc
         return await self._client.post(
             str(url.copy_with(host=found[attempt % len(found)])),
             body,
