@@ -35,6 +35,7 @@ class Ear:
         self.end_s = 0.0  # what is queued ends here
         self._is_whole = True  # no speech is cut where the queue ends now
         self._loud: deque[tuple[float, float]] = deque()  # audible spans that may yet be cleared
+        self._heard_until_s = 0.0  # the end of the last audible span that no clear can take back
         self._marks: deque[tuple[float, str]] = deque()
 
     def push(self, payload: bytes, now_s: float) -> None:
@@ -55,10 +56,9 @@ class Ear:
         first_s, last_s = start_s + span[0] / RATE_HZ, start_s + span[1] / RATE_HZ
         if self.onset_s is None or first_s - self.until_s > QUIET_S:
             self.onset_s = first_s
-            self._loud.clear()
         self.until_s = last_s
         while self._loud and self._loud[0][1] < now_s:
-            self._loud.popleft()
+            self._heard_until_s = self._loud.popleft()[1]
         self._loud.append((first_s, last_s))
 
     def end_of_speech(self) -> None:
@@ -83,8 +83,8 @@ class Ear:
         self.end_s = min(self.end_s, now_s)
         while self._loud and self._loud[-1][0] >= now_s:
             self._loud.pop()
-        if self._loud:
-            self.until_s = min(self._loud[-1][1], now_s)
+        last_s = self._loud[-1][1] if self._loud else self._heard_until_s
+        self.until_s = min(self.until_s, last_s, now_s)
 
     def is_audible(self, now_s: float) -> bool:
         """Whether somebody is speaking here: a pause between words does not end it."""

@@ -60,6 +60,15 @@ def test_a_clear_silences_what_was_not_heard() -> None:
     assert ear.played(9.0) is None
 
 
+def test_a_clear_between_words_leaves_the_last_one_that_was_heard() -> None:
+    ear = Ear()
+    ear.push(LOUD, 1.0)
+    ear.push(SILENT * 4 + LOUD, 1.03)  # audible from 1.11: the first word has been heard by now
+    ear.clear(1.06)
+    assert ear.until_s == pytest.approx(1.02)
+    assert not ear.is_audible(1.5)
+
+
 def test_a_clear_after_the_last_sound_changes_nothing() -> None:
     ear = Ear()
     ear.push(LOUD, 1.0)
