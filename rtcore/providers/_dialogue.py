@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import trio
 
 from rtcore.errors import ProviderError
 from rtcore.providers._faults import timed_out
+from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Secret
 from rtcore.providers._tasks import run_beside
 from rtcore.providers._ws import WebSocket, connect
 from rtcore.speech_port import SpeechCommand, SpeechEvent
 
-__all__ = ["Dialogue", "hold_dialogue"]
+__all__ = ["Dialogue", "DialogueService"]
 
 
 class Dialogue(Protocol):
@@ -45,34 +46,55 @@ class Dialogue(Protocol):
         ...
 
 
-async def hold_dialogue(
-    provider: str,
-    dialogue: Dialogue,
-    commands: trio.MemoryReceiveChannel[SpeechCommand],
-    emit: Callable[[SpeechEvent], None],
-    *,
-    headers: Mapping[str, str],
-    deadlines: Deadlines,
-    secret: Secret | None,
-) -> None:
-    """Hold one session until ``commands`` ends.
+class DialogueService(Service):
+    """A speech-to-speech model behind a WebSocket; each session is a dialogue."""
 
-    Raises:
-        ProviderError: no connection, a lost or closed one, settings that are refused or not
-            taken within ``first_byte_s``, a fault that ends the session.
+    def __init__(
+        self,
+        name: str,
+        turns: Literal["ours", "theirs"],
+        deadlines: Deadlines,
+        secret: Secret | None,
+        *,
+        header: str = "authorization",
+        scheme: str = "",
+    ) -> None:
+        """``header`` carries ``secret``, after ``scheme``; without a secret it is left out."""
+        super().__init__(name)
+        self._turns = turns
+        self._deadlines = deadlines
+        self._secret = secret
+        self._header = header
+        self._scheme = scheme
 
-    Cancelled: the connection is closed.
-    """
-    socket = await connect(
-        provider, dialogue.url, headers=headers, deadlines=deadlines, secret=secret
-    )
-    shell = _Shell(provider, dialogue, socket, emit, deadlines)
-    try:
-        dialogue.begin()
-        await shell.send()
-        await run_beside(lambda: shell.obey(commands), shell.listen)
-    finally:
-        await socket.aclose()
+    @property
+    def turns(self) -> Literal["ours", "theirs"]:
+        return self._turns
+
+    async def _hold(
+        self,
+        dialogue: Dialogue,
+        commands: trio.MemoryReceiveChannel[SpeechCommand],
+        emit: Callable[[SpeechEvent], None],
+    ) -> None:
+        """Hold one session until ``commands`` ends.
+
+        Raises:
+            ProviderError: no connection, a lost or closed one, settings that are refused or not
+                taken within ``first_byte_s``, a fault that ends the session.
+
+        Cancelled: the connection is closed.
+        """
+        name, key, deadlines = self.name, self._secret, self._deadlines
+        headers = {self._header: f"{self._scheme}{key.reveal()}"} if key is not None else {}
+        socket = await connect(name, dialogue.url, headers=headers, deadlines=deadlines, secret=key)
+        shell = _Shell(name, dialogue, socket, emit, deadlines)
+        try:
+            dialogue.begin()
+            await shell.send()
+            await run_beside(lambda: shell.obey(commands), shell.listen)
+        finally:
+            await socket.aclose()
 
 
 class _Shell:

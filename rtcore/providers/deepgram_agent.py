@@ -21,9 +21,8 @@ from msgspec import Meta
 from rtcore.audio import RATE_HZ, mulaw_to_pcm, pcm_to_mulaw
 from rtcore.errors import ConfigError
 from rtcore.ports import CallerAudio, Message, ToolCall, ToolSpec
-from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._dialogue import DialogueService
 from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
 from rtcore.providers._settings import Deadlines, Settings, find_secret
 from rtcore.providers._wire import decode, encode_text
 from rtcore.speech_port import (
@@ -79,14 +78,13 @@ class DeepgramAgentSettings(Settings, frozen=True):
     deadlines: Deadlines = Deadlines(first_byte_s=5.0)  # connected -> SettingsApplied
 
 
-class DeepgramAgent(Service):
+class DeepgramAgent(DialogueService):
     """Deepgram's Voice Agent; fills :class:`rtcore.ports.SpeechModel`.
 
     Raises:
         ConfigError: the key is missing, or the turns are to be ours.
     """
 
-    turns: Literal["ours", "theirs"] = "theirs"
     can_be_instructed = True
 
     def __init__(
@@ -96,13 +94,13 @@ class DeepgramAgent(Service):
         *,
         name: str = "deepgram_agent",
     ) -> None:
-        super().__init__(name)
         if settings.turns == "ours":
             raise ConfigError(
                 "turns", "this service cannot be told when a turn ends: leave them theirs"
             )
+        key = find_secret(secrets, settings.key_name)
+        super().__init__(name, settings.turns, settings.deadlines, key, scheme="Token ")
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name)
 
     async def converse(
         self,
@@ -111,15 +109,7 @@ class DeepgramAgent(Service):
         emit: Callable[[SpeechEvent], None],
     ) -> None:
         """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
-        await hold_dialogue(
-            self.name,
-            _Dialogue(self.name, self._settings, session),
-            commands,
-            emit,
-            headers={"authorization": f"Token {self._secret.reveal()}"},
-            deadlines=self._settings.deadlines,
-            secret=self._secret,
-        )
+        await self._hold(_Dialogue(self.name, self._settings, session), commands, emit)
 
 
 # --- the service's messages ---------------------------------------------------------------

@@ -20,7 +20,7 @@ import trio
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
 from rtcore.errors import ProviderError
 from rtcore.ports import CallerAudio, ToolCall
-from rtcore.providers._dialogue import hold_dialogue
+from rtcore.providers._dialogue import DialogueService
 from rtcore.providers._gemini_live import (
     IN_RATE_HZ,
     OUT_RATE_HZ,
@@ -33,7 +33,6 @@ from rtcore.providers._gemini_live import (
     rate_of,
     setup_of,
 )
-from rtcore.providers._service import Service
 from rtcore.providers._settings import find_secret
 from rtcore.providers._wire import b64decode, decode, encode_text
 from rtcore.speech_port import (
@@ -73,7 +72,7 @@ SAY = (
 WANTS_MORE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
 
 
-class GeminiLive(Service):
+class GeminiLive(DialogueService):
     """Gemini Live; fills :class:`rtcore.ports.SpeechModel`.
 
     A connection lasts some ten minutes: the session goes on in another at a moment when nothing
@@ -85,13 +84,9 @@ class GeminiLive(Service):
     def __init__(
         self, settings: GeminiLiveSettings, secrets: Mapping[str, str], *, name: str = "gemini_live"
     ) -> None:
-        super().__init__(name)
+        key = find_secret(secrets, settings.key_name)
+        super().__init__(name, settings.turns, settings.deadlines, key, header="x-goog-api-key")
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name)
-
-    @property
-    def turns(self) -> Literal["ours", "theirs"]:
-        return self._settings.turns
 
     async def converse(
         self,
@@ -103,15 +98,7 @@ class GeminiLive(Service):
         dialogue = _Dialogue(self.name, self._settings, session)
         while True:
             try:
-                await hold_dialogue(
-                    self.name,
-                    dialogue,
-                    commands,
-                    emit,
-                    headers={"x-goog-api-key": self._secret.reveal()},
-                    deadlines=self._settings.deadlines,
-                    secret=self._secret,
-                )
+                await self._hold(dialogue, commands, emit)
                 return
             except ProviderError as exc:
                 if not (exc.retryable and dialogue.can_resume()):

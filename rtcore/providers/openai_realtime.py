@@ -13,19 +13,31 @@ import base64
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import msgspec
 import structlog
 import trio
-from msgspec import Meta
 
 from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm, pcm_to_mulaw
-from rtcore.ports import CallerAudio, Message, ToolCall, ToolSpec
-from rtcore.providers._dialogue import hold_dialogue
+from rtcore.ports import CallerAudio, ToolCall
+from rtcore.providers._dialogue import DialogueService
 from rtcore.providers._faults import service_fault
-from rtcore.providers._service import Service
-from rtcore.providers._settings import Deadlines, Settings, find_secret
+from rtcore.providers._openai_realtime import (
+    EVENT,
+    PCM_RATE_HZ,
+    Error,
+    Event,
+    Item,
+    OpenAIRealtimeSettings,
+    Response,
+    Status,
+    Usage,
+    items_of,
+    message_of,
+    session_of,
+    tools_of,
+)
+from rtcore.providers._settings import find_secret
 from rtcore.providers._wire import b64decode, decode, encode_text
 from rtcore.providers._ws import ws_url
 from rtcore.speech_port import (
@@ -55,7 +67,6 @@ __all__ = ["OpenAIRealtime", "OpenAIRealtimeSettings"]
 
 log = structlog.get_logger()
 
-PCM_RATE_HZ = 24_000  # the one rate its pcm may have
 COMMIT_MIN_SAMPLES = RATE_HZ // 10  # less than 100 ms is refused
 MULAW_SILENCE = b"\xff"  # G.711: the first zero
 REPLIES_KEPT = 64  # whose late events and truncations are still understood
@@ -71,33 +82,7 @@ SAY = (
 )
 
 
-class OpenAIRealtimeSettings(Settings, frozen=True):
-    """``turns``: ``ours`` ends turns and interrupts by our detector, and sends speech only;
-    ``theirs`` leaves both to the service, by ``detection``, and sends all audio. ``extra`` is
-    merged into the session: ``reasoning``, ``truncation``, ``tracing``..."""
-
-    model: str = "gpt-realtime-1.5"
-    voice: str = "marin"
-    turns: Literal["ours", "theirs"] = "ours"
-    detection: Literal["server_vad", "semantic_vad"] = "semantic_vad"
-    vad_threshold: Annotated[float, Meta(ge=0, le=1)] = 0.5  # server_vad
-    vad_prefix_ms: Annotated[int, Meta(ge=0, le=5000)] = 300
-    vad_silence_ms: Annotated[int, Meta(ge=50, le=10_000)] = 500
-    eagerness: Literal["low", "medium", "high", "auto"] = "auto"  # semantic_vad
-    transcription_model: str | None = "gpt-4o-mini-transcribe"  # None: the caller's words stay
-    # unknown to us, and the conversation says so
-    language: str | None = None  # of the transcription; None: the call's
-    noise_reduction: Literal["near_field", "far_field"] | None = None  # for microphones
-    speed: Annotated[float, Meta(ge=0.25, le=1.5)] = 1.0
-    max_output_tokens: Annotated[int, Meta(ge=1, le=4096)] | None = None
-    encoding: Literal["mulaw", "pcm"] = "mulaw"  # pcm, at 24 kHz: for servers that know no other
-    key_name: str | None = "OPENAI_API_KEY"  # None: a local server that asks for none
-    base_url: str = "wss://api.openai.com/v1"
-    extra: dict[str, Any] = msgspec.field(default_factory=dict)
-    deadlines: Deadlines = Deadlines()
-
-
-class OpenAIRealtime(Service):
+class OpenAIRealtime(DialogueService):
     """OpenAI Realtime; fills :class:`rtcore.ports.SpeechModel`."""
 
     can_be_instructed = True
@@ -109,13 +94,9 @@ class OpenAIRealtime(Service):
         *,
         name: str = "openai_realtime",
     ) -> None:
-        super().__init__(name)
+        key = find_secret(secrets, settings.key_name) if settings.key_name else None
+        super().__init__(name, settings.turns, settings.deadlines, key, scheme="Bearer ")
         self._settings = settings
-        self._secret = find_secret(secrets, settings.key_name) if settings.key_name else None
-
-    @property
-    def turns(self) -> Literal["ours", "theirs"]:
-        return self._settings.turns
 
     async def converse(
         self,
@@ -124,86 +105,7 @@ class OpenAIRealtime(Service):
         emit: Callable[[SpeechEvent], None],
     ) -> None:
         """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
-        key = self._secret
-        await hold_dialogue(
-            self.name,
-            _Dialogue(self.name, self._settings, session),
-            commands,
-            emit,
-            headers={"authorization": f"Bearer {key.reveal()}"} if key else {},
-            deadlines=self._settings.deadlines,
-            secret=key,
-        )
-
-
-# --- the service's messages ---------------------------------------------------------------
-
-
-class _Error(msgspec.Struct):
-    type: str = ""
-    code: str | None = None
-    message: str | None = None
-    event_id: str | None = None
-
-
-class _TokenDetails(msgspec.Struct):
-    audio_tokens: int | None = None
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_token_details: _TokenDetails | None = None
-    output_token_details: _TokenDetails | None = None
-
-    def told(self) -> SpeechUsage:
-        read = self.input_token_details or _TokenDetails()
-        written = self.output_token_details or _TokenDetails()
-        return SpeechUsage(
-            input_tokens=self.input_tokens or 0,
-            output_tokens=self.output_tokens or 0,
-            input_audio_tokens=read.audio_tokens or 0,
-            output_audio_tokens=written.audio_tokens or 0,
-            cached_tokens=read.cached_tokens or 0,
-        )
-
-
-class _Status(msgspec.Struct):
-    reason: str | None = None
-    error: _Error | None = None
-
-
-class _Response(msgspec.Struct):
-    id: str = ""
-    status: str | None = None
-    status_details: _Status | None = None
-    metadata: dict[str, str] | None = None
-    usage: _Usage | None = None
-
-
-class _Item(msgspec.Struct):
-    id: str = ""
-    type: str = ""
-    name: str | None = None
-
-
-class _Event(msgspec.Struct):
-    type: str = ""
-    item_id: str = ""
-    response_id: str = ""
-    delta: str | None = None
-    transcript: str = ""
-    call_id: str = ""
-    name: str | None = None
-    arguments: str = ""
-    audio_start_ms: int = 0
-    item: _Item | None = None
-    response: _Response | None = None
-    error: _Error | None = None
-
-
-EVENT = msgspec.json.Decoder(_Event)
+        await self._hold(_Dialogue(self.name, self._settings, session), commands, emit)
 
 
 # --- the session --------------------------------------------------------------------------
@@ -276,9 +178,11 @@ class _Dialogue:
     # --- what we say ------------------------------------------------------------------------
 
     def begin(self) -> None:
-        self._send("session.update", id="settings", session=_session(self._settings, self._session))
+        self._send(
+            "session.update", id="settings", session=session_of(self._settings, self._session)
+        )
         for message in self._session.messages:
-            for item in _items(message):
+            for item in items_of(message):
                 self._send("conversation.item.create", item=item)
 
     def obey(self, command: SpeechCommand) -> None:
@@ -301,7 +205,7 @@ class _Dialogue:
             case ToolResult():
                 self._result(command)
             case Tell(text=text, is_turn=is_turn, is_note=is_note):
-                self._item(_message("system" if is_note else "user", text))
+                self._item(message_of("system" if is_note else "user", text))
                 if is_turn:
                     self._told += 1
                     self._ask(self._reply(f"told-{self._told}"), {})
@@ -313,7 +217,7 @@ class _Dialogue:
                 session = {
                     "type": "realtime",
                     "instructions": instructions,
-                    "tools": _tools(tools),
+                    "tools": tools_of(tools),
                 }
                 self._send("session.update", id="instructions", session=session)
 
@@ -383,7 +287,7 @@ class _Dialogue:
         reply = self._calls.pop(command.call_id, None)
         if reply is None:  # made in a session before this one
             note = f"The function call {command.call_id} has returned:\n{command.text}"
-            self._item(_message("system", note))
+            self._item(message_of("system", note))
             return
         output = {"call_id": command.call_id, "output": command.text}
         self._item({"type": "function_call_output"} | output)
@@ -442,13 +346,13 @@ class _Dialogue:
         elif kind == "session.updated":
             self.is_ready = True
         elif kind == "error":
-            self._on_error(event.error or _Error())
+            self._on_error(event.error or Error())
         elif kind in BETA:
             raise service_fault(
                 self._provider, "unsupported", "the server speaks the beta's protocol"
             )
 
-    def _on_created(self, response: _Response) -> None:
+    def _on_created(self, response: Response) -> None:
         id = (response.metadata or {}).get("reply") or response.id
         reply = self._reply(id)
         if self._asked is not None and self._asked.reply is reply:
@@ -462,7 +366,7 @@ class _Dialogue:
             reply.is_begun = True
             self.events.append(ReplyBegun(reply=id))
 
-    def _on_item(self, response_id: str, item: _Item) -> None:
+    def _on_item(self, response_id: str, item: Item) -> None:
         reply = self._responses.get(response_id)
         if reply is None:
             return
@@ -476,7 +380,7 @@ class _Dialogue:
                 reply.steps += 1
             self._names[item.id] = item.name or ""
 
-    def _step(self, event: _Event) -> tuple[_Reply, int] | None:
+    def _step(self, event: Event) -> tuple[_Reply, int] | None:
         """The reply and the step of which an event speaks, if they are known."""
         reply = self._responses.get(event.response_id)
         if reply is not None:
@@ -485,7 +389,7 @@ class _Dialogue:
                     return reply, step
         return None
 
-    def _on_audio(self, event: _Event) -> None:
+    def _on_audio(self, event: Event) -> None:
         found = self._step(event)
         if found is None or not event.delta:
             return
@@ -500,7 +404,7 @@ class _Dialogue:
         reply.said[step].samples += len(pcm) // 2
         self.events.append(ReplyAudio(reply=reply.id, step=step, pcm=pcm))
 
-    def _on_call(self, event: _Event) -> None:
+    def _on_call(self, event: Event) -> None:
         reply = self._responses.get(event.response_id)
         if reply is None or reply.step is None:
             return
@@ -511,23 +415,23 @@ class _Dialogue:
         call = ToolCall(id=event.call_id, name=name, arguments=event.arguments)
         self.events.append(ReplyToolCall(reply=reply.id, step=reply.step, call=call))
 
-    def _on_done(self, response: _Response) -> None:
+    def _on_done(self, response: Response) -> None:
         reply = self._responses.pop(response.id, None)
         if self._active == response.id:
             self._active = None
         if reply is not None:
-            reply.usage += (response.usage or _Usage()).told()
+            reply.usage += (response.usage or Usage()).told()
             self._response_over(reply, response)
         self._ask_next()
 
-    def _response_over(self, reply: _Reply, response: _Response) -> None:
-        details = response.status_details or _Status()
+    def _response_over(self, reply: _Reply, response: Response) -> None:
+        details = response.status_details or Status()
         for step, said in tuple(reply.said.items()):
             if said.is_late:
                 self._send("conversation.item.delete", item_id=said.item_id)
                 del reply.said[step]
         if response.status == "failed":
-            error = details.error or _Error()
+            error = details.error or Error()
             self._done(reply, "failed", error.code or error.type)
         elif response.status == "cancelled" or reply.is_cancelled:
             self._done(reply, "cancelled", details.reason or "")
@@ -549,7 +453,7 @@ class _Dialogue:
             done = ReplyDone(reply=reply.id, status=status, usage=reply.usage, detail=detail)
             self.events.append(done)
 
-    def _on_words(self, kind: str, event: _Event) -> None:
+    def _on_words(self, kind: str, event: Event) -> None:
         turn = self._turns.get(event.item_id, event.item_id)
         known = self._words.get(event.item_id, "")
         if kind == "delta":
@@ -561,7 +465,7 @@ class _Dialogue:
             self._words.pop(event.item_id, None)
             self._turns.pop(event.item_id, None)
 
-    def _on_error(self, error: _Error) -> None:
+    def _on_error(self, error: Error) -> None:
         """Most errors leave the session as it was; those that end it are raised."""
         code, about, ask = error.code or "", error.event_id or "", self._asked
         kind = code if code in OVER else f"{error.type} {code}".strip()
@@ -582,75 +486,3 @@ class _Dialogue:
             self._ask_next()
         elif code != NOT_ACTIVE:
             log.warning("speech_model_error", provider=self._provider, error=kind)
-
-
-def _session(settings: OpenAIRealtimeSettings, session: SpeechSession) -> dict[str, Any]:
-    """The ``session`` of ``session.update``."""
-    pcm = {"type": "audio/pcm", "rate": PCM_RATE_HZ}
-    format = {"type": "audio/pcmu"} if settings.encoding == "mulaw" else pcm
-    reduction, transcription = settings.noise_reduction, None
-    if settings.transcription_model:
-        language = (settings.language or session.context.language).split("-")[0]  # ISO 639-1
-        transcription = {"model": settings.transcription_model, "language": language}
-    told: dict[str, Any] = {
-        "type": "realtime",
-        "instructions": session.instructions,
-        "output_modalities": ["audio"],
-        "audio": {
-            "input": {
-                "format": format,
-                "transcription": transcription,
-                "noise_reduction": {"type": reduction} if reduction else None,
-                "turn_detection": _turn_detection(settings),
-            },
-            "output": {"format": format, "voice": settings.voice, "speed": settings.speed},
-        },
-        "tools": _tools(session.tools),
-        "tool_choice": "auto",
-    }
-    if settings.max_output_tokens is not None:
-        told["max_output_tokens"] = settings.max_output_tokens
-    return told | settings.extra
-
-
-def _turn_detection(settings: OpenAIRealtimeSettings) -> dict[str, Any] | None:
-    if settings.turns == "ours":
-        return None
-    acts = {"create_response": True, "interrupt_response": True}
-    if settings.detection == "semantic_vad":
-        return {"type": "semantic_vad", "eagerness": settings.eagerness} | acts
-    return {
-        "type": "server_vad",
-        "threshold": settings.vad_threshold,
-        "prefix_padding_ms": settings.vad_prefix_ms,
-        "silence_duration_ms": settings.vad_silence_ms,
-    } | acts
-
-
-def _tools(tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "function",
-            "name": tool.name,
-            "description": tool.description,
-            "parameters": tool.parameters or {"type": "object", "properties": {}},
-        }
-        for tool in tools
-    ]
-
-
-def _items(message: Message) -> list[dict[str, Any]]:
-    """A message of the conversation so far, as items of a new one."""
-    if message.role == "tool":
-        answer = {"call_id": message.tool_call_id or "", "output": message.text}
-        return [{"type": "function_call_output"} | answer]
-    items = [_message(message.role, message.text)] if message.text else []
-    for call in message.tool_calls:
-        asked = {"call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
-        items.append({"type": "function_call"} | asked)
-    return items
-
-
-def _message(role: str, text: str) -> dict[str, Any]:
-    kind = "output_text" if role == "assistant" else "input_text"
-    return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
