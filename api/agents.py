@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import trio
@@ -13,7 +18,7 @@ import trio
 from api.addresses import check_addresses
 from api.specs import KEPT_AS_SECRET, AgentPlan, ProviderChoice
 from rtcore.agent.agent import Agent
-from rtcore.agent.lines import LineCache
+from rtcore.agent.lines import LineCache, SharedLines
 from rtcore.errors import ConfigError
 from rtcore.providers import (
     build_responder,
@@ -26,6 +31,8 @@ from rtcore.providers.fallback import Breakers
 
 __all__ = ["SharedProviders"]
 
+RECENT_MAX = 200  # providers kept while no call or chat has them: each may idle on some connections
+LINES_MAX_BYTES = 64 << 20  # an hour of speech: the fixed lines of all agents
 NEW_MAX = 1000  # providers made and not yet served: more agents than that begin at once nowhere
 BUILDERS: dict[str, Callable[..., Any]] = {
     "stt": build_transcriber,
@@ -40,7 +47,8 @@ class SharedProviders:
 
     ``allow_private``: services may be where the plan says even on this machine and its networks.
     :meth:`run` keeps what the providers need beside the calls (worker processes, connections),
-    and closes it.
+    and closes it. A provider is kept for as long as an agent has it; beyond that, those that were
+    asked for last are.
     """
 
     def __init__(
@@ -49,9 +57,10 @@ class SharedProviders:
         self._environment = os.environ if environment is None else environment
         self._allow_private = allow_private
         self._breakers = Breakers()  # a service that is down is found out once, not by each agent
-        self._made: dict[bytes, Any] = {}
-        self._lines: dict[bytes, LineCache] = {}
-        self._tx, self._rx = trio.open_memory_channel[object](NEW_MAX)
+        self._made: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
+        self._recent: OrderedDict[bytes, Any] = OrderedDict()  # what keeps those not in use
+        self._lines = LineCache(LINES_MAX_BYTES)
+        self._tx, self._rx = trio.open_memory_channel[_New](NEW_MAX)
 
     def __call__(self, plan: AgentPlan) -> Agent:
         """An agent ready to talk.
@@ -63,39 +72,50 @@ class SharedProviders:
         ports: dict[str, Any] = {}
         for kind, choices in (("stt", plan.stt), ("llm", plan.llm), ("tts", plan.tts)):
             if choices or kind in _needed(plan):
-                ports[PORTS[kind]] = self._provider(kind, choices, plan.secrets)
+                build = partial(BUILDERS[kind], breakers=self._breakers)
+                ports[PORTS[kind]] = self._shared(kind, choices, plan.secrets, build)
         if plan.speech_model is not None:
-            ports["speech_model"] = self._speech_model(plan.speech_model, plan.secrets)
+            ports["speech_model"] = self._shared(
+                "speech_model",
+                (plan.speech_model,),
+                plan.secrets,
+                lambda specs, keys: build_speech_model(specs[0], keys),
+            )
         voices = plan.tts if plan.speech_model is None else (*plan.tts, plan.speech_model)
-        lines = self._lines.setdefault(_key("tts", voices, plan.secrets), LineCache())
+        lines = SharedLines(self._lines, _key("tts", voices, plan.secrets).hex())
         return Agent(plan.definition, **ports, lines=lines)
 
     async def run(self) -> None:
-        """Serve each provider from when it is first asked for, until cancelled."""
+        """Serve each provider from when it is first asked for until nobody has it any more."""
         async with trio.open_nursery() as nursery:
-            async for provider in self._rx:
-                nursery.start_soon(serve_providers, (provider,))
+            async for new in self._rx:
+                nursery.start_soon(new.serve)
 
-    def _provider(
-        self, kind: str, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]
+    def _shared(
+        self,
+        kind: str,
+        choices: Sequence[ProviderChoice],
+        secrets: Mapping[str, str],
+        build: Callable[[list[dict[str, Any]], Mapping[str, str]], Any],
     ) -> Any:
+        """What ``build`` makes of ``choices``, one for all who name the same."""
         if not choices:
             raise ConfigError(kind, "names no provider: give the agent one")
         key = _key(kind, choices, secrets)
-        if key not in self._made:
+        provider = self._made.get(key)
+        if provider is None:
             specs = [self._spec(kind, choice) for choice in choices]
-            keys = self._keys(choices, secrets)
-            self._serve(kind, key, BUILDERS[kind](specs, keys, breakers=self._breakers))
-        return self._made[key]
-
-    def _speech_model(self, choice: ProviderChoice, secrets: Mapping[str, str]) -> Any:
-        key = _key("speech_model", (choice,), secrets)
-        if key not in self._made:
-            keys = self._keys((choice,), secrets)
-            self._serve(
-                "speech_model", key, build_speech_model(self._spec("speech_model", choice), keys)
-            )
-        return self._made[key]
+            provider = build(specs, self._keys(choices, secrets))
+            try:
+                self._tx.send_nowait(_New(provider))
+            except trio.WouldBlock as exc:
+                raise ConfigError(kind, "too many providers at once: try again") from exc
+            self._made[key] = provider
+        self._recent[key] = provider
+        self._recent.move_to_end(key)
+        if len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
+        return provider
 
     def _keys(
         self, choices: Sequence[ProviderChoice], secrets: Mapping[str, str]
@@ -132,13 +152,34 @@ class SharedProviders:
             spec["public_only"] = not self._allow_private
         return spec
 
-    def _serve(self, kind: str, key: bytes, provider: object) -> None:
-        """Keep ``provider`` for all who name the same."""
-        try:
-            self._tx.send_nowait(provider)
-        except trio.WouldBlock as exc:
-            raise ConfigError(kind, "too many providers at once: try again") from exc
-        self._made[key] = provider
+
+class _New:
+    """A provider that is to be served; only those who use it keep it."""
+
+    def __init__(self, provider: object) -> None:
+        # a speech model alone has none, and holds nothing between two calls
+        self.members: tuple[object, ...] = getattr(provider, "members", ())
+        self.provider = weakref.ref(provider)
+
+    async def serve(self) -> None:
+        """Serve it until nobody has it any more, then close its connections (within a limit)."""
+        unused = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def leave() -> None:  # in whatever thread its last user let go of it
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(unused.set)
+
+        provider = self.provider()
+        if provider is None:
+            unused.set()
+        else:
+            weakref.finalize(provider, leave).atexit = False
+        del provider
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_providers, self.members)
+            await unused.wait()
+            nursery.cancel_scope.cancel(reason="nobody uses it")
 
 
 def _needed(plan: AgentPlan) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rtcore.ports import SpeechAudio
 
-__all__ = ["LineCache"]
+__all__ = ["LineCache", "SharedLines"]
 
 CACHED_MAX_BYTES = 16 << 20  # some 17 minutes of speech: every line of many agents
 
@@ -33,3 +33,17 @@ class LineCache:
         while self._bytes > self._max_bytes:
             oldest = next(iter(self._lines))
             self._bytes -= sum(len(piece.pcm) for piece in self._lines.pop(oldest))
+
+
+class SharedLines(LineCache):
+    """A part of ``whole`` of its own: many may share its room, none hears another's lines."""
+
+    def __init__(self, whole: LineCache, name: str) -> None:
+        self._whole = whole
+        self._name = name
+
+    def get(self, voice: str, text: str) -> tuple[SpeechAudio, ...] | None:
+        return self._whole.get(f"{self._name} {voice}", text)
+
+    def put(self, voice: str, text: str, pieces: tuple[SpeechAudio, ...]) -> None:
+        self._whole.put(f"{self._name} {voice}", text, pieces)

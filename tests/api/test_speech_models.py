@@ -35,8 +35,9 @@ async def test_a_stored_agent_needs_no_other_provider() -> None:
     assert agent.speech_model is other.speech_model
     assert not agent.has_voice
     assert not agent.has_ears
-    assert agent.lines is other.lines  # what one has said, the other need not ask for
-    assert factory(plan(voice="marin")).lines is not agent.lines
+    agent.lines.put("gpt", "Hello", ())  # what one has said, the other need not ask for
+    assert other.lines.get("gpt", "Hello") == ()
+    assert factory(plan(voice="marin")).lines.get("gpt", "Hello") is None
 
 
 @pytest.mark.parametrize(

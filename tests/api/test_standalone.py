@@ -5,17 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 import trio
 
-from api import standalone
+from api import agents, standalone
 from api.admin import create_api_key, upgrade_database
 from api.agents import SharedProviders
 from api.specs import AgentPlan, ProviderChoice
 from api.standalone import StandaloneOptions, serve
+from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
+from rtcore.agent.listening import Listening
 from rtcore.errors import ConfigError
 from rtcore.node import open_listeners
+from rtcore.ports import SpeechAudio
+from rtcore.providers._http_service import HttpService
+from tests.fakes._http import eventually
 
 DEFINITION = AgentDefinition(name="desk")
 GROQ = ProviderChoice(provider="groq", model="llama", secret="groq_key")
@@ -119,10 +125,54 @@ async def test_agents_that_name_the_same_services_share_them() -> None:
     factory = SharedProviders(KEYS)
     one, other = factory(plan()), factory(plan())
     assert one.responder is other.responder
-    assert one.lines is other.lines
+    one.lines.put("cartesia", "Hello", ())
+    assert other.lines.get("cartesia", "Hello") == ()
     rekeyed = factory(plan(secrets={"groq_key": "another"}))
     assert rekeyed.responder is not one.responder
     assert rekeyed.transcriber is one.transcriber
+
+
+async def test_providers_that_no_agent_has_any_more_are_closed(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each version of an agent may name other services: those of old ones must not pile up."""
+    monkeypatch.setattr(agents, "RECENT_MAX", 1)
+    closed: list[str] = []
+
+    async def aclose(self: HttpService) -> None:
+        closed.append(self._client._secret.reveal())  # type: ignore[union-attr]
+
+    monkeypatch.setattr(HttpService, "aclose", aclose)
+    factory = SharedProviders(KEYS)
+    nursery.start_soon(factory.run)
+
+    def agent_of(key: str) -> Agent:
+        ears = ProviderChoice(provider="openai", model="x", secret="ears")
+        listens = msgspec.structs.replace(DEFINITION, listening=Listening())
+        return factory(AgentPlan(definition=listens, stt=(ears,), secrets={"ears": key}))
+
+    talking = agent_of("first")
+    for each in ("second", "third"):
+        agent_of(each)
+    await eventually(lambda: closed == ["second"])
+    assert agent_of("first").transcriber is talking.transcriber  # in use: it was never closed
+    agent_of("fourth")
+    await eventually(lambda: closed == ["second", "third"])
+    del talking
+    await eventually(lambda: closed == ["second", "third", "first"])
+
+
+async def test_an_hour_of_fixed_lines_is_kept_for_all_agents_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agents, "LINES_MAX_BYTES", 3 * 320)
+    factory = SharedProviders(KEYS)
+    second = (SpeechAudio(segment=0, pcm=bytes(320)),)
+    voices = [plan(tts=(msgspec.structs.replace(VOICE, voice=name),)) for name in "abcd"]
+    for each in voices:
+        factory(each).lines.put("cartesia", "Hello", second)
+    found = [factory(each).lines.get("cartesia", "Hello") for each in voices]
+    assert found == [None, second, second, second]
 
 
 async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None:
