@@ -1,0 +1,191 @@
+"""A speech model that fails, at any moment of a call and in any way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from rtcore.errors import ProviderError
+from rtcore.speech_port import (
+    Tell,
+)
+from rtcore.testing import (
+    ProviderFault,
+    ScriptedSpeechModel,
+    ScriptedSynthesizer,
+    dtmf,
+    say,
+    simulate,
+    speak,
+    wait,
+    wait_for_agent_quiet,
+)
+from tests.conversing import (
+    ASK,
+    TURNS,
+    TWICE,
+    agent_of,
+    model,
+    told,
+)
+from tests.test_call import (
+    ANSWERS,
+    QUESTIONS,
+    VOICE,
+    WELCOME,
+    make_call,
+    said,
+)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("kind", ["raise", "end"])
+def test_a_session_lost_before_the_answer_costs_the_caller_nothing(kind: Any, turns: str) -> None:
+    talker = model(turns=turns, faults={0: ProviderFault(kind=kind)})
+    made = simulate(make_call, agent_of(talker), [wait(500), *TWICE])
+    assert said(made.record, "user") == list(QUESTIONS)
+    assert said(made.record, "assistant") == list(ANSWERS)
+    assert made.record.stats.provider_errors == 1
+    assert talker.sessions.opened == 2
+    assert talker.sessions.open == 0
+    (usage,) = made.record.usage
+    assert usage.failures == 1
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_lost_in_the_midst_of_an_answer_goes_on_in_another(turns: str) -> None:
+    talker = model(turns=turns, speed=1.5, faults={0: ProviderFault(kind="raise", after_items=20)})
+    agent = agent_of(talker, prompt="Be brief.")
+    made = simulate(make_call, agent, [wait(500), *TWICE])
+    first, apology, second = said(made.record, "assistant")
+    assert ANSWERS[0].startswith(first)
+    assert apology == agent.definition.apology_line
+    assert second == ANSWERS[1]
+    assert talker.sessions.opened == 2
+    begun = talker.begun[1]
+    assert begun.instructions == "Be brief."
+    question, answer = begun.messages
+    assert (question.role, question.text) == ("user", QUESTIONS[0])
+    assert answer.role == "assistant"
+    assert first.startswith(answer.text)
+
+
+def test_a_session_that_ends_between_two_turns_is_not_noticed() -> None:
+    class Expiring(ScriptedSpeechModel):
+        async def converse(self, *args: Any) -> None:
+            limit_s = 8.0 if self.sessions.opened == 0 else 600.0
+            with trio.move_on_after(limit_s):
+                await super().converse(*args)
+
+    talker = Expiring(ANSWERS, QUESTIONS, first_audio_ms=300)
+    made = simulate(make_call, agent_of(talker), [say(VOICE), wait(10_000), *TWICE[2:]])
+    assert said(made.record, "assistant") == list(ANSWERS)
+    assert [(m.role, m.text) for m in talker.begun[1].messages] == [
+        ("user", QUESTIONS[0]),
+        ("assistant", ANSWERS[0]),
+    ]
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_that_falls_silent_is_given_up_for_another(turns: str) -> None:
+    talker = model(turns=turns, faults={0: ProviderFault(kind="stall", after_items=6)})
+    agent = agent_of(talker)
+    script = [wait(500), say(VOICE), wait(9000), say(VOICE), wait_for_agent_quiet(2000)]
+    made = simulate(make_call, agent, script)
+    begun, apology, answer = said(made.record, "assistant")
+    assert ANSWERS[0].startswith(begun)
+    assert (apology, answer) == (agent.definition.apology_line, ANSWERS[1])
+    assert made.record.ended_by == "hung_up"
+    assert made.report.violations == ()
+    assert talker.sessions.opened == 2
+    assert talker.sessions.open == 0
+
+
+class Breaking(ScriptedSpeechModel):
+    """Its first session ends so long after it began."""
+
+    def __init__(self, limit_s: float, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self.limit_s = limit_s
+
+    async def converse(self, *args: Any) -> None:
+        if self.sessions.opened:
+            await super().converse(*args)
+        with trio.move_on_after(self.limit_s):
+            await super().converse(*args)
+        raise ProviderError(self.name, "expired", retryable=True)
+
+
+def test_keys_of_a_turn_are_told_to_the_next_session_too() -> None:
+    keyed = [wait(500), say(VOICE), wait(220), dtmf("12#"), wait_for_agent_quiet(1500)]
+    keyed_s = 0.72 + len(VOICE) / 16_000
+    talker = Breaking(keyed_s + 0.2, ANSWERS, QUESTIONS, first_audio_ms=400)
+    made = simulate(make_call, agent_of(talker), keyed)
+    assert talker.sessions.opened == 2
+    keys = Tell(text="(pressed 12#)")
+    assert told(talker, Tell) == [keys, keys]
+    assert said(made.record, "user") == [f"{QUESTIONS[0]} (pressed 12#)"]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> None:
+    talker = Breaking(1.2, ANSWERS, QUESTIONS, first_audio_ms=300, turns=turns)
+    made = simulate(make_call, agent_of(talker), ASK)
+    assert talker.sessions.opened == 2
+    assert said(made.record, "user") == [QUESTIONS[0]]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    assert talker.sessions.open == 0
+
+
+@pytest.mark.parametrize("has_voice", [True, False])
+def test_a_model_that_cannot_be_had_is_the_end_of_the_call(has_voice: bool) -> None:
+    faults = {number: ProviderFault(kind="raise") for number in range(9)}
+    talker = model(faults=faults)
+    agent = agent_of(talker, welcome=WELCOME, voice=ScriptedSynthesizer(100) if has_voice else None)
+    made = simulate(make_call, agent, [wait(60_000)])
+    farewell = [agent.definition.farewell_line] if has_voice else []
+    assert said(made.record, "assistant") == farewell
+    assert made.record.ended_by == ("agent_hung_up" if has_voice else "providers_failed")
+    assert talker.sessions.opened == 2
+    assert made.record.duration_s < 10
+
+
+def test_what_time_will_not_heal_is_not_tried_again() -> None:
+    talker = model(faults={0: ProviderFault(kind="raise", retryable=False)})
+    made = simulate(make_call, agent_of(talker, welcome=WELCOME), [wait(60_000)])
+    assert talker.sessions.opened == 1
+    assert made.record.ended_by == "providers_failed"
+
+
+def test_a_slow_model_is_waited_for_and_one_too_slow_is_not() -> None:
+    slow = model(faults={0: ProviderFault(kind="slow", factor=10)})
+    made = simulate(make_call, agent_of(slow), [wait(500), say(VOICE), wait_for_agent_quiet(2000)])
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    too_slow = model(faults={0: ProviderFault(kind="slow", factor=30)})
+    agent = agent_of(too_slow, voice=ScriptedSynthesizer(100))
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait(15_000)])
+    assert said(made.record, "assistant") == [agent.definition.apology_line]
+
+
+def test_half_a_sample_does_no_harm() -> None:
+    talker = model(faults={0: ProviderFault(kind="malformed", after_items=3)})
+    made = simulate(make_call, agent_of(talker), [wait(500), say(VOICE), wait_for_agent_quiet(900)])
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+    assert made.report.violations == ()
+
+
+def test_a_session_that_takes_nothing_is_given_up() -> None:
+    class Deaf(ScriptedSpeechModel):
+        async def converse(self, *args: Any) -> None:
+            with self.sessions.session():
+                await trio.sleep_forever()
+
+    talker = Deaf([""])
+    agent = agent_of(talker)
+    made = simulate(make_call, agent, [say(speak("word " * 60).pcm), wait(20_000)])
+    assert made.record.stats.dropped_heard_chunks > 0
+    assert made.record.stats.replies > 0
+    assert talker.sessions.open == 0
