@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 import msgspec
 from rich.console import Console
 
-from bench.load import Heard, Load, LoadError, Network, Plan
+from bench.load import SETTLE_S, Heard, Load, LoadError, Network, Plan, Step
 from bench.load.ours import NodeOptions, Record, our_node
+from bench.load.results import LATENESS_P99_MS, Counts, fault_budgets, fault_table
 from bench.load.server import ServerError, cores, go_first, pin
-from bench.load.voice import Speech, question, recorded, speech_of
+from bench.load.voice import question, recorded, speech_of
 from bench.report import (
     Budget,
     Plot,
@@ -37,7 +38,7 @@ from bench.report import (
 from bench.report.write import consoles, show
 from rtcore.metrics import TurnTiming
 
-__all__ = ["Turn", "main", "match"]
+__all__ = ["Turn", "converse", "main", "match", "notes_of", "total"]
 
 LIVE = {"--stt": "transcriber", "--llm": "responder", "--tts": "synthesizer"}
 PARTS = (
@@ -48,7 +49,7 @@ PARTS = (
     "tts_first_audio_ms",
     "playout_ms",
 )
-TURN_S = 5.0  # about what a turn takes, reply included: for the estimate of how long
+TURN_S = 6.0  # about what a turn takes, reply included: for the estimate of how long
 INTERRUPT_EVERY = 4
 GIVE_UP = 3.0  # times the estimate
 FRAME_MS = 20.0
@@ -100,41 +101,69 @@ def own_ms(timing: TurnTiming, options: NodeOptions) -> float:
 
 
 def converse(
-    url: str, speech: Speech, network: Network, turns: int, calls: int, seed: int, err: Console
-) -> tuple[Load, list[Heard]]:
+    url: str, plan: Plan, network: Network, turns: int, calls: int, seed: int, err: Console
+) -> tuple[Load, list[Step]]:
     """Hold conversations until ``turns`` answers were heard.
 
     Raises:
         LoadError: nobody answers.
     """
-    plan = Plan(speech=speech, interrupt_every=INTERRUPT_EVERY)
-    load = Load(url, plan, network, seed=seed, spread_s=min(8.0, calls * 0.2))
-    heard: list[Heard] = []
+    load = Load(url, plan, network, seed=seed, spread_s=TURN_S)
+    steps: list[Step] = []
+    answers = 0
     try:
         load.grow(calls)
+        load.run(SETTLE_S)
         until_s = time.monotonic() + GIVE_UP * (turns / calls + 3) * TURN_S
-        while sum(len(part.response_ms) for part in heard) < turns:
-            if time.monotonic() > until_s:
-                break
-            heard.append(load.measure(TURN_S).heard)
-            err.print(f"{sum(len(part.response_ms) for part in heard)} of {turns} turns")
-        if not any(part.response_ms for part in heard):
+        while answers < turns and time.monotonic() < until_s:
+            steps.append(load.measure(TURN_S))
+            answers += len(steps[-1].heard.response_ms)
+            err.print(f"{answers} of {turns} turns")
+        if not answers:
             raise LoadError(f"{url}: no answer was heard")
     finally:
         load.close()
-    return load, heard
+    return load, steps
+
+
+def total(steps: Sequence[Step]) -> Counts:
+    """What was counted in all windows of one load."""
+    found = Counts(
+        **{
+            name: sum(getattr(step.counts, name) for step in steps)
+            for name in Counts.__struct_fields__
+        }
+    )
+    found.lost_calls = max((step.counts.lost_calls for step in steps), default=0)
+    return found
+
+
+def notes_of(steps: Sequence[Step], turns: int) -> list[str]:
+    """What of a run of ``turns`` is to be taken with care."""
+    notes = []
+    late = sum(step.heard.is_late for step in steps)
+    if late:
+        notes.append(
+            f"In {late} of {len(steps)} windows the callers were late (p99 over "
+            f"{LATENESS_P99_MS:g} ms): what is met stands, what is missed may be the machine's "
+            "doing."
+        )
+    answers = sum(len(step.heard.response_ms) for step in steps)
+    if answers < turns:
+        notes.append(f"Only {answers} of {turns} turns were heard in the time there was.")
+    return notes
 
 
 def at_ours(
     options: NodeOptions,
     specs: dict[str, object] | None,
-    speech: Speech,
+    plan: Plan,
     network: Network,
     turns: int,
     calls: int,
     seed: int,
     err: Console,
-) -> tuple[list[Turn], list[Heard]]:
+) -> tuple[list[Turn], list[Step]]:
     """Conversations with our own node, and its record of each turn; ``specs``: real providers.
 
     Raises:
@@ -150,9 +179,10 @@ def at_ours(
             options = msgspec.structs.replace(options, live=path)
         with our_node(options, node_core, folder) as node:
             pin(load_core)
-            load, heard = converse(node.url, speech, network, turns, calls, seed, err)
+            load, steps = converse(node.url, plan, network, turns, calls, seed, err)
             time.sleep(1)  # records are written as calls end
-            return match(heard, node.records(), load.opened_s), heard
+            heard = [step.heard for step in steps]
+            return match(heard, node.records(), load.opened_s), steps
 
 
 def _spec(given: str | None) -> object:
@@ -164,13 +194,19 @@ def _spec(given: str | None) -> object:
 
 def report(
     turns: Sequence[Turn],
-    heard: Sequence[Heard],
+    steps: Sequence[Step],
     network: Network,
     options: NodeOptions,
     where: dict[str, str],
     settings: dict[str, object],
+    wanted: int = 0,
 ) -> Run:
-    """Parts, agreement with the ear, and the bar; by ear alone where there are no records."""
+    """Parts, agreement with the ear, and the bar; by ear alone where there are no records.
+
+    ``wanted``: how many turns there should have been.
+    """
+    heard = [step.heard for step in steps]
+    counts = total(steps)
     responses = [took for part in heard for took in part.response_ms]
     silences = [took for part in heard for took in part.silence_ms]
     lateness = [late for part in heard for late in part.lateness_ms]
@@ -183,13 +219,17 @@ def report(
                 ["barge-in: voice to silence", *spread(silences)],
                 ["generator's lateness", *spread(lateness)],
             ],
-        )
+        ),
+        fault_table([("all", counts)]),
     ]
     series = [
         Series(name="response in the ear", unit="ms", samples=responses),
         Series(name="barge-in: voice to silence", unit="ms", samples=silences),
     ]
-    budgets = [budget("response in the ear, p95", percentile(responses, 0.95), TOTAL_MS)]
+    budgets = [
+        budget("response in the ear, p95", percentile(responses, 0.95), TOTAL_MS),
+        *fault_budgets([counts]),
+    ]
     plots = [
         Plot(title="Response in the ear", kind="histogram", data={"turns": responses}, x_label="ms")
     ]
@@ -224,6 +264,7 @@ def report(
         tables=tables,
         plots=plots,
         series=series,
+        notes=notes_of(steps, wanted),
     )
 
 
@@ -293,7 +334,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--stt-ms", type=float, default=150)
     parser.add_argument("--llm-ms", type=float, default=350)
     parser.add_argument("--tts-ms", type=float, default=120)
-    parser.add_argument("--reply-ms", type=float, default=2000)
+    parser.add_argument("--reply-ms", type=float, default=3000)
     parser.add_argument("--commit-ms", type=int, help="no early start; a turn ends after so long")
     parser.add_argument("--network-ms", type=float, default=0, help="each way")
     parser.add_argument("--jitter-ms", type=float, default=0, help="added evenly from 0, each way")
@@ -317,6 +358,7 @@ def main(argv: list[str] | None = None) -> int:
         commit_ms=given.commit_ms,
         drawn_seed=given.seed if given.providers == "drawn" else None,
     )
+    plan = Plan(speech=speech, interrupt_every=INTERRUPT_EVERY)
     network = Network(delay_ms=given.network_ms, jitter_ms=given.jitter_ms)
     calls = max(1, min(given.calls, given.turns))
     where = surroundings(["latency", *(argv or [])])
@@ -327,10 +369,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if given.url is None:
             specs = {kind: _spec(getattr(given, name[2:])) for name, kind in LIVE.items()}
-            turns, heard = at_ours(
+            turns, steps = at_ours(
                 options,
                 specs if is_live else None,
-                speech,
+                plan,
                 network,
                 given.turns,
                 calls,
@@ -338,12 +380,12 @@ def main(argv: list[str] | None = None) -> int:
                 err,
             )
         else:
-            _, heard = converse(given.url, speech, network, given.turns, calls, given.seed, err)
+            _, steps = converse(given.url, plan, network, given.turns, calls, given.seed, err)
     except (ServerError, LoadError, ValueError, msgspec.DecodeError) as exc:
         err.print(f"bench latency: {exc}", style="red", highlight=False)
         return 3
     settings = {name: str(value) for name, value in vars(given).items() if value is not None}
-    run = report(turns, heard, network, options, where, dict(settings))
+    run = report(turns, steps, network, options, where, dict(settings), given.turns)
     html, json = write(run, given.out)
     if given.json:
         out.out(json.read_text(), end="", highlight=False)

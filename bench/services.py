@@ -1,6 +1,6 @@
 """Services of the protocols of Deepgram and OpenAI that take exactly the times they are told.
 
-``python -m bench.services --port-file F`` serves the fakes of the tests on loopback, so that a
+``python -m bench.services --told F`` serves the fakes of the tests on loopback, so that a
 node under measurement runs its real adapters. The recogniser hears any voice: every 180 ms of
 it is the next word of ``HEARD``, known ``--stt-ms`` after it was spoken.
 """

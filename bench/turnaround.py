@@ -19,10 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+from rich.console import Console
 
-from bench.latency import FRAME_MS, PARTS, Turn, match
-from bench.load import Heard, Load, LoadError, Network, Plan
+from bench.latency import FRAME_MS, PARTS, Turn, converse, match, notes_of, total
+from bench.load import LoadError, Network, Plan, Step
 from bench.load.ours import NodeOptions, our_node
+from bench.load.results import fault_budgets, fault_table
 from bench.load.server import ServerError, cores, go_first, pin
 from bench.load.voice import paused, question, recorded, speech_of, voiced
 from bench.report import Budget, Plot, Run, Series, Table, budget, percentile, spread, surroundings
@@ -32,8 +34,6 @@ from rtcore.metrics import CallStats
 __all__ = ["main"]
 
 TARGETS = {0.0: (700.0, 900.0), 40.0: (850.0, 1000.0)}  # ms a token: p50, p95
-TURN_S = 6.0
-GIVE_UP = 3.0
 START_LIMIT_S = 20.0
 KEYS = {"DEEPGRAM_API_KEY": "key-0123456789", "OPENAI_API_KEY": "key-0123456789"}
 
@@ -44,13 +44,13 @@ class Measured(msgspec.Struct, frozen=True):
     name: str
     token_ms: float
     turns: list[Turn]
-    heard: list[Heard]
+    steps: list[Step]
     speculations: int
     discarded: int
 
     @property
     def responses_ms(self) -> list[float]:
-        return [took for part in self.heard for took in part.response_ms]
+        return [took for step in self.steps for took in step.heard.response_ms]
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -78,7 +78,9 @@ def services(given: argparse.Namespace, token_ms: float, folder: Path) -> Iterat
         process.wait()
 
 
-def measure(given: argparse.Namespace, token_ms: float, *, speculates: bool) -> Measured:
+def measure(
+    given: argparse.Namespace, token_ms: float, err: Console, *, speculates: bool
+) -> Measured:
     """Hold conversations until ``--turns`` answers were heard.
 
     Raises:
@@ -93,43 +95,37 @@ def measure(given: argparse.Namespace, token_ms: float, *, speculates: bool) -> 
         paused_every=given.paused_every,
     )
     node_core, load_core = cores()
-    heard: list[Heard] = []
+    pin(load_core)  # the services share it: the node has its core for itself
     with TemporaryDirectory() as name:
         folder = Path(name)
         with services(given, token_ms, folder) as told:
             options = NodeOptions(live=told, no_speculation=not speculates)
             with our_node(options, node_core, folder) as node:
-                pin(load_core)
-                load = Load(node.url, plan, Network(), seed=given.seed, spread_s=TURN_S)
-                try:
-                    load.grow(given.calls)
-                    until_s = time.monotonic() + GIVE_UP * (given.turns / given.calls + 3) * TURN_S
-                    while sum(len(part.response_ms) for part in heard) < given.turns:
-                        if time.monotonic() > until_s:
-                            break
-                        heard.append(load.measure(TURN_S).heard)
-                finally:
-                    load.close()
-                if not any(part.response_ms for part in heard):
-                    raise LoadError("no answer was heard")
+                load, steps = converse(
+                    node.url, plan, Network(), given.turns, given.calls, given.seed, err
+                )
                 time.sleep(1)  # records are written as calls end
-                turns = match(heard, node.records(), load.opened_s)
+                turns = match([step.heard for step in steps], node.records(), load.opened_s)
         lines = (folder / "records.jsonl").read_bytes().splitlines()
         stats = [msgspec.json.decode(line, type=_Counted).stats for line in lines]
     return Measured(
         name=f"{token_ms:g} ms a token, {'begun early' if speculates else 'not begun early'}",
         token_ms=token_ms,
         turns=turns,
-        heard=heard,
+        steps=steps,
         speculations=sum(each.speculations for each in stats),
         discarded=sum(each.discarded for each in stats),
     )
 
 
-def report(runs: Sequence[Measured], where: dict[str, str], settings: dict[str, object]) -> Run:
-    """Responses, their parts, and the bar."""
-    rows, budgets = [], list[Budget]()
+def report(
+    runs: Sequence[Measured], where: dict[str, str], settings: dict[str, object], wanted: int = 0
+) -> Run:
+    """Responses, their parts, and the bar; ``wanted``: how many turns each should have held."""
+    rows, budgets, notes = [], list[Budget](), list[str]()
+    counts = [(run.name, total(run.steps)) for run in runs]
     for run in runs:
+        notes += [f"{run.name}: {note}" for note in notes_of(run.steps, wanted)]
         vain = f"{run.discarded} of {run.speculations}" if run.speculations else "-"
         rows.append([run.name, str(len(run.responses_ms)), *spread(run.responses_ms), vain])
         if not run.speculations:
@@ -139,15 +135,16 @@ def report(runs: Sequence[Measured], where: dict[str, str], settings: dict[str, 
             budgets.append(budget(what, percentile(run.responses_ms, share), below))
         apart = percentile([abs(turn.apart_ms) for turn in run.turns], 0.99)
         budgets.append(budget(f"parts and ear apart, {run.token_ms:g} ms a token", apart, FRAME_MS))
+    budgets += fault_budgets([each for _, each in counts])
     tables = [
         Table(
             title="Last voiced sample to first audible one, in the ear, ms",
             columns=["", "turns", "p50", "p95", "p99", "max", "begun in vain"],
             rows=rows,
-        )
+        ),
+        fault_table(counts),
+        *map(_by_owner, runs),
     ]
-    for run in runs:
-        tables.append(_by_owner(run))
     data = {run.name: run.responses_ms for run in runs}
     return Run(
         bench="turnaround",
@@ -160,6 +157,7 @@ def report(runs: Sequence[Measured], where: dict[str, str], settings: dict[str, 
             Series(name=f"response, {run.name}", unit="ms", samples=run.responses_ms)
             for run in runs
         ],
+        notes=notes,
     )
 
 
@@ -202,13 +200,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for token_ms in (0.0, given.token_ms):
             for speculates in (True, False):
-                runs.append(measure(given, token_ms, speculates=speculates))
+                runs.append(measure(given, token_ms, err, speculates=speculates))
                 err.print(f"{runs[-1].name}: {len(runs[-1].responses_ms)} turns")
     except (ServerError, LoadError, OSError, ValueError) as exc:
         err.print(f"bench turnaround: {exc}", style="red", highlight=False)
         return 3
     settings = {name: str(value) for name, value in vars(given).items() if value is not None}
-    run = report(runs, where, dict(settings))
+    run = report(runs, where, dict(settings), given.turns)
     html, _ = write(run, given.out)
     show(run, out)
     out.print(f"report: {html}", highlight=False, soft_wrap=True)

@@ -6,8 +6,8 @@ protocol can be loaded with it.
 """
 
 from bench.load.caller import Plan
-from bench.load.engine import Load, LoadError
+from bench.load.engine import SETTLE_S, Load, LoadError
 from bench.load.lines import Network
 from bench.load.results import Heard, Step
 
-__all__ = ["Heard", "Load", "LoadError", "Network", "Plan", "Step"]
+__all__ = ["SETTLE_S", "Heard", "Load", "LoadError", "Network", "Plan", "Step"]

@@ -15,7 +15,9 @@ from bench.load.lines import Address, Line, Network
 from bench.load.results import Counts, Heard, Step
 from bench.load.voice import FRAME_S
 
-__all__ = ["Load", "LoadError"]
+__all__ = ["SETTLE_S", "Load", "LoadError"]
+
+SETTLE_S = 10.0  # a whole conversation's round: nothing is measured with all calls in one state
 
 PHASES = 100  # callers speak when they please: frames that come together are cheap to read
 SLOT_S = FRAME_S / PHASES
@@ -111,6 +113,7 @@ class Load:
                 for name in Counts.__struct_fields__
             }
         )
+        counts.lost_calls = self.counts.lost_calls  # one that fell before is missing now
         return Step(calls=len(self.lines), seconds=took_s, heard=taken, counts=counts)
 
     def _forget(self) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-__all__ = ["Counts", "Heard", "Step"]
+from bench.report import Budget, Table, budget, percentile
+
+__all__ = ["LATENESS_P99_MS", "Counts", "Heard", "Step", "fault_budgets", "fault_table"]
+
+LATENESS_P99_MS = 2.0  # of the generator: past it what it measured may be its own
 
 
 class Heard(msgspec.Struct):
@@ -24,9 +30,17 @@ class Heard(msgspec.Struct):
     interruptions: list[tuple[int, float, float]] = []
     cleared: list[tuple[int, float]] = []  # (call, when clearAudio came)
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the generator did not keep up, so that these times may be its own."""
+        return (percentile(self.lateness_ms, 0.99) or 0.0) > LATENESS_P99_MS
+
 
 class Counts(msgspec.Struct):
-    """What is only counted, since the load began."""
+    """What is only counted, since the load began.
+
+    What is not answered, or stalls until the caller goes on, has no time: it is found here only.
+    """
 
     frames: int = 0
     refused_frames: int = 0  # the server took so little that the socket was full
@@ -47,4 +61,41 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     seconds: float
     heard: Heard
-    counts: Counts  # within the window
+    counts: Counts  # within the window; calls lost: until its end
+
+
+def fault_table(counts: Sequence[tuple[str, Counts]]) -> Table:
+    """What went wrong for callers, which no percentile of times can tell."""
+    return Table(
+        title="What went wrong",
+        columns=[
+            "", "spoken", "unanswered", "spoken into", "talked over", "stale pieces",
+            "frames refused", "lost",
+        ],
+        rows=[
+            [
+                name,
+                str(each.turns),
+                str(each.unanswered),
+                str(each.cut_offs),
+                f"{each.uninterrupted}/{each.interruptions}",
+                str(each.stale_pieces),
+                str(each.refused_frames),
+                str(each.lost_calls),
+            ]
+            for name, each in counts
+        ],
+    )  # fmt: skip
+
+
+def fault_budgets(counts: Sequence[Counts]) -> list[Budget]:
+    """None of it should happen; to speak into a pause that invites it has bars of its own."""
+    found = {
+        "questions unanswered": sum(each.unanswered for each in counts),
+        "questions spoken into": sum(each.cut_offs for each in counts),
+        "stale pieces of a cleared reply": sum(each.stale_pieces for each in counts),
+        "calls lost": max((each.lost_calls for each in counts), default=0),
+    }
+    if any(each.paused_turns for each in counts):
+        del found["questions spoken into"]
+    return [budget(what, number, 1, "") for what, number in found.items()]

@@ -36,6 +36,7 @@ def test_calls_are_held_and_requests_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_beside_calls, "SETTLE_S", 1.0)
+    monkeypatch.setattr(api_beside_calls, "CLIENT_S", 1.0)
     options = ["--calls=2", "--seconds=1.5", "--rounds=1", f"--out={tmp_path}"]
     cores = os.sched_getaffinity(0)
     try:

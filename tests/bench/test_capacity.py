@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from bench.capacity import Measured, Split, budgets_of, is_disturbed, report, slope
@@ -35,6 +36,21 @@ def test_a_good_ramp_meets_the_bar() -> None:
     assert lines[-1].measured == "200 KiB"
 
 
+def test_where_all_that_was_tried_was_carried_more_may_be() -> None:
+    assert budgets_of([measured(50), measured(200)], [0.2])[0].is_met is None
+    assert budgets_of([measured(200), measured(400, is_valid=False)], [0.2])[0].is_met is None
+
+
+@pytest.mark.parametrize("fault", ["unanswered", "cut_offs", "stale_pieces", "lost_calls"])
+def test_what_has_no_time_ends_the_knee_too(fault: str) -> None:
+    bad = measured(400)
+    step = msgspec.structs.replace(bad.step, counts=Counts(**{fault: 1}))
+    lines = budgets_of([measured(200), msgspec.structs.replace(bad, step=step)], [0.2])
+    assert lines[0].measured == "200"
+    assert lines[0].is_met is False
+    assert sum(line.is_met is False for line in lines) == 2
+
+
 def test_a_step_with_a_gap_is_past_the_knee() -> None:
     lines = budgets_of([measured(50), measured(200), measured(400, gap=11)], [0.2])
     assert lines[0].measured == "200"
@@ -59,8 +75,11 @@ def test_the_report_marks_void_steps_and_splits_the_cpu() -> None:
     steps = [measured(50), measured(400, is_valid=False)]
     run = report(NodeOptions(), steps, [0.2], split, {"when": "now"}, 10, 1)
     assert [row[0] for row in run.tables[0].rows] == ["50", "400*"]
+    assert [row[0] for row in run.tables[1].rows] == ["50 calls", "400 calls, void"]
     assert "1 of 2 windows are void" in run.notes[0]
-    assert run.tables[1].rows == [["scheduler", "20.00", "100.0%"]]
+    names = [series.name for series in run.series]
+    assert len({*names}) == len(names)
+    assert run.tables[2].rows == [["scheduler", "20.00", "100.0%"]]
 
 
 def test_a_slope_needs_two_places() -> None:
@@ -91,6 +110,17 @@ def test_the_ceiling_is_where_answers_begin_to_take_longer() -> None:
     found = [outcome("a", 1, 900, 1), outcome("a", 10, 990, 1), outcome("a", 25, 1100, 1)]
     assert ceiling(found, "a") == 10
     assert ceiling(found, "b") is None
+
+
+def test_who_does_not_answer_carries_nothing() -> None:
+    deaf = outcome("a", 10, 900, 1)
+    deaf.step.counts.unanswered = 1
+    assert ceiling([outcome("a", 1, 900, 1), deaf], "a") == 1
+
+
+def test_peers_that_were_not_had_are_not_beaten() -> None:
+    (line,) = peer_budgets([outcome(OURS, 10, 733, 2)])
+    assert line.is_met is None
 
 
 def test_peers_are_judged_at_the_loads_both_were_under() -> None:

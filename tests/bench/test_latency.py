@@ -8,8 +8,9 @@ import pytest
 
 from bench.delays import Delay
 from bench.latency import Turn, match, own_ms, report
-from bench.load import Heard, Network
+from bench.load import Heard, Network, Step
 from bench.load.ours import NodeOptions, Note, Record, decision_to_clear_ms
+from bench.load.results import Counts
 from rtcore.metrics import TurnTiming
 
 OPENED_S = {7: 100.0}
@@ -27,6 +28,10 @@ def record(*notes: tuple[float, str], turns: list[TurnTiming] | None = None) -> 
         turns=turns or [],
         notes=[Note(0.2, "call_started"), *(Note(at_ms, kind) for at_ms, kind in notes)],
     )
+
+
+def step(heard: Heard, **counts: int) -> Step:
+    return Step(calls=1, seconds=6, heard=heard, counts=Counts(**counts))
 
 
 def test_a_turn_is_matched_with_its_record_by_time() -> None:
@@ -52,24 +57,37 @@ def test_the_own_share_is_what_nobody_else_took() -> None:
 
 def test_a_report_has_the_bar_and_the_parts() -> None:
     turns = [Turn(heard_ms=401.0, timing=timing(endpointing_ms=400.0))] * 10
-    heard = [Heard(response_ms=[401.0] * 10, lateness_ms=[0.1])]
-    run = report(turns, heard, Network(), NodeOptions(), {"when": "now"}, {})
+    heard = Heard(response_ms=[401.0] * 10, lateness_ms=[0.1])
+    run = report(turns, [step(heard)], Network(), NodeOptions(), {"when": "now"}, {})
     assert all(line.is_met for line in run.budgets)
     assert {plot.kind for plot in run.plots} == {"bars", "histogram"}
 
 
 def test_network_is_taken_off_what_node_and_ear_disagree_by() -> None:
     turns = [Turn(heard_ms=465.0, timing=timing(endpointing_ms=400.0))]
-    heard = [Heard(response_ms=[465.0], lateness_ms=[0.1])]
+    steps = [step(Heard(response_ms=[465.0], lateness_ms=[0.1]))]
     network = Network(delay_ms=25, jitter_ms=10)
-    run = report(turns, heard, network, NodeOptions(), {"when": "now"}, {})
+    run = report(turns, steps, network, NodeOptions(), {"when": "now"}, {})
     (line,) = (line for line in run.budgets if "apart" in line.what)
     assert line.measured == "5 ms"
 
 
 def test_by_ear_alone_there_are_no_parts() -> None:
-    run = report([], [Heard(response_ms=[401.0])], Network(), NodeOptions(), {"when": "now"}, {})
-    assert [line.what for line in run.budgets] == ["response in the ear, p95"]
+    steps = [step(Heard(response_ms=[401.0]))]
+    run = report([], steps, Network(), NodeOptions(), {"when": "now"}, {})
+    assert run.budgets[0].what == "response in the ear, p95"
+    assert not any("apart" in line.what for line in run.budgets)
+
+
+def test_what_was_not_answered_is_told_beside_the_times() -> None:
+    good = Heard(response_ms=[401.0], lateness_ms=[0.1])
+    late = Heard(response_ms=[401.0], lateness_ms=[9.0])
+    steps = [step(good, unanswered=2, lost_calls=1), step(late, cut_offs=1, lost_calls=1)]
+    run = report([], steps, Network(), NodeOptions(), {"when": "now"}, {}, wanted=4)
+    missed = {line.what: line.measured for line in run.budgets if not line.is_met}
+    assert missed == {"questions unanswered": "2", "questions spoken into": "1", "calls lost": "1"}
+    assert run.notes[0].startswith("In 1 of 2 windows the callers were late")
+    assert run.notes[1] == "Only 2 of 4 turns were heard in the time there was."
 
 
 def test_a_decision_is_timed_to_the_clear_that_followed() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import trio
 
 from bench.latency import Turn
-from bench.load import Heard
+from bench.load import Heard, Step
+from bench.load.results import Counts
 from bench.load.voice import paused, question, voiced
 from bench.services import HEARD, VoicedEars
 from bench.turnaround import Measured, report
@@ -48,16 +49,20 @@ def test_a_paused_question_is_longer_and_the_bar_is_for_answers_begun_early() ->
         tts_first_audio_ms=120, playout_ms=0,
     )  # fmt: skip
     runs = [
-        Measured("begun early", 0.0, [Turn(heard_ms=740, timing=timing)], heard(740), 3, 1),
-        Measured("not", 0.0, [Turn(heard_ms=990, timing=timing)], heard(990), 0, 0),
+        Measured("begun early", 0.0, [Turn(heard_ms=740, timing=timing)], [step(740)], 3, 1),
+        Measured("not", 0.0, [Turn(heard_ms=990, timing=timing)], [step(990)], 0, 0),
     ]
     bars = {line.what: line.is_met for line in report(runs, {"when": ""}, {}).budgets}
     assert bars == {
         "response in the ear, 0 ms a token, p50": False,
         "response in the ear, 0 ms a token, p95": True,
         "parts and ear apart, 0 ms a token": True,
+        "questions unanswered": False,
+        "stale pieces of a cleared reply": True,
+        "calls lost": True,
     }
 
 
-def heard(took_ms: float) -> list[Heard]:
-    return [Heard(response_ms=[took_ms])]
+def step(took_ms: float) -> Step:
+    counts = Counts(turns=3, paused_turns=1, cut_offs=1, unanswered=1)
+    return Step(calls=1, seconds=6, heard=Heard(response_ms=[took_ms]), counts=counts)
