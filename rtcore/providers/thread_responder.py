@@ -61,12 +61,10 @@ class ThreadResponder(Service):
                 raise broken(self.name, exc) from exc
 
         async def listen_to_thread() -> None:
-            with tx:
-                await trio.to_thread.run_sync(
-                    produce, limiter=self._limiter, abandon_on_cancel=True
-                )
+            await trio.to_thread.run_sync(produce, limiter=self._limiter, abandon_on_cancel=True)
+            tx.close()  # all was said: only then is there an end to tell of
 
-        with rx:
+        with tx, rx:
             await run_beside(lambda: self._relay(rx, out), listen_to_thread)
 
     async def _relay(

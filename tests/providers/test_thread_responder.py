@@ -12,6 +12,7 @@ import trio
 
 from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, ResponderRequest, ToolCall
+from rtcore.providers.fallback import FallbackResponder
 from rtcore.providers.thread_responder import ThreadResponder
 from tests.providers._harness import SHORT, answer_of, request_of, text_of
 
@@ -43,6 +44,15 @@ async def test_what_it_raises_fails_this_one_answer() -> None:
         await answer_of(ThreadResponder(broken))
     assert caught.value.retryable
     assert "555" not in str(caught.value)
+
+
+async def test_another_takes_over_from_one_that_raises_at_once() -> None:
+    def broken(request: ResponderRequest) -> Generator[str | Delta, None, None]:
+        raise RuntimeError("a bug")
+        yield ""
+
+    listed = FallbackResponder([ThreadResponder(broken), ThreadResponder(counting)])
+    assert text_of(await answer_of(listed)) == "one two three"
 
 
 async def test_what_is_no_piece_fails_this_one_answer() -> None:
