@@ -11,16 +11,19 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import trio
 
 from tests.adapters import table
 from tests.adapters.kinds import ADAPTERS, AGENTS, MODELS, OWN_MINDS, USUAL, Adapter, Agent
+from tests.adapters.own_mind import MIND_FAULTS
 from tests.adapters.run import Gate, Seen, converse, converse_with_own
 from tests.adapters.table import FAULTS, Row, markdown
 from tests.adapters.talk import conversation, troubled
@@ -55,33 +58,48 @@ service at the other end, are left to their own tests.
 """
 
 
-async def conversations(at_once: int) -> dict[str, Row]:
+Rows = dict[str, Row]  # by their names
+
+
+def rows_of(only: str = "") -> Rows:
+    """An empty row for each adapter, or for those whose name holds ``only``."""
+    return {adapter.name: Row(adapter.name) for adapter in ALL if only in adapter.name}
+
+
+async def conversations(rows: Rows, at_once: int = AT_ONCE) -> None:
     """All but the fail-over and the faults."""
-    rows = {adapter.name: Row(adapter.name) for adapter in ALL}
     alone: list[Agent] = [{"speech": model} for model in MODELS]  # a list of them cannot be
-    calls: list[_Call] = [partial(_own, each, rows[each.name]) for each in OWN_MINDS]
-    calls += [partial(_converse, agent, rows) for agent in (*alone, *AGENTS)]
+    calls: list[_Call] = [partial(_own, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
+    calls += [partial(_converse, each, rows) for each in (*alone, *AGENTS) if _of(rows, each)]
     await _at_once(calls, at_once)
-    return rows
 
 
-async def short() -> dict[str, Row]:
-    """All but the faults."""
-    rows = await conversations(AT_ONCE)
-    await _at_once([partial(_fail_over, agent, rows) for agent in AGENTS])
-    return rows
+async def fail_overs(rows: Rows) -> None:
+    """The same behind others that refuse."""
+    calls: list[_Call] = [partial(_fail_over, agent, rows) for agent in AGENTS if _of(rows, agent)]
+    for own in _of(rows, OWN_MINDS):
+        calls.append(partial(_own_fails_over, own, rows[own.name], "second"))
+        calls.append(partial(_own_fails_over, own, rows[own.name], "first"))
+    await _at_once(calls)
 
 
-async def whole() -> dict[str, Row]:
-    """All columns."""
-    rows = await short()
-    await _at_once([partial(_trouble, adapter, rows[adapter.name]) for adapter in ADAPTERS])
-    return rows
+async def troubles(rows: Rows) -> None:
+    """The faults."""
+    hosted = _of(rows, (*ADAPTERS, *MODELS))
+    calls: list[_Call] = [partial(_trouble, each, rows[each.name]) for each in hosted]
+    calls += [partial(_own_in_trouble, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
+    await _at_once(calls)
 
 
-async def _converse(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path) -> None:
+def _of(rows: Rows, adapters: Iterable[Adapter] | Agent) -> list[Adapter]:
+    """Those of ``adapters`` that have a row."""
+    each = adapters.values() if isinstance(adapters, Mapping) else adapters
+    return [adapter for adapter in each if adapter.name in rows]
+
+
+async def _converse(agent: Agent, rows: Rows, gate: Gate, folder: Path) -> None:
     seen = await _hold(agent, gate, folder, refusing=False)
-    for adapter in agent.values():
+    for adapter in _of(rows, agent):
         row = rows[adapter.name]
         row.works = row.works or table.works(seen)
         row.cancel = row.cancel or table.cancel(adapter, seen)
@@ -89,50 +107,88 @@ async def _converse(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path
 
 
 async def _own(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
-    seen = await converse_with_own(adapter.provider, conversation(), folder, gate=gate)
+    seen = await _patiently(
+        lambda place, gate: converse_with_own(adapter, conversation(), place, gate=gate),
+        table.complaints, gate, folder,
+    )  # fmt: skip
     row.works = table.works(seen)
     row.cancel = table.cancel(adapter, seen)
     row.usage = table.usage(adapter, seen)
 
 
-async def _fail_over(agent: Agent, rows: dict[str, Row], gate: Gate, folder: Path) -> None:
+async def _own_fails_over(
+    adapter: Adapter, row: Row, backing: Literal["second", "first"], gate: Gate, folder: Path
+) -> None:
+    seen = await _patiently(
+        lambda place, gate: converse_with_own(
+            adapter, conversation(), place, gate=gate, backing=backing
+        ),
+        table.complaints, gate, folder,
+    )  # fmt: skip
+    as_second = "" if backing == "second" else "; raising, "
+    row.fail_over += as_second + table.fail_over(adapter, seen)
+
+
+async def _own_in_trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
+    seen = await _patiently(
+        lambda place, gate: converse_with_own(
+            adapter, troubled(TROUBLED_TURNS), place, gate=gate, faults=MIND_FAULTS
+        ),
+        table.survived, gate, folder,
+    )  # fmt: skip
+    _account(row, seen, MIND_FAULTS, seen.fakes["llm"][0].unmet)
+
+
+async def _fail_over(agent: Agent, rows: Rows, gate: Gate, folder: Path) -> None:
     seen = await _hold(agent, gate, folder, refusing=True)
-    for adapter in agent.values():
+    for adapter in _of(rows, agent):
         row = rows[adapter.name]
         row.fail_over = row.fail_over or table.fail_over(adapter, seen)
 
 
 async def _hold(agent: Agent, gate: Gate, folder: Path, *, refusing: bool) -> Seen:
-    """Hold the conversation; again where the machine was too busy to be the caller."""
-    once: Gate | None = gate
-    for attempt in range(ATTEMPTS_MAX):
-        place = folder / str(attempt)
-        place.mkdir()
-        seen = await converse(agent, conversation(), place, gate=once, refusing=refusing)
-        if seen.late_ms <= LATE_MAX_MS or not table.complaints(seen):
-            break
-        once = None
-    return seen
+    return await _patiently(
+        lambda place, gate: converse(agent, conversation(), place, gate=gate, refusing=refusing),
+        table.complaints, gate, folder,
+    )  # fmt: skip
 
 
 async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
     faults = FAULTS[adapter.kind]
+    steady = replace(adapter, fake=adapter.steady or adapter.fake)
+    agent = {adapter.kind: steady} if adapter.kind == "speech" else {**USUAL, adapter.kind: steady}
+    given = {adapter.kind: tuple(faults.values())}
+    seen = await _patiently(
+        lambda place, gate: converse(
+            agent, troubled(TROUBLED_TURNS), place, gate=gate, faults=given
+        ),
+        table.survived, gate, folder,
+    )  # fmt: skip
+    _account(row, seen, tuple(faults), len(seen.fakes[adapter.kind][-1].faults.waiting))
+
+
+def _account(row: Row, seen: Seen, faults: Sequence[str], unmet: int) -> None:
+    met = f"no: {unmet} of {len(faults)} were not met" if unmet else ", ".join(faults)
+    row.faults = table.survived(seen) or met
+    row.waited_ms.append(seen.longest_wait_ms)
+
+
+async def _patiently(
+    talk: Callable[[Path, Gate | None], Awaitable[Seen]],
+    complaints: Callable[[Seen], object],
+    gate: Gate,
+    folder: Path,
+) -> Seen:
+    """Have the talk; again where something was wrong and the machine too busy to be the caller."""
+    once: Gate | None = gate
     for attempt in range(ATTEMPTS_MAX):
         place = folder / str(attempt)
         place.mkdir()
-        seen = await converse(
-            {**USUAL, adapter.kind: adapter},
-            troubled(TROUBLED_TURNS),
-            place,
-            gate=gate if not attempt else None,
-            faults={adapter.kind: tuple(faults.values())},
-        )
-        if seen.late_ms <= LATE_MAX_MS or not table.survived(seen):
+        seen = await talk(place, once)
+        if seen.late_ms <= LATE_MAX_MS or not complaints(seen):
             break
-    left = len(seen.fakes[adapter.kind][-1].faults.waiting)
-    met = f"no: {left} of {len(faults)} were not met" if left else ", ".join(faults)
-    row.faults = table.survived(seen) or met
-    row.waited_ms.append(seen.longest_wait_ms)
+        once = None
+    return seen
 
 
 async def _at_once(calls: Sequence[_Call], at_once: int = AT_ONCE) -> None:
@@ -149,10 +205,15 @@ async def _at_once(calls: Sequence[_Call], at_once: int = AT_ONCE) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.adapters", description=__doc__)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
     parser.add_argument("--short", action="store_true", help="without the faults")
     parser.add_argument("--out", type=Path, help="write the page there; else print the table")
     given = parser.parse_args()
-    rows = trio.run(short if given.short else whole)
+    rows = rows_of(given.only)
+    for part in (
+        (conversations, fail_overs) if given.short else (conversations, fail_overs, troubles)
+    ):
+        trio.run(part, rows)
     lines = markdown(rows.values())
     if given.out is None:
         sys.stdout.write(lines)

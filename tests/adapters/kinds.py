@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rtcore.usage import Kind
-from tests.adapters.talk import FOUND, FUNCTION, GOODBYE, LONG, OPEN, SENTENCES, STORY, plan
+from tests.adapters.talk import (
+    FOUND,
+    FUNCTION,
+    GOODBYE,
+    HOURS,
+    LONG,
+    OPEN,
+    SAID,
+    SENTENCES,
+    STORY,
+    plan,
+)
 from tests.fakes import anthropic, gemini, openai_chat, own_endpoint
 from tests.fakes._faults import Fault
 from tests.fakes._http import HttpRequest
@@ -157,6 +168,17 @@ def posts(fake: Any) -> float:
     return sum(request.method == "POST" for request in fake.requests)
 
 
+def told_results(fake: Any) -> str:
+    """What a speech model was told of its functions' results."""
+    return " ".join(str(each) for each in fake.results)
+
+
+def told_items(fake: Any) -> str:
+    """The same where they are items of a conversation."""
+    items = (item for each in fake.conversations for item in each.items)
+    return " ".join(item.text for item in items if item.kind == "function_call_output")
+
+
 # --- all of them --------------------------------------------------------------------------
 
 
@@ -178,6 +200,9 @@ class Adapter:
     note: str = ""
     url: str = "base_url"
     usual: Fault = field(default_factory=Fault)  # how its fake answers when nothing is wrong
+    said: tuple[str, ...] = SAID  # by the agent, turn by turn
+    steady: Callable[[], Any] | None = None  # its fake, where all turns are to be answered alike
+    results: Callable[[Any], str] = lambda fake: ""  # of functions, as the fake was told them
 
     @property
     def name(self) -> str:
@@ -285,19 +310,23 @@ class Onward(list[Any]):
 
 
 # a model that hears, thinks and speaks: what it says is scripted, by turn
+OPEN_BY_LOOK_UP = (("look_up", {"question": HOURS}), OPEN)
 FOUND_BY_CALL = ((FUNCTION, {"id": 7}), FOUND)
-SPOKEN = (OPEN, FOUND_BY_CALL, LONG, GOODBYE)
+SPOKEN = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, LONG, GOODBYE)
+STEADY = (OPEN_BY_LOOK_UP,)
+
+
 MODELS = (
     Adapter(
         "speech",
         "openai_realtime",
-        lambda: FakeOpenAIRealtime(
-            (OPEN, ((FUNCTION, {"id": 7}),), LONG, GOODBYE), SENTENCES, after_tool=FOUND, speed=1.2
-        ),
+        lambda: FakeOpenAIRealtime(SPOKEN, SENTENCES, speed=1.2),
         {},
         lambda fake: any(each.truncations for each in fake.conversations) and all_closed(fake),
         "`truncate`; closed with the call",
         appended_s,
+        steady=lambda: FakeOpenAIRealtime(STEADY, (HOURS,), speed=1.2),
+        results=told_items,
     ),
     Adapter(
         "speech",
@@ -307,6 +336,8 @@ MODELS = (
         all_closed,
         CLOSED,
         wide_s,
+        steady=lambda: FakeGeminiLive(STEADY, (HOURS,), piece_s=PIECE_S),
+        results=told_results,
     ),
     Adapter(
         "speech",
@@ -316,6 +347,8 @@ MODELS = (
         all_closed,
         CLOSED,
         sent_s,
+        steady=lambda: FakeDeepgramAgent(STEADY, (HOURS,), piece_s=PIECE_S),
+        results=told_results,
     ),
 )
 # minds of a program of one's own: what they counted stands for a fake

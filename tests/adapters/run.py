@@ -8,9 +8,9 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -19,7 +19,7 @@ from rtcore.call import CallRecord
 from rtcore.commands.call import NotConnected, call
 from rtcore.testing import Action, CarrierReport, LineClock
 from rtcore.usage import Kind, ProviderUsage
-from tests.adapters.kinds import PORTS, USUAL, Agent
+from tests.adapters.kinds import PORTS, USUAL, Adapter, Agent
 from tests.adapters.talk import FUNCTION, GATE, RESULT
 from tests.fakes._faults import Fault
 from tests.fakes._ws import FakeSocketServer
@@ -57,6 +57,7 @@ class Gate:
 class Seen:
     """What became of one call: the carrier's account, the node's record, the fakes."""
 
+    agent: Agent
     report: CarrierReport
     record: CallRecord
     fakes: Mapping[Kind, Sequence[Any]]
@@ -67,6 +68,12 @@ class Seen:
         """What the record says was used of a member of a list."""
         found = (u for u in self.record.usage if u.kind == kind and u.member == member)
         return next(found, ProviderUsage(kind=kind, provider="", member=member))
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What the agent is to have said, turn by turn."""
+        (said,) = {a.said for k, a in self.agent.items() if k in ("llm", "speech")}
+        return said
 
     @property
     def longest_wait_ms(self) -> float:
@@ -122,30 +129,55 @@ async def converse(
             await gate.passed()
         url = f"ws://127.0.0.1:{port}/plivo/media/dev"
         for kind, some in faults.items():
-            nursery.start_soon(harm, fakes[kind][-1], some)
+            nursery.start_soon(harm, kind, fakes[kind][-1], some)
         clock = LineClock()
         nursery.start_soon(clock.run)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
         record = await the_record(records)
-        seen = Seen(report, record, fakes, len(function.requests), clock.latest_ms)
+        seen = Seen(agent, report, record, fakes, len(function.requests), clock.latest_ms)
         await trio.sleep(0.2)  # what the fakes have still to see of the end
         nursery.cancel_scope.cancel()
     return seen
 
 
 async def converse_with_own(
-    kind: str, script: Sequence[Action], folder: Path, *, gate: Gate | None = None
+    adapter: Adapter,
+    script: Sequence[Action],
+    folder: Path,
+    *,
+    gate: Gate | None = None,
+    backing: Literal["alone", "second", "first"] = "alone",
+    faults: Sequence[str] = (),
 ) -> Seen:
-    """The same with a program of its own, whose mind is a ``kind`` of :mod:`own_mind`."""
+    """The same with a program of its own, whose mind is one of :mod:`own_mind`.
+
+    Args:
+        backing: its place in a list: ``second`` to a service that refuses all, or ``first``,
+            going wrong whenever it is asked, and a service that answers after it.
+        faults: what goes wrong with it, one at every other request.
+    """
     async with AsyncExitStack() as closing, trio.open_nursery() as nursery:
-        specs: dict[str, list[dict[str, Any]]] = {}
-        for each in ("stt", "tts"):
-            usual = USUAL[each]
-            specs[each] = [usual.spec(await nursery.start(usual.fake().serve))]
-        told, records = folder / "specs.json", folder / "records.jsonl"
-        told.write_bytes(msgspec.json.encode(specs))
+
+        async def spec_of(other: Adapter, fake: Any, usual: Fault) -> dict[str, Any]:
+            fake.faults.usual = usual
+            return other.spec(await nursery.start(fake.serve))
+
+        ears, service, voice = USUAL["stt"], USUAL["llm"], USUAL["tts"]
+        other = service.fake()
+        usual = service.usual if backing == "first" else REFUSES
+        others = [] if backing == "alone" else [await spec_of(service, other, usual)]
+        given = {
+            "stt": [await spec_of(ears, ears.fake(), ears.usual)],
+            "tts": [await spec_of(voice, voice.fake(), voice.usual)],
+            "before": others if backing == "second" else [],
+            "after": others if backing == "first" else [],
+            "is_raising": backing == "first",
+            "faults": faults,
+        }
+        told, records = folder / "given.json", folder / "records.jsonl"
+        told.write_bytes(msgspec.json.encode(given))
         own = "tests.adapters.own_mind"
-        command = [sys.executable, "-m", own, kind, str(told), str(records)]
+        command = [sys.executable, "-m", own, adapter.provider, str(told), str(records)]
         await closing.enter_async_context(serving(command, folder))
         if gate is not None:
             await gate.passed()
@@ -156,7 +188,9 @@ async def converse_with_own(
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
         record = await the_record(records)
         mind = msgspec.json.decode(records.read_bytes(), type=_Own).mind
-        seen = Seen(report, record, {"llm": [mind]}, mind.done, clock.latest_ms)
+        agent: Agent = {**USUAL, "llm": adapter}
+        minds = {"alone": [mind], "second": [other, mind], "first": [mind, other]}[backing]
+        seen = Seen(agent, report, record, {"llm": minds}, mind.done, clock.latest_ms)
         nursery.cancel_scope.cancel()
     return seen
 
@@ -167,19 +201,34 @@ class OwnMind(msgspec.Struct, frozen=True):
     asked: int
     stopped: int
     done: int
+    unmet: int  # faults
 
 
 class _Own(msgspec.Struct, frozen=True):
     mind: OwnMind
 
 
-async def harm(fake: Any, faults: Sequence[Fault]) -> None:
-    """Have ``faults`` met one by one."""
+async def harm(kind: Kind, fake: Any, faults: Sequence[Fault]) -> None:
+    """Have ``faults`` met one by one.
+
+    A speech model meets them in the session that is open, where they are of a session's middle:
+    one that is lost and whose next is refused is lost for good.
+    """
     for fault in faults:
         await trio.sleep(FAULT_EVERY_S)
+        if kind == "speech" and (later := _later(fault, fake.sessions[-1].sent)) is not None:
+            fake.sessions[-1].fault = later
+            continue
         fake.faults.add(fault)
         if isinstance(fake, FakeSocketServer):
             await fake.drop_all()
+
+
+def _later(fault: Fault, sent: int) -> Fault | None:
+    """``fault`` after ``sent`` messages more; None if it strikes at the beginning."""
+    names = ("drop_after", "stall_after", "error_after", "malformed_after")
+    after = {name: getattr(fault, name) for name in names if getattr(fault, name) is not None}
+    return replace(fault, **{name: n + sent for name, n in after.items()}) if after else None
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from rtcore.agent.speech_text import speakable
 from rtcore.usage import Kind
 from tests.adapters.kinds import Adapter
 from tests.adapters.run import Seen
-from tests.adapters.talk import FOUND, GATE_MARK, GOODBYE, LONG, OPEN, SENTENCES
+from tests.adapters.talk import GATE_MARK, LONG, SENTENCES
 from tests.fakes._faults import Fault
 
 WAIT_MAX_MS = 5000.0  # what a fault may cost a caller: the limits of a call's stages and a turn
@@ -41,6 +41,12 @@ FAULTS: dict[Kind, dict[str, Fault]] = {
         "malformed": Fault(malformed_after=2),
         "503": REFUSED,
         "slow": Fault(first_delay_s=3.0),
+    },
+    "speech": {
+        "drop": Fault(drop_after=6),
+        "stall": Fault(stall_after=6),
+        "error": Fault(error_after=6),
+        "malformed": Fault(malformed_after=6),
     },
 }
 UNITS: dict[Kind, str] = {"stt": "s", "llm": "requests", "tts": "characters", "speech": "s"}
@@ -82,14 +88,14 @@ def complaints(seen: Seen) -> list[str]:
     found: list[str] = []
     if [text.lower().rstrip(".") for text in heard] != list(SENTENCES):
         found.append(f"heard {heard}")
-    if len(said) != len(SENTENCES) or [*said[:2], said[3]] != [OPEN, FOUND, GOODBYE]:
+    answer, found_order, story, goodbye = seen.said
+    if len(said) != len(SENTENCES) or [*said[:2], said[3]] != [answer, found_order, goodbye]:
         found.append(f"said {said}")
-    elif not LONG.startswith(said[2]) or said[2] == LONG:
+    elif not story.startswith(said[2]) or said[2] == story:
         found.append("the story was not cut where it was heard")
     if seen.function_calls != 1:
         found.append(f"{seen.function_calls} calls of the function")
-    has_mind = "llm" in seen.fakes  # a speech model looks nothing up: it is given its documents
-    if has_mind and not any(note.kind == "answered_from" for note in record.notes):
+    if not _has_looked_up(seen):
         found.append(f"nobody looked for {GATE_MARK}")
     if len(record.barge_ins) != 1:
         found.append(f"{len(record.barge_ins)} barge-ins")
@@ -103,11 +109,19 @@ def complaints(seen: Seen) -> list[str]:
     return found
 
 
+def _has_looked_up(seen: Seen) -> bool:
+    """Whether what the document says reached the mind: before it was asked, or by ``look_up``."""
+    model = seen.agent.get("speech")
+    if model is not None:
+        return GATE_MARK in model.results(seen.fakes["speech"][-1])
+    return any(note.kind == "answered_from" for note in seen.record.notes)
+
+
 def works(seen: Seen) -> str:
     """The first column."""
     found = complaints(seen)
-    knowledge = "knowledge, " if "llm" in seen.fakes else ""
-    turns = f"{len(seen.report.turns)} turns, function, {knowledge}barge-in"
+    knowledge = "knowledge by `look_up`" if "speech" in seen.agent else "knowledge"
+    turns = f"{len(seen.report.turns)} turns, function, {knowledge}, barge-in"
     return f"no: {'; '.join(found)}" if found else turns
 
 
@@ -147,15 +161,12 @@ def _spoken(sentence: str) -> str:
 def fail_over(adapter: Adapter, seen: Seen) -> str:
     """Whether the second of a list did what the first refused."""
     first, second = (seen.used(adapter.kind, member) for member in (0, 1))
-    refusals = (
-        len(seen.fakes[adapter.kind][0].requests) if adapter.kind == "llm" else first.requests
-    )
     found = complaints(seen)
     if found:
         return f"no: {'; '.join(found)}"
     if first.answered or not second.answered or not second.failovers or not first.failures:
         return f"no: first {first}, second {second}"
-    return f"yes: {refusals} refused, {second.answered} answered by the second"
+    return f"yes: {first.failures} refused, {second.answered} answered by the second"
 
 
 def survived(seen: Seen) -> str:

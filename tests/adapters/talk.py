@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rtcore.testing import Action, hang_up, interrupt_after, say, wait_for_agent_quiet
 from tests.fakes._ears import teach
 
 HOURS = "what are your hours"
 ORDER = "find my order please"
 STORY = "tell me a story"
-STOP = "stop it now please"
+STOP = "stop it and goodbye"
 SENTENCES = (HOURS, ORDER, STORY, STOP)
 
 GATE = "The opening hours are nine to five. The entrance is at gate fourteen."
@@ -20,6 +22,7 @@ LONG = " ".join(
     for number in range(1, 21)
 )
 GOODBYE = "Goodbye then and thank you."
+SAID = (OPEN, FOUND, LONG, GOODBYE)
 FUNCTION = "find_order"
 RESULT = b'{"order": "on its way"}'
 
@@ -44,9 +47,9 @@ def pieces(text: str) -> list[str]:
     return [f" {word}" if at else word for at, word in enumerate(text.split())]
 
 
-def conversation() -> list[Action]:
+def conversation(sound_of: Callable[[str], bytes] = teach) -> list[Action]:
     """Two questions, one that needs a function, and one whose answer is talked over."""
-    sound = {sentence: teach(sentence) for sentence in SENTENCES}
+    sound = {sentence: sound_of(sentence) for sentence in SENTENCES}
     quiet = wait_for_agent_quiet(QUIET_MS, begin_limit_ms=ANSWER_MS)
     return [
         say(LINE_OPENS),
@@ -61,8 +64,8 @@ def conversation() -> list[Action]:
     ]
 
 
-def troubled(turns: int) -> list[Action]:
+def troubled(turns: int, sound_of: Callable[[str], bytes] = teach) -> list[Action]:
     """The same question over and over, each time given up only after the longest wait."""
-    sound = teach(HOURS)
+    sound = sound_of(HOURS)
     quiet = wait_for_agent_quiet(QUIET_MS, begin_limit_ms=ANSWER_MS)
     return [say(LINE_OPENS), *[say(sound), quiet] * turns, hang_up()]
