@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ __all__ = [
     "tell",
     "tell_one",
     "tidy_deliveries",
+    "update_webhook",
 ]
 
 DeliveryState = Literal["waiting", "delivered", "dead"]
@@ -97,6 +98,24 @@ def create_webhook(tx: Tx, actor: Actor, spec: WebhookSpec) -> tuple[Record[Webh
     return record, _seal_new(tx, record.id)
 
 
+def update_webhook(
+    tx: Tx,
+    actor: Actor,
+    id: str,
+    revision: int | None,
+    change: Callable[[WebhookSpec], WebhookSpec],
+) -> Record[WebhookSpec]:
+    """As :meth:`Resources.update`; what waits for one that is now disabled is given up."""
+    record = WEBHOOKS.update(tx, actor, id, revision, change)
+    if not record.spec.is_enabled:
+        tx.conn.execute(
+            sa.update(deliveries)
+            .where(COLUMNS.webhook_id == id, COLUMNS.state == "waiting")
+            .values(state="dead", error="the webhook was disabled", updated_at_ms=tx.now_ms)
+        )
+    return record
+
+
 def renew_secret(tx: Tx, actor: Actor, id: str) -> tuple[Record[WebhookSpec], str]:
     """Another secret for a webhook, from the next attempt on.
 
@@ -126,7 +145,9 @@ def tell(tx: Tx, event: Event, subject_id: str, data: Mapping[str, Any]) -> None
             what was told of it.
         data: as JSON.
     """
-    found = tx.conn.execute(sa.select(webhooks.c.id, webhooks.c.spec)).all()
+    # none is deleted or disabled before this transaction ends: what it tells would be lost, or late
+    query = sa.select(webhooks.c.id, webhooks.c.spec).order_by(webhooks.c.id)
+    found = tx.conn.execute(query.with_for_update(read=True, key_share=True)).all()
     wanting = []
     for row in found:
         spec = msgspec.json.decode(row.spec, type=WebhookSpec)
@@ -293,8 +314,10 @@ def retry_delivery(tx: Tx, actor: Actor, webhook_id: str, id: str) -> Delivery:
 
     Raises:
         NotFound: there is no such delivery.
-        Conflict: it has been delivered.
+        Conflict: it has been delivered, or the webhook is disabled.
     """
+    if not WEBHOOKS.get(tx, webhook_id, lock=True).spec.is_enabled:
+        raise Conflict("the webhook is disabled: enable it first")
     found = _get(tx, webhook_id, id, lock=True)
     if found.state == "delivered":
         raise Conflict("it has been delivered already")

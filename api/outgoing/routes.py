@@ -17,6 +17,7 @@ from api.outgoing.outbox import (
     renew_secret,
     retry_delivery,
     tell_one,
+    update_webhook,
 )
 from api.outgoing.specs import Event, WebhookSpec
 from api.store.records import Record
@@ -179,7 +180,7 @@ async def update(webhook_id: str, body: msgspec.Struct) -> Answer:
     def change(spec: WebhookSpec) -> WebhookSpec:
         return _check(msgspec.structs.replace(spec, **changes))
 
-    record = await services().store.write(WEBHOOKS.update, actor(), webhook_id, revision, change)
+    record = await services().store.write(update_webhook, actor(), webhook_id, revision, change)
     return Answer(_view(record), headers={"ETag": etag(record.revision)})
 
 

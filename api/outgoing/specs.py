@@ -34,5 +34,5 @@ class WebhookSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         tuple[Event, ...], Meta(max_length=20, description="Of what to tell; empty: of all.")
     ] = ()
     is_enabled: Annotated[
-        bool, Meta(description="False: what happens meanwhile is never told.")
+        bool, Meta(description="False: it is told nothing, of before or of meanwhile.")
     ] = True

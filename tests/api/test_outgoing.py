@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import trio
 
 from api.calls.recordings import begin_recording, finish_recordings
 from api.calls.records import CallPlan, Ended, begin_outbound, mark_answered, mark_ended
+from api.outgoing import outbox
 from api.outgoing.outbox import (
     CLAIM_MS,
     KEEP_DEAD_MS,
     KEEP_DELIVERED_MS,
+    WEBHOOKS,
     claim_deliveries,
     create_webhook,
     find_deliveries,
@@ -27,6 +31,7 @@ from api.outgoing.outbox import (
     retry_delivery,
     tell,
     tidy_deliveries,
+    update_webhook,
 )
 from api.outgoing.retrying import ATTEMPTS_MAX, FIRST_MS, WAIT_MAX_MS, wait_ms
 from api.outgoing.sending import Sender
@@ -35,7 +40,7 @@ from api.settings import ApiSettings
 from api.specs import AgentSpec
 from api.store import Actor, Store, Tx
 from api.store.agents import create_agent
-from api.store.errors import Conflict
+from api.store.errors import Conflict, NotFound
 from rtcore.providers.functions.signing import signed, verify
 from tests.api.client import SECRET_KEY, Api
 from tests.fakes._faults import Fault
@@ -204,6 +209,51 @@ def test_where_too_many_wait_the_oldest_are_given_up(
         clock.now_s += 1
     store.run(tidy_deliveries, True)
     assert [state for state, _ in states(store, webhook)] == ["dead"] * 3 + ["waiting"] * 2
+
+
+def test_a_disabled_webhook_is_told_nothing_of_what_waited(store: Store, clock: Clock) -> None:
+    webhook, other = hooked(store), hooked(store)
+    for number in range(3):
+        store.run(tell, True, "call.ended", f"call_{number}", {})
+    (failed, *_) = store.run(claim_deliveries, True, 1)
+    store.run(finish_delivery, True, failed, "503", 60_000)
+    disable = partial(msgspec.structs.replace, is_enabled=False)
+    store.run(update_webhook, True, ME, webhook, None, disable)
+    store.run(tell, True, "call.ended", "call_9", {})
+    clock.now_s += 3600
+    claimed = store.run(claim_deliveries, True, 100)
+    assert {work.webhook_id for work in claimed} == {other}
+    assert {state for state, _ in states(store, webhook)} == {"dead"}
+    dead = store.run(find_deliveries, False, webhook, 100, 0).items[0]
+    with pytest.raises(Conflict, match="disabled"):
+        store.run(retry_delivery, True, ME, webhook, dead.id)
+    enable = partial(msgspec.structs.replace, is_enabled=True)
+    store.run(update_webhook, True, ME, webhook, None, enable)
+    assert store.run(claim_deliveries, True, 100) == ()  # no flood of what was given up
+    assert store.run(retry_delivery, True, ME, webhook, dead.id).state == "waiting"
+
+
+def test_a_webhook_goes_only_after_what_is_being_told_to_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a webhook that is deleted at that moment would undo the end of a call."""
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    webhook = hooked(store)
+    thread = threading.Thread(target=lambda: store.run(WEBHOOKS.delete, True, ME, webhook))
+    write = outbox._write
+
+    def write_meanwhile(*args: Any) -> list[str]:
+        thread.start()
+        thread.join(0.3)
+        return write(*args)
+
+    monkeypatch.setattr(outbox, "_write", write_meanwhile)
+    store.run(tell, True, "call.ended", "call_1", {})
+    thread.join(5)
+    assert not thread.is_alive()
+    with pytest.raises(NotFound):
+        store.run(find_deliveries, False, webhook, 100, 0)
 
 
 # --- through the API --------------------------------------------------------------------
