@@ -216,17 +216,17 @@ class _Worker:
             delay_s = min(2 * delay_s, RESTART_MAX_S)
 
     async def _live(self, spoke: Callable[[], None]) -> None:
-        """Live one process from start to end."""
-        memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
-        directory = Path(tempfile.mkdtemp(prefix="rtcore-piper-", dir=memory))
+        """Live one process from start to end, in a directory of its own."""
         try:
-            process = await trio.lowlevel.open_process(
-                [*self._command, "--output_dir", str(directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,  # one program names its files there, the other here
-                process_group=0,  # a Ctrl-C at the terminal is the node's to handle
-            )
+            memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
+            directory = Path(tempfile.mkdtemp(prefix="rtcore-piper-", dir=memory))
+        except OSError as exc:
+            self._not_started(exc)
+            return
+        try:
+            process = await self._start(directory)
+            if process is None:
+                return
             with contextlib.suppress(ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
             try:
@@ -241,6 +241,24 @@ class _Worker:
                 log.warning("piper_ended", exit_code=process.returncode)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    async def _start(self, directory: Path) -> trio.Process | None:
+        try:
+            return await trio.lowlevel.open_process(
+                [*self._command, "--output_dir", str(directory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,  # one program names its files there, the other here
+                process_group=0,  # a Ctrl-C at the terminal is the node's to handle
+            )
+        except OSError as exc:
+            self._not_started(exc)
+            return None
+
+    def _not_started(self, exc: OSError) -> None:
+        """No memory, no descriptors, the program gone: the node goes on, and tries again."""
+        self._last_words = exc.strerror or type(exc).__name__
+        log.warning("piper_not_started", reason=self._last_words)
 
     async def _serve(
         self,

@@ -114,6 +114,24 @@ async def test_a_dead_worker_fails_its_job_and_is_replaced() -> None:
         assert pool.pids != [first]
 
 
+async def test_a_worker_that_cannot_be_started_again_costs_jobs_not_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = voice_pool()
+    async with running(pool):
+        with monkeypatch.context() as without_program:
+            without_program.setattr(_worker, "START_LIMIT_S", 0.3)
+            without_program.setattr(_worker.sys, "executable", "/no/such/python")
+            os.kill(pool.pids[0], signal.SIGKILL)
+            while pool.pids:
+                await trio.sleep(0.01)
+            with pytest.raises(ProviderError, match="no worker in") as failed:
+                await pool.open()
+            assert failed.value.retryable
+        with await pool.open():
+            assert len(pool.pids) == 1
+
+
 async def test_a_hung_worker_is_killed_and_replaced() -> None:
     pool = voice_pool()
     async with running(pool):

@@ -163,6 +163,22 @@ async def test_a_process_killed_while_idle_costs_no_reply(tmp_path: Path) -> Non
         assert says(await spoken(voice, *TEXTS), *TEXTS)  # it waits for the new one
 
 
+async def test_a_program_that_is_gone_for_a_while_costs_replies_not_the_node(
+    tmp_path: Path,
+) -> None:
+    voice = voice_of(tmp_path, deadlines=Deadlines(first_byte_s=0.3))
+    async with running(voice):
+        program = (tmp_path / "piper").rename(tmp_path / "elsewhere")
+        os.kill(voice.pids[0], signal.SIGKILL)
+        await eventually(lambda: not voice.pids, LIMIT_S)
+        with pytest.raises(ProviderError, match="took longer") as caught:
+            await spoken(voice, "Yes.")
+        assert caught.value.retryable
+        program.rename(tmp_path / "piper")
+        await eventually(lambda: bool(voice.pids), LIMIT_S)
+        assert len(voice.pids) == 1
+
+
 async def test_a_process_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     voice = voice_of(tmp_path, deadlines=Deadlines(first_byte_s=2.5))
     async with running(voice):

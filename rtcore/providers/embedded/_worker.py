@@ -222,12 +222,16 @@ class _Worker:
 
     async def _live(self, task_status: trio.TaskStatus[None]) -> bool:
         """Live one process from start to end; return whether it ever was ready."""
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            process_group=0,  # a Ctrl-C at the terminal is the node's to handle
-        )
+        try:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", self._module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                process_group=0,  # a Ctrl-C at the terminal is the node's to handle
+            )
+        except OSError as exc:  # no memory, no descriptors: the node goes on, and tries again
+            log.warning("worker_not_started", provider=self.provider, reason=exc.strerror)
+            return False
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
