@@ -1,6 +1,6 @@
 """What each audio kernel costs per 20 ms frame, beside numpy and the standard library's audioop.
 
-``python -m bench.kernels`` prints a table, ``--json`` the raw samples too. A sample is the mean
+``python -m bench kernels`` prints a table, ``--json`` the raw samples too. A sample is the mean
 of one batch of calls in a tight loop, the loop's own cost included (about 0.02 µs).
 """
 
@@ -9,17 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 import timeit
 import warnings
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import percentile, surroundings
 from rtcore import audio
 from rtcore.recording import Recordings
 from rtcore.turn import TurnDetector
@@ -216,62 +212,22 @@ def measure(kernel: str, form: str, call: Call, batches: int = BATCHES) -> Resul
     trial = min(timer.repeat(repeat=3, number=100)) / 100
     number = max(1, round(BATCH_MS / 1000 / trial))
     samples_us = [seconds / number * 1e6 for seconds in timer.repeat(batches, number)]
-    ranked = sorted(samples_us)
+    p50_us, p99_us = (percentile(samples_us, share) or 0.0 for share in (0.5, 0.99))
     return Result(
         kernel=kernel,
         form=form,
         batch_calls=number,
-        p50_us=ranked[len(ranked) // 2],
-        p99_us=ranked[min(len(ranked) - 1, math.ceil(0.99 * len(ranked)) - 1)],
-        max_us=ranked[-1],
+        p50_us=p50_us,
+        p99_us=p99_us,
+        max_us=max(samples_us),
         samples_us=[round(sample, 4) for sample in samples_us],
     )
-
-
-def cpu() -> str:
-    """Name the processor, as far as the system tells."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """Return the commit measured, marked if the tree differs from it."""
-    git = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def surroundings(argv: Sequence[str]) -> dict[str, str]:
-    """Say when, where and on what this ran."""
-    return {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "cpu": cpu(),
-        "cores": f"{os.cpu_count()} cores",
-        "system": platform.platform(),
-        "python": f"Python {platform.python_version()}",
-        "numpy": f"numpy {np.__version__}",
-        "command": " ".join(["python -m bench.kernels", *argv]),
-    }
 
 
 def table_of(results: Sequence[Result], where: dict[str, str]) -> Table:
     table = Table(
         title="Audio kernels, µs per 20 ms frame",
-        caption=" · ".join(where[name] for name in ("when", "commit", "cpu", "cores", "python")),
+        caption="{when} · {commit} · {cpu} · {cores} cores · Python {python}".format(**where),
     )
     table.add_column("kernel")
     table.add_column("form")
@@ -295,7 +251,7 @@ def recorders() -> dict[str, Forms]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure every kernel; print a table, or JSON with all samples."""
-    parser = argparse.ArgumentParser(prog="python -m bench.kernels", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench kernels", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON, raw samples included")
     parser.add_argument("--batches", type=int, default=BATCHES, help="batches for each kernel")
     options = parser.parse_args(argv)
@@ -308,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
             for form, call in forms.items():
                 status.update(f"measuring {kernel} ({form})")
                 results.append(measure(kernel, form, call, options.batches))
-    where = surroundings(sys.argv[1:] if argv is None else argv)
+    where = surroundings(["kernels", *(sys.argv[1:] if argv is None else argv)])
     if options.json:
         report = {"where": where, "results": results}
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")

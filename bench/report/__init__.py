@@ -1,7 +1,17 @@
 """A bench's results: one JSON file with everything, one HTML page that shows it."""
 
-from bench.report.run import Budget, Plot, Run, Series, Table, budget, percentile, spread
-from bench.report.run import surroundings as surroundings
+from bench.report.run import (
+    Budget,
+    Plot,
+    Run,
+    Series,
+    Table,
+    budget,
+    commit,
+    percentile,
+    spread,
+    surroundings,
+)
 from bench.report.write import write
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "Series",
     "Table",
     "budget",
+    "commit",
     "percentile",
     "spread",
     "surroundings",

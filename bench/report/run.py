@@ -15,9 +15,20 @@ from typing import Any, Literal
 
 import msgspec
 
-__all__ = ["Budget", "Plot", "Run", "Series", "Table", "budget", "percentile", "spread"]
+__all__ = [
+    "Budget",
+    "Plot",
+    "Run",
+    "Series",
+    "Table",
+    "budget",
+    "commit",
+    "percentile",
+    "spread",
+    "surroundings",
+]
 
-PACKAGES = ("rtcore", "trio", "msgspec", "webrtcvad-wheels", "wsproto", "trio-websocket")
+PACKAGES = ("rtcore", "trio", "msgspec", "numpy", "webrtcvad-wheels", "wsproto", "trio-websocket")
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +115,7 @@ def surroundings(command: Sequence[str]) -> dict[str, str]:
     """When, where, on what and how this runs."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
         "cpu": _cpu(),
         "cores": str(os.cpu_count()),
         "memory": _memory(),
@@ -137,12 +148,17 @@ def _memory() -> str:
     return ""
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit measured, marked if the tree differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    # a bench only looks: others may be committing
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     try:
         found = subprocess.run(
-            [*git, "--abbrev=12"], capture_output=True, text=True, check=True, timeout=10
+            [*git, "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.report import Budget, Run, surroundings, write
 from bench.turns.detectors import DETECTORS, OURS, WITH_SILERO, Candidate, candidates, silero_model
 from bench.turns.report import document
 from bench.turns.run import (
@@ -25,7 +26,7 @@ from bench.turns.run import (
 from bench.turns.scenes import CONDITIONS, build
 from bench.turns.sheets import Sheet, cpu_sheet, exposure_sheet, score_sheets
 from bench.turns.sources import SPLITS, AudioMissing, load
-from bench.turns.targets import Target, target_sheet, targets
+from bench.turns.targets import target_sheet, targets
 from bench.turns.tracks import Track
 from rtcore.errors import ConfigError
 from rtcore.turn.config import PRESETS
@@ -71,6 +72,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="keep everything measured, and the tables as Markdown beside it",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw the plots there")
+    parser.add_argument("--page", type=Path, metavar="DIR", help="write tables and bar there")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -123,8 +125,9 @@ def main(argv: list[str]) -> int:
     sweeps = sweep(tracks, found, status) if curves else {}
     sheets = [sheet for split in splits for sheet in score_sheets(tallies, split)]
     sheets.append(cpu_sheet(cpu))
+    tables = [sheet.plain() for sheet in sheets]
     ours = [each.name for each in found if each.name.startswith(OURS)]
-    lines: list[Target] = []
+    lines: list[Budget] = []
     if ours:
         judged = DEFAULT if DEFAULT in ours else ours[0]
         lines = targets(tallies, cpu, judged)
@@ -135,6 +138,21 @@ def main(argv: list[str]) -> int:
     if options.json:
         result = document(tracks, tallies, sweeps, cpu, lacking, argv, options.seed, options.quick)
         keep(options.json, result, sheets)
+    if options.page:
+        settings = {"seed": options.seed, "quick": options.quick, "split": options.split}
+        notes = [f"{name}: not run, {why}" for name, why in lacking.items()]
+        where = surroundings(["turns", *argv])
+        write(
+            Run(
+                bench="turns",
+                where=where,
+                settings=settings,
+                budgets=lines,
+                tables=tables,
+                notes=notes,
+            ),
+            options.page,
+        )
     if options.out:
         from bench.turns.plots import draw
 
@@ -145,7 +163,7 @@ def main(argv: list[str]) -> int:
     if not ours:
         status.print("--targets: none of ours was run; add --detectors rtcore", style="red")
         return 2
-    return 1 if any(line.reached is False for line in lines) else 0
+    return 1 if any(line.is_met is False for line in lines) else 0
 
 
 def sweep(

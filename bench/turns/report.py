@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from bench.report import commit
 from bench.turns.run import Tallies, pooled
 from bench.turns.scoring import summary
 from bench.turns.sources import SPLITS
@@ -25,22 +24,6 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
     }
-
-
-def commit() -> str:
-    """The commit measured, with a mark when the tree differs from it."""
-    # a bench only looks: others may be committing
-    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{head}{'+changes' if dirty else ''}"
 
 
 def exposure(tracks: Sequence[Track]) -> dict[str, dict[str, dict[str, float]]]:

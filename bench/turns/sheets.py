@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench import report
 from bench.turns.run import Tallies, pooled
 from bench.turns.scoring import summary
 
@@ -113,8 +114,13 @@ class Sheet:
             table.add_row(*row)
         console.print(table)
 
-    def markdown(self) -> str:
+    def plain(self) -> report.Table:
+        """For a page."""
         heads = [header.replace("\n", " ") for header in self.headers]
+        return report.Table(title=self.title, columns=heads, rows=[list(row) for row in self.rows])
+
+    def markdown(self) -> str:
+        heads = self.plain().columns
         lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *map(list, self.rows)]
         text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"### {self.title}\n\n{text}\n"

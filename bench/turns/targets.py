@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from bench.report import Budget
 from bench.turns.detectors import OURS, WITH_SILERO
 from bench.turns.run import BATCHED, Tallies, pooled
 from bench.turns.scoring import summary
 from bench.turns.sheets import CALL, ECHO, HARD, TURNS, Sheet, text
 
-__all__ = ["Target", "target_sheet", "targets"]
+__all__ = ["target_sheet", "targets"]
 
 
-@dataclass(frozen=True)
-class Target:
-    """One line of what must be true; ``reached`` is ``None`` where it was not measured."""
-
-    what: str
-    bound: str
-    measured: str
-    reached: bool | None
-
-
-def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Target]:
+def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Budget]:
     """The bar, for one preset of ours: held-out speakers; real call: both parties."""
 
     def of(
@@ -32,14 +22,19 @@ def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Target]:
     ) -> dict[str, Any]:
         return summary(pooled(tallies, detector, words, conditions, split))
 
-    lines: list[Target] = []
+    lines: list[Budget] = []
 
     def line(what: str, value: Any, limit: float, unit: str = "", evidence: Any = None) -> None:
         measured = "not measured" if value is None else f"{value:g}{unit}"
         if evidence is not None and value is not None:
             measured += f"  [{text(evidence)}]"
         lines.append(
-            Target(what, f"<= {limit:g}{unit}", measured, None if value is None else value <= limit)
+            Budget(
+                what=what,
+                bound=f"<= {limit:g}{unit}",
+                measured=measured,
+                is_met=None if value is None else value <= limit,
+            )
         )
 
     echo, hard = of(False, ECHO), of(False, HARD)
@@ -85,9 +80,9 @@ def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Target]:
     return lines
 
 
-def target_sheet(lines: Sequence[Target], name: str) -> Sheet:
+def target_sheet(lines: Sequence[Budget], name: str) -> Sheet:
     verdicts = {None: "-", True: "reached", False: "NOT reached"}
-    rows = tuple((line.what, line.bound, line.measured, verdicts[line.reached]) for line in lines)
+    rows = tuple((line.what, line.bound, line.measured, verdicts[line.is_met]) for line in lines)
     return Sheet(
         f"what must be true: {name}, held-out speakers",
         ("what", "reach", "measured", "verdict"),

@@ -134,8 +134,8 @@ def judged(tally: Tally, cpu_us: float) -> dict[str, bool | None]:
     lines = targets(tallies, {"rtcore:balanced": cpu_us}, "rtcore:balanced")
     sheet = target_sheet(lines, "rtcore:balanced")
     assert len(sheet.rows) == len(lines)
-    assert sheet.markdown().count("NOT reached") == [each.reached for each in lines].count(False)
-    return {line.what: line.reached for line in lines}
+    assert sheet.markdown().count("NOT reached") == [each.is_met for each in lines].count(False)
+    return {line.what: line.is_met for line in lines}
 
 
 def test_a_missed_target_is_said_and_what_was_not_measured_is_not_missed() -> None:
