@@ -1,9 +1,9 @@
 """One call: its nursery, its scopes, its channels.
 
-The way of a frame in, top to bottom of :class:`Call`: ``_listen`` → ``_hear`` → the turn
-machine → ``_on_turn``. Everything that decides runs in the tick of the frame that decides it:
-an interruption is a cancelled scope and one ``clearAudio``, written before the next frame is
-looked at.
+The way of a frame in is :mod:`rtcore._way_in`, from the carrier's message to the turn machine;
+what that decides comes to :meth:`Call._on_turn`, in the tick of the frame that decides it: an
+interruption is a cancelled scope and one ``clearAudio``, written before the next frame is looked
+at.
 
 The way of an answer out is :mod:`rtcore.answering`: thought at the eager end of turn already,
 spoken by :mod:`rtcore.reply`, and written into the conversation as far as it was heard. Where
@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
+from rtcore._way_in import WayIn
 from rtcore.agent.agent import Agent
 from rtcore.agent.conversation import Conversation
 from rtcore.agent.steering import Steering
@@ -138,7 +139,7 @@ async def run_call(
     return call.record()
 
 
-class Call:
+class Call(WayIn):
     """The state of one call, and all that happens in it."""
 
     def __init__(
@@ -150,6 +151,7 @@ class Call:
         journal: Journal,
         voice: VoiceDetector | None = None,
     ) -> None:
+        super().__init__(trio.lowlevel.current_clock().current_time)
         self.agent = agent
         self.config = config
         self.journal = journal
@@ -164,15 +166,15 @@ class Call:
         self.spans: list[TrackSpan] = []  # of the lines, in a call that is listened to
         self._pacer = pacer
         self._socket = socket
+        self._codec = PlivoStream()
         self._line = Line(
             socket,
-            PlivoStream(),
+            self._codec,
             pacer,
             lead_ms=config.lead_ms,
             chunk_ms=config.chunk_ms,
             unsent_max_ms=config.unsent_max_ms,
         )
-        self._time_s = trio.lowlevel.current_clock().current_time  # asked for every frame
         self._clock = MediaClock()
         turn = agent.definition.turn_config(config.turn)
         self._detector = TurnDetector(turn, voice=voice)
@@ -186,6 +188,8 @@ class Call:
             ears = Ears(agent.transcriber, config, self.stats) if agent.has_ears else None
             self._answering = Conversing(self, self._line, agent.speech_model, ears)
             self._ears = self._answering.link
+        self._gate = self._ears.gate
+        self._far_end = self._answering.mouth.listen
         providers: tuple[object, ...] = (
             agent.transcriber,
             agent.responder,
@@ -306,12 +310,12 @@ class Call:
         except SocketClosed:
             self.ended_by = self.ended_by or "hung_up"
 
-    def _on_messages(self, messages: list[bytes]) -> None:
-        self._on_events(self._line.events(messages))
+    def _on_unusual(self, message: bytes) -> None:
+        self._on_events(self._line.events([message]))
 
     def _on_events(self, said: list[Event]) -> None:
         """All that came in one go, in order."""
-        now_s = self._time_s()
+        now_s = trio.current_time()
         for event in said:
             if type(event) is Media:
                 if event.track == "inbound":
@@ -320,20 +324,8 @@ class Call:
             else:
                 self._on_line(event)
 
-    def _hear(self, frame: bytes) -> None:
-        """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
-        far = self._answering.mouth.listen()
-        if self.recorder is not None:
-            self.recorder.push(frame, far)
-        decided = self._detector.push(frame, far)
-        self._ears.push(frame)
-        if decided:
-            self._on_turn(decided)
-
-    def tick(self, now_s: float) -> None:
-        """Called by the pacer every 20 ms: wake :meth:`_mend` when audio is overdue."""
-        if self._clock.is_due(now_s):
-            self._overdue.set()
+    def _is_overdue(self) -> None:
+        self._overdue.set()
 
     async def _mend(self) -> None:
         """Keep time going while the line stalls; give up when it stays silent."""

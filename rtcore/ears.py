@@ -27,7 +27,7 @@ class Ears:
         self._transcriber = transcriber
         self._stats = stats
         self._used = Tally()  # counted from the first session on
-        self._gate = SpeechGate(
+        self.gate = SpeechGate(
             preroll_ms=config.stt_preroll_ms,
             chunk_ms=config.stt_chunk_ms,
             pass_all=config.stt_gate == "all" or transcriber.wants_all_audio,
@@ -38,17 +38,17 @@ class Ears:
 
     def push(self, frame: bytes) -> None:
         """Take the next frame; it goes on when its chunk is full, if the gate is open."""
-        chunk = self._gate.push(frame)
+        chunk = self.gate.push(frame)
         if chunk is not None:
-            self._send_audio(chunk)
+            self.hand_on(chunk)
 
     def open(self) -> None:
         """The caller's voice began: what came shortly before it goes first."""
-        self._send_audio(self._gate.open())
+        self._hand_on_if_any(self.gate.open())
 
     def close(self, at_sample: int) -> None:
         """The caller's voice ended at ``at_sample``: ask for what is final."""
-        self._send_audio(self._gate.close())
+        self._hand_on_if_any(self.gate.close())
         self._send(UtteranceEnd(at_sample=at_sample))
 
     async def recognise(self, context: CallContext, emit: Callable[[Transcript], None]) -> None:
@@ -72,9 +72,13 @@ class Ears:
                 self._used.answered += self._stats.transcripts > before
             failures = failures + 1 if self._stats.transcripts == before else 1
 
-    def _send_audio(self, chunk: tuple[int, bytes] | None) -> None:
+    def hand_on(self, chunk: tuple[int, bytes]) -> None:
+        """Give the recogniser what the gate has gathered: its first sample, and sound."""
+        self._send(CallerAudio(start_sample=chunk[0], pcm=chunk[1]))
+
+    def _hand_on_if_any(self, chunk: tuple[int, bytes] | None) -> None:
         if chunk is not None:
-            self._send(CallerAudio(start_sample=chunk[0], pcm=chunk[1]))
+            self.hand_on(chunk)
 
     def _send(self, heard: CallerAudio | UtteranceEnd) -> None:
         """Hand on without waiting; a recogniser too far behind loses live audio."""

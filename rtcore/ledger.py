@@ -121,12 +121,16 @@ class Ledger:
 
     # --- what the line does -------------------------------------------------------------
 
-    def advance(self, samples: int) -> None:
-        """The caller's audio moved on by ``samples``: so did what the caller hears."""
+    def advance(self, samples: int) -> bool:
+        """The caller's audio moved on by ``samples``; whether they heard something meanwhile."""
         if self._lag_left > 0:
             self._lag_left -= samples
-            return
-        self._hear(min(self.sent, self.heard + samples))
+            return False
+        position = min(self.sent, self.heard + samples)
+        if position <= self.heard:
+            return False
+        self._hear(position)
+        return True
 
     def acknowledge(self, name: str) -> bool:
         """The carrier says that checkpoint ``name`` was heard; False if it means nothing now."""

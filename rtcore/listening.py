@@ -111,8 +111,11 @@ class ListeningCall(Call):
 
     # --- sound --------------------------------------------------------------------------
 
+    def _on_messages(self, messages: list[bytes]) -> None:
+        self._on_events(self._line.events(messages))
+
     def _on_events(self, said: list[Event]) -> None:
-        now_s = self._time_s()
+        now_s = trio.current_time()
         for event in said:
             if type(event) is not Media:
                 self._on_line(event)

@@ -204,12 +204,14 @@ class Mouth:
         ledger = self._ledger
         if ledger.heard >= ledger.appended:  # `is_drained`, without a call in every frame
             return None
-        ledger.note_sent(self._line.playout.sent)
-        before = ledger.heard
-        ledger.advance(FRAME_SAMPLES)
-        if ledger.is_drained:
+        playout = self._line.playout
+        if ledger.sent != playout.sent:
+            ledger.note_sent(playout.sent)
+        if not ledger.advance(FRAME_SAMPLES):
+            return None
+        if ledger.heard >= ledger.appended:
             self._changed.set()
-        return self._line.playout.heard_frame(ledger.heard) if ledger.heard > before else None
+        return playout.heard_frame(ledger.heard)
 
     async def play(self, reply: Reply, piece: SpeechAudio) -> None:
         """Append one piece of ``reply`` once it is committed and the line has room.

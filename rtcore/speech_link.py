@@ -33,6 +33,8 @@ SILENCE = bytes(FRAME_BYTES)
 class SpeechLink:
     """Gathers the caller's speech, carries commands, and keeps one session of the model open."""
 
+    gate = None  # what it gathers goes two ways, and may be silence: frames come to `push`
+
     def __init__(
         self, model: SpeechModel, config: CallConfig, stats: CallStats, ears: Ears | None = None
     ) -> None:

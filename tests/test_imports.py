@@ -28,9 +28,10 @@ ALLOWED: dict[str, set[str] | None] = {
     "agent": {
         "agent", "channels", "config", "errors", "ledger", "ports", "speech_port", "turn", "usage",
     },
+    "_way_in_py": {"ears", "ports", "protocol", "speech_link", "turn"},
     "call": {
-        "agent", "answering", "audio", "config", "conversing", "ears", "errors", "journal", "media",
-        "metrics", "ports", "protocol", "speech_link", "turn", "usage",
+        "_way_in", "agent", "answering", "audio", "config", "conversing", "ears", "errors",
+        "journal", "media", "metrics", "ports", "protocol", "speech_link", "turn", "usage",
     },
     "conversing": {
         "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",

@@ -36,10 +36,9 @@ cdef enum:
     TOO_BIG = 1009
 
 cdef enum:
-    HEAD_MAX = 14  # 2 octets, 8 of length, 4 of mask
-    CONTROL_MAX = 125  # section 5.5
     REASON_MAX = 123  # a control frame less its code
     MASK_POOL = 4096  # octets of randomness per system call: masks for 1024 frames
+
 
 cpdef bint is_wire_code(int code) noexcept nogil:
     """Whether ``code`` may stand in a close frame: section 7.4 and its IANA registry."""
@@ -66,13 +65,6 @@ cdef void xor(
     while i < size:
         out[i] = data[i] ^ turned[i & 7]
         i += 1
-
-
-cdef struct Utf8:
-    # continuation octets still to come, and the range of the next one
-    int missing
-    uint8_t low
-    uint8_t high
 
 
 cdef bint is_utf8(Utf8* state, const uint8_t* data, Py_ssize_t size) noexcept nogil:
@@ -119,36 +111,6 @@ cdef bint is_utf8(Utf8* state, const uint8_t* data, Py_ssize_t size) noexcept no
 
 cdef class FrameCodec:
     """One end of a WebSocket after its opening handshake; see the stub for the contract."""
-
-    cdef readonly bint is_client
-    cdef readonly Py_ssize_t max_message_bytes
-    cdef readonly int close_code  # 0 until receiving is over
-    cdef readonly str close_reason
-    cdef readonly bint is_fault
-    cdef readonly bint close_sent
-    cdef list replies
-
-    # the frame being read
-    cdef uint8_t head[HEAD_MAX]
-    cdef int head_size
-    cdef bint in_payload
-    cdef int opcode
-    cdef bint is_final
-    cdef uint8_t mask[4]
-    cdef Py_ssize_t payload_size
-    cdef Py_ssize_t payload_read
-    cdef uint8_t control[CONTROL_MAX]
-
-    # the message being read: what came of it in pieces, at most max_message_bytes
-    cdef int message_opcode  # 0 between messages
-    cdef Utf8 utf8
-    cdef uint8_t* message
-    cdef Py_ssize_t message_size
-    cdef Py_ssize_t message_room
-
-    # masks for the client role
-    cdef bytes masks
-    cdef Py_ssize_t masks_used
 
     def __cinit__(self, *, bint is_client, Py_ssize_t max_message_bytes):
         self.is_client = is_client

@@ -16,6 +16,7 @@ import trio
 
 from rtcore.errors import RemoteProtocolError, RtcoreError, SocketClosed
 from rtcore.media._frames import TEXT, FrameCodec
+from rtcore.media._wire import Wire
 from rtcore.media.handshake import Authorise, admit, request_upgrade
 from rtcore.media.limits import SocketLimits
 from rtcore.media.outbox import Outbox
@@ -115,9 +116,11 @@ class FastSocket:
         self._reader: Callable[[], None] | None = None  # what the pump calls
         self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
         octets = limits.receive_max_bytes
-        self._buffer = bytearray(octets) if pump is None else pump.buffer(octets)
+        buffer = bytearray(octets) if pump is None else pump.buffer(octets)
+        self._wire = Wire(sock.fileno(), self._codec, buffer, octets)
         self._outbox = Outbox(limits.outbox_max_bytes)
-        self._rest: memoryview | None = None  # of the frame whose writing has begun
+        self._begun: bytes | None = None  # the frame whose writing has begun
+        self._written = 0  # octets of it
         self._is_writing = False  # by a task of the nursery
         self._ending: SocketClosed | None = None  # nothing is received or sent from then on
         self._fault: RemoteProtocolError | None = None  # told once, before `_ending`
@@ -126,7 +129,8 @@ class FastSocket:
         with suppress(OSError):  # not a TCP socket
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, limits.unsent_max_bytes)
-        self._early = self._take_in(early, len(early))
+        self._early = self._codec.feed(early)
+        self._look()
 
     # --- receiving ------------------------------------------------------------------------
 
@@ -159,24 +163,18 @@ class FastSocket:
                 handle(await self.receive())
         fault: BaseException | None = None
 
-        def read() -> None:
+        def fail(exc: BaseException) -> None:
             nonlocal fault
-            if fault is not None or self._ending is not None:
-                return
-            try:
-                if messages := self._read():
-                    handle(messages)
-            except BaseException as exc:  # not for the pump: raised in our own task, below
-                fault = exc
-            if fault is not None or self._ending is not None:
-                self._roused.set()
+            fault = exc
+            self._roused.set()
 
         early, self._early = self._early, []
         if early:
             handle(early)
         if self._ending is None:
-            self._reader = read
-            self._pump.add(self._sock.fileno(), read)
+            self._wire.attend(handle, self._look, fail)
+            self._reader = self._wire.read
+            self._pump.add(self._sock.fileno(), self._reader)
             try:
                 await self._roused.wait()
             finally:
@@ -189,6 +187,7 @@ class FastSocket:
 
     def _leave_pump(self) -> None:
         """Before the socket is closed: its number may then be another's."""
+        self._wire.leave()
         reader, self._reader = self._reader, None
         if self._pump is not None and reader is not None:
             self._pump.remove(self._sock.fileno(), reader)
@@ -198,32 +197,25 @@ class FastSocket:
         return fault or SocketClosed(ending.code, ending.reason)
 
     def _read(self) -> list[bytes]:
-        try:
-            size = self._sock.recv_into(self._buffer, self._limits.receive_max_bytes)
-        except BlockingIOError:  # woken for nothing
-            return []
-        except OSError as exc:
-            self._lose(f"connection lost: {exc.strerror}")
-            return []
-        if size == 0:
-            self._lose("connection ended without a close")
-            return []
-        return self._take_in(self._buffer, size)
-
-    def _take_in(self, data: bytes | bytearray, size: int) -> list[bytes]:
-        messages = self._codec.feed(data, size)
-        if self._codec.is_stirred:
-            self._answer()
+        messages = self._wire.receive()
+        self._look()
         return messages
 
-    def _answer(self) -> None:
-        """Send what a ping or a close asks for; after a close nobody listens any more."""
+    def _look(self) -> None:
+        """See to a connection that is lost, and to what a ping or a close asks for."""
+        if self._wire.lost is not None:
+            self._lose(self._wire.lost)
+            return
         codec = self._codec
-        if codec.close_code and self._ending is None:
+        if not codec.is_stirred:
+            return
+        if codec.close_code and self._ending is None:  # from now on nobody listens any more
             self._ending = SocketClosed(codec.close_code, codec.close_reason)
             if codec.is_fault:
                 self._fault = RemoteProtocolError(codec.close_reason, close_code=codec.close_code)
             self._outbox.flush()
+            self._wire.leave()
+            self._roused.set()
         if replies := codec.take_replies():
             for frame in replies:
                 self._outbox.push_control(frame)
@@ -234,7 +226,8 @@ class FastSocket:
         if self._ending is None:
             self._ending = SocketClosed(LOST, reason)
         self._outbox = Outbox(0)
-        self._rest = None
+        self._begun = None
+        self._wire.leave()
         self._roused.set()
 
     # --- sending --------------------------------------------------------------------------
@@ -244,9 +237,10 @@ class FastSocket:
         if self._ending is not None or self._is_closing:
             return False
         frame = self._codec.encode(TEXT, message)
-        if self._rest is None and not self._outbox:
-            self._rest = memoryview(frame)  # the usual case: nothing is waiting
-            self._write()
+        if self._begun is None and not self._outbox:
+            if (written := self._wire.write(frame, 0)) < len(frame):
+                self._begun, self._written = frame, written
+                self._write_later()
         elif flush:
             self._outbox.flush()
             self._outbox.push(frame)
@@ -257,23 +251,27 @@ class FastSocket:
 
     def _write(self) -> None:
         """Hand the kernel what it will take; have the rest written when it will take more."""
-        try:
-            while self._rest is not None or self._outbox:
-                piece = self._rest if self._rest is not None else memoryview(self._outbox.next())
-                self._rest = piece  # begun: from here it is written whole
-                sent = self._sock.send(piece)
-                self._rest = piece[sent:] if sent < len(piece) else None
-        except BlockingIOError:
-            if not self._is_writing and not self._is_closing:
-                self._is_writing = True
-                self._nursery.start_soon(self._write_on)
-        except OSError as exc:
-            self._lose(f"connection lost: {exc.strerror}")
+        while self._begun is not None or self._outbox:
+            if self._begun is None:  # begun: from here it is written whole
+                self._begun, self._written = self._outbox.next(), 0
+            self._written = self._wire.write(self._begun, self._written)
+            if self._written < len(self._begun):
+                self._write_later()
+                return
+            self._begun = None
+
+    def _write_later(self) -> None:
+        """The kernel took not all of it: it will take more, or the connection is lost."""
+        if self._wire.lost is not None:
+            self._lose(self._wire.lost)
+        elif not self._is_writing and not self._is_closing:
+            self._is_writing = True
+            self._nursery.start_soon(self._write_on)
 
     async def _write_on(self) -> None:
         """Write until nothing is left; give the socket up if the peer takes nothing at all."""
         try:
-            while not self._is_closing and (self._rest is not None or self._outbox):
+            while not self._is_closing and (self._begun is not None or self._outbox):
                 with trio.move_on_after(self._limits.send_stall_s) as stall:
                     await trio.lowlevel.wait_writable(self._sock)
                 if stall.cancelled_caught:
@@ -323,7 +321,7 @@ class FastSocket:
         if self._ending is not None and self._ending.code == LOST:
             return
         self._write()
-        while self._rest is not None or self._outbox:
+        while self._begun is not None or self._outbox:
             await trio.lowlevel.wait_writable(self._sock)
             self._write()
         with suppress(OSError):
@@ -333,7 +331,6 @@ class FastSocket:
                 self._sock.shutdown(socket.SHUT_WR)
             while self._codec.is_fault or not self._codec.close_code:
                 await trio.lowlevel.wait_readable(self._sock)
-                size = self._sock.recv_into(self._buffer, self._limits.receive_max_bytes)
-                if size == 0:
+                self._wire.receive()
+                if self._wire.lost is not None:
                     return
-                self._codec.feed(self._buffer, size)

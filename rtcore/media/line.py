@@ -56,6 +56,7 @@ class Line:
         self._pacer = pacer
         self._unsent_max = unsent_max_ms * RATE_HZ // 1000
         self._room = trio.Event()
+        self.due_s = 0.0  # when to be pumped again
         self._rate_hz = RATE_HZ
         self._up: Resampler | None = None
         self._cuts: dict[bool, tuple[Reframer, Resampler]] = {}  # of the outbound track, of others
@@ -166,11 +167,12 @@ class Line:
         return self._socket.send(self._codec.send(SendDtmf(digits=digits)))
 
     def pump(self, now_s: float) -> None:
-        """Write what is due at ``now_s``; the pacer calls it every 20 ms while we speak."""
+        """Write what is due at ``now_s``; the pacer calls it from ``due_s`` on, while we speak."""
         for command in self.playout.due(now_s):
             self._write(command)
         if not self.playout.is_waiting:
             self._pacer.rest(self)
+        self.due_s = self.playout.due_s
         if self.playout.unsent_samples <= self._unsent_max // 2:
             self._room.set()
 

@@ -35,6 +35,8 @@ LAG_DECAY = 0.9925  # a beat; half is forgotten after 92 beats, 0.5 s
 class Speaking(Protocol):
     """A line with something to say."""
 
+    due_s: float  # before, :meth:`pump` would have nothing to write
+
     def pump(self, now_s: float) -> None:
         """Write what is due; never waits, never raises."""
         ...
@@ -153,7 +155,8 @@ class Pacer:
 
     def _serve(self, beat: int, now_s: float) -> None:
         for line in list(self._speaking.of(beat)):
-            line.pump(now_s)
+            if line.due_s <= now_s:
+                line.pump(now_s)
         for call in self._watched.of(beat):
             call.tick(now_s)
 

@@ -95,6 +95,14 @@ class Playout:
             self._trim()
         return out
 
+    @property
+    def due_s(self) -> float:
+        """When :meth:`due` will have something, if nothing is appended before."""
+        if self._run_started_s is None:
+            return 0.0
+        wanted = self._run_samples - self._lead + self._chunk - 0.5  # half a sample: rounding
+        return self._run_started_s + wanted / RATE_HZ
+
     def pause(self) -> None:
         """Write nothing more for now; what is unsent is kept."""
         self.is_paused = True

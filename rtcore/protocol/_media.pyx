@@ -14,6 +14,11 @@ from rtcore cimport _audio
 from rtcore.protocol.events import Media
 
 
+cdef enum:
+    FRAME_BYTES = 320  # 20 ms
+    USUAL_MAX = 1024  # octets of a message with so much
+
+
 cdef int8_t SEXTET[256]  # -1: not of the base64 alphabet
 cdef const uint8_t* ALPHABET = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -319,6 +324,47 @@ cdef bint read_object(Scan* scan, bint inside_media) noexcept nogil:
             return False
 
 
+cdef bint is_media(Scan* scan) noexcept nogil:
+    """Read a whole message; False if it is of any but the usual shape."""
+    scan.has_event = scan.has_media = scan.has_payload = False
+    scan.has_track = scan.has_chunk = scan.is_outbound = False
+    scan.chunk = 0
+    if not read_object(scan, False):
+        return False
+    skip_space(scan)
+    return scan.at == scan.end and scan.has_event and scan.has_payload
+
+
+cdef class MediaReader:
+    """The base of a carrier's codec: reads what nearly all of its messages are.
+
+    ``encoding`` is that of the stream while it brings audio at 8000 Hz, None at any other time.
+    """
+
+    def __init__(self):
+        self._plain_encoding = None
+
+    cpdef bytes read_frame(self, bytes message):
+        """The next 20 ms of the caller, int16 at 8000 Hz, and in ``chunk`` their number.
+
+        None: the message is something else, or of another shape, and is left to ``receive``.
+        """
+        cdef Scan scan
+        cdef bytes pcm
+        if self._plain_encoding is None or message is None:
+            return None
+        scan.at = <const uint8_t*>PyBytes_AS_STRING(message)
+        scan.end = scan.at + PyBytes_GET_SIZE(message)
+        if scan.end - scan.at > USUAL_MAX or not is_media(&scan) or scan.is_outbound:
+            return None
+        pcm = decoded(scan.payload.start, scan.payload.size, self._plain_encoding)
+        if pcm is None or PyBytes_GET_SIZE(pcm) != FRAME_BYTES:
+            return None
+        self._malformed_in_a_row = 0
+        self.chunk = scan.chunk if scan.has_chunk else NO_CHUNK
+        return pcm
+
+
 def read_media(bytes message not None, str encoding not None):
     """Decode a media message of the usual shape; None leaves it to the general decoder.
 
@@ -334,13 +380,7 @@ def read_media(bytes message not None, str encoding not None):
     cdef Scan scan
     scan.at = <const uint8_t*>PyBytes_AS_STRING(message)
     scan.end = scan.at + PyBytes_GET_SIZE(message)
-    scan.has_event = scan.has_media = scan.has_payload = False
-    scan.has_track = scan.has_chunk = scan.is_outbound = False
-    scan.chunk = 0
-    if not read_object(&scan, False):
-        return None
-    skip_space(&scan)
-    if scan.at != scan.end or not scan.has_event or not scan.has_payload:
+    if not is_media(&scan):
         return None
     pcm = decoded(scan.payload.start, scan.payload.size, encoding)
     if pcm is None:

@@ -14,7 +14,10 @@ from typing import Any
 from rtcore._audio import alaw_to_pcm, mulaw_to_pcm, pcm_to_alaw, pcm_to_mulaw
 from rtcore.protocol.events import Encoding, Media
 
-__all__ = ["decode_payload", "read_media", "write_audio"]
+__all__ = ["NO_CHUNK", "MediaReader", "decode_payload", "read_media", "write_audio"]
+
+NO_CHUNK = -1
+FRAME_BYTES, USUAL_MAX = 320, 1024
 
 BASE64 = re.compile(rb"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -51,3 +54,22 @@ def read_media(message: bytes, encoding: Encoding) -> Media | None:
     if pcm is None:
         return None
     return Media(pcm=pcm, track=track, chunk=None if chunk is None else int(chunk))
+
+
+class MediaReader:
+    """See ``_media.MediaReader``; like :func:`read_media` here, it may read more than that."""
+
+    def __init__(self) -> None:
+        self._plain_encoding: Encoding | None = None
+        self._malformed_in_a_row = 0
+        self.chunk = 0
+
+    def read_frame(self, message: bytes) -> bytes | None:
+        if self._plain_encoding is None or len(message) > USUAL_MAX:
+            return None
+        media = read_media(message, self._plain_encoding)
+        if media is None or media.track != "inbound" or len(media.pcm) != FRAME_BYTES:
+            return None
+        self._malformed_in_a_row = 0
+        self.chunk = NO_CHUNK if media.chunk is None else media.chunk
+        return media.pcm

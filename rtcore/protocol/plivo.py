@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from rtcore.errors import LocalProtocolError, RemoteProtocolError
-from rtcore.protocol._media import decode_payload, read_media, write_audio
+from rtcore.protocol._media import MediaReader, decode_payload, read_media, write_audio
 from rtcore.protocol.events import (
     Checkpoint,
     ClearAudio,
@@ -39,6 +39,7 @@ __all__ = ["MAX_MESSAGE_BYTES", "TRANSITIONS", "PlivoStream", "State", "parse_ex
 MAX_MESSAGE_BYTES = 64 * 1024  # Plivo's limit, for both directions
 MALFORMED_LIMIT = 5  # in a row: one is a slip, five are a peer that speaks something else
 DTMF_KEYS = frozenset("0123456789*#ABCD")
+PLAIN_RATE_HZ = 8000  # that of the audio on this side
 KIND_MAX_CHARS = 32  # of an unknown event's name: enough to know it by
 
 # WebSocket close codes (RFC 6455, 7.4.1)
@@ -85,7 +86,7 @@ DECODER = msgspec.json.Decoder()  # untyped: one odd field must not cost the mes
 ENCODER = msgspec.json.Encoder()
 
 
-class PlivoStream:
+class PlivoStream(MediaReader):
     """One stream from ``start`` to ``stop``: audio is linear on this side, coded on the other.
 
     Args:
@@ -100,13 +101,13 @@ class PlivoStream:
         rate_hz: int = 8000,
         malformed_limit: int = MALFORMED_LIMIT,
     ) -> None:
+        super().__init__()
         self._state = State.IDLE
         self._encoding = encoding
         self._rate_hz = rate_hz
         self._stream_id = ""
         self._play_head = b""
         self._malformed_limit = malformed_limit
-        self._malformed_in_a_row = 0
 
     @property
     def state(self) -> State:
@@ -137,6 +138,8 @@ class PlivoStream:
         if isinstance(event, Start):
             self._open(event)
         self._state = state
+        is_plain = state is STREAMING and self._rate_hz == PLAIN_RATE_HZ
+        self._plain_encoding = self._encoding if is_plain else None
         return event
 
     def send(self, command: Command) -> bytes:

@@ -9,7 +9,7 @@ of ``detector.TurnDetector``. The twin, ``_every_frame_py``, is the specificatio
 
 from libc.math cimport INFINITY
 
-from rtcore.turn._guard cimport AUDIBLE, FAR, FRAME, LOUD, PERIODIC, TONE, Guard
+from rtcore.turn._guard cimport AUDIBLE, FAR, FRAME, LOUD, PERIODIC, TONE
 
 from collections import deque
 
@@ -33,14 +33,6 @@ cpdef enum:
 cdef class InOrder:
     """Frames one after the other, as they nearly always come; others go to ``_sort``."""
 
-    cdef public long long frames  # passed on, those made up included
-    cdef public long long _expected  # the number of the next one; NO_CHUNK before the first
-    cdef public double _window_ms
-    cdef public double _last_s  # when the last frame passed; infinity before the first
-    cdef public double _held_since_s
-    cdef public dict _held  # came early: by number
-    cdef public object _concealer
-
     def __init__(self):
         self.frames = 0
         self._expected = NO_CHUNK
@@ -50,7 +42,7 @@ cdef class InOrder:
         self._held = {}
         self._concealer = Concealer()
 
-    def push(self, frame, chunk, double now_s):
+    cpdef list push(self, frame, chunk, double now_s):
         """Take one frame that arrived at ``now_s``; return those whose turn has come."""
         if self._held:
             return self._sort(frame, chunk, now_s)
@@ -65,7 +57,7 @@ cdef class InOrder:
         self._last_s = now_s
         return [heard]
 
-    def is_due(self, double now_s):
+    cpdef bint is_due(self, double now_s) except -1:
         """Whether :meth:`tick` has something to do: a comparison or two, asked every 20 ms."""
         if self._held:
             return (now_s - self._held_since_s) * 1000 >= self._window_ms
@@ -78,14 +70,6 @@ cdef class VoiceSpell:
     Within a spell a single voiced frame after a gap of 60 ms (a breath, a click on the line)
     does not prolong it; two of three do. So the silence is counted from the last real voice.
     """
-
-    cdef readonly bint active
-    cdef readonly long long onset_sample  # of the present or last spell
-    cdef readonly long long end_sample  # end of its last voiced frame
-    cdef readonly int voiced_frames  # in it
-    cdef int _bits  # the last eight frames, newest lowest: voiced or not
-    cdef int _pitch  # the same: periodic or not
-    cdef int _start_frames, _start_mask, _pause_samples
 
     def __init__(self, int start_ms, int stop_ms):
         self.configure(start_ms, stop_ms)
@@ -142,22 +126,12 @@ cdef class VoiceSpell:
 cdef class FrameWatch:
     """Hears every frame; where one changes something, or something is due, ``_look`` decides."""
 
-    cdef public Guard _guard
-    cdef public VoiceSpell _spell
-    cdef public object _turn  # the open turn, if ``is_open``
-    cdef object _judge_voice
-    cdef public long long _now  # samples
-    cdef public long long _due  # when to look though nothing has changed
-    cdef public long long _deaf_until  # frames that end before count as silence: the one gate
-    cdef public long long _far_at  # when our sound was last heard
-    cdef public bint _weighs  # the agent has the floor and the caller's voice is on
-
     def __init__(self, Guard guard, judge_voice, VoiceSpell spell, turn):
         self._guard, self._judge_voice, self._spell = guard, judge_voice, spell
         self._turn = turn
         self._far_at = -FAR_GAP_SAMPLES
 
-    def push(self, pcm, far=None):
+    cpdef list push(self, pcm, far=None):
         """Take one frame of the caller and what they hear of us meanwhile.
 
         Args:
@@ -186,21 +160,16 @@ cdef class FrameWatch:
 cdef class SpeechGate:
     """Gathers frames into chunks. ``is_open`` from the onset of speech to its end."""
 
-    cdef readonly bint is_open
-    cdef bint _pass_all
-    cdef int _chunk_frames
-    cdef long long _start_sample, _now_samples
-    cdef list _frames
-    cdef object _preroll
-
     def __init__(self, *, int preroll_ms, int chunk_ms, bint pass_all):
         self._preroll = deque(maxlen=preroll_ms // FRAME_MS)
         self._chunk_frames = max(1, chunk_ms // FRAME_MS)
         self._frames = []
         self._pass_all = self.is_open = pass_all
 
-    def push(self, bytes frame not None):
+    cpdef tuple push(self, bytes frame):
         """Take one frame; return ``(start_sample, pcm)`` when a chunk is full."""
+        if frame is None:
+            raise TypeError("a frame is bytes")
         self._now_samples += FRAME
         if not self.is_open:
             self._preroll.append(frame)
@@ -225,7 +194,7 @@ cdef class SpeechGate:
         self.is_open = self._pass_all
         return self._take()
 
-    cdef _take(self):
+    cdef tuple _take(self):
         if not self._frames:
             return None
         pcm = b"".join(self._frames)

@@ -17,6 +17,8 @@ from rtcore.media.pump import FEW_SOCKETS, Pump
 class Line:
     """Notes when it was served, in ms since the start."""
 
+    due_s = 0.0
+
     def __init__(self) -> None:
         self.pumped: list[int] = []
         self.ticked: list[int] = []

@@ -156,3 +156,22 @@ def test_whatever_happens_nothing_is_lost_or_overfed(steps: list[tuple[str, int]
             assert playout.sent == before + written
             assert written <= 120 * MS
         assert playout.sent <= playout.end
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 2000), st.integers(0, 70)), min_size=1, max_size=30),
+    st.sampled_from([20, 40, 60]),
+)
+def test_nothing_is_due_before_it_says_and_something_when_it_says(
+    steps: list[tuple[int, int]], chunk_ms: int
+) -> None:
+    playout, now_s = Playout(lead_ms=120, chunk_ms=chunk_ms), 10.0
+    for samples, wait_ms in steps:
+        playout.append(bytes(2 * samples))
+        playout.due(now_s)
+        now_s += wait_ms / 1000
+        if playout.unsent_samples and now_s < playout.due_s:
+            assert playout.due(now_s) == []
+            now_s = playout.due_s + 0.0002
+        if playout.unsent_samples:
+            assert playout.due(now_s)

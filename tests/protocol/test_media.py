@@ -77,6 +77,52 @@ def test_a_message_with_a_payload_alone_is_enough() -> None:
     assert _media.read_media(message, "mulaw") == Media(pcm=b"\0\0")
 
 
+@given(
+    st.sampled_from([0, 80, 160, 320, 640]),
+    encodings,
+    st.sampled_from([8000, 16_000]),
+    st.sampled_from(["inbound", "outbound"]),
+    st.one_of(st.none(), st.integers(0, 10**17)),
+)
+def test_a_frame_is_read_as_the_stream_would_read_it(
+    octets: int, encoding: Encoding, rate_hz: int, track: str, chunk: int | None
+) -> None:
+    fields = usual(base64.b64encode(random.Random(octets).randbytes(octets)).decode(), track=track)
+    fields["media"]["chunk"] = chunk
+    if chunk is None:
+        del fields["media"]["chunk"]
+    message = json.dumps(fields).encode()
+    event = general(message, encoding)
+    is_frame = track == "inbound" and len(event.pcm) == 320 and rate_hz == 8000
+    for kind in (_media.MediaReader, _media_py.MediaReader):
+        reader = kind()
+        assert reader.read_frame(message) is None  # the stream has not begun
+        reader._plain_encoding = encoding if rate_hz == 8000 else None
+        reader._malformed_in_a_row = 2
+        assert reader.read_frame(message) == (event.pcm if is_frame else None)
+        assert reader._malformed_in_a_row == (0 if is_frame else 2)
+        if is_frame:
+            assert reader.chunk == (_media.NO_CHUNK if chunk is None else chunk)
+
+
+def test_a_stream_reads_frames_from_its_start_to_its_stop() -> None:
+    message = json.dumps(usual(base64.b64encode(bytes(160)).decode())).encode()
+    stream = PlivoStream()
+    assert stream.read_frame(message) is None
+    stream.receive(json.dumps({"event": "start", "start": {"streamId": "s"}}).encode())
+    assert stream.read_frame(message) is not None
+    stream.receive(b'{"event":"stop"}')
+    assert stream.read_frame(message) is None
+
+
+def test_frames_wrapped_in_much_else_are_left_to_the_stream() -> None:
+    message = json.dumps(usual(base64.b64encode(bytes(160)).decode()), indent=400).encode()
+    for kind in (_media.MediaReader, _media_py.MediaReader):
+        reader = kind()
+        reader._plain_encoding = "mulaw"
+        assert reader.read_frame(message) is None
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -1,0 +1,61 @@
+"""The way in of a call, for the usual message: the next 20 ms of the caller's audio.
+
+Read it from top to bottom: a message is read by the carrier's codec, the media clock says whose
+turn the frame has, the caller's clock moves on by a frame, the turn machine and the ears hear
+it. All of these are compiled, and this joins them without a Python call between; whatever is
+not usual is left to :class:`rtcore.call.Call`, which is built on this. The twin,
+``_way_in_py``, is the specification.
+"""
+
+from rtcore.protocol._media cimport NO_CHUNK, MediaReader
+from rtcore.turn._every_frame cimport FrameWatch, InOrder, SpeechGate
+
+
+cdef class WayIn:
+    """What a frame of the caller passes through; attributes are the call's own."""
+
+    cdef public MediaReader _codec
+    cdef public InOrder _clock
+    cdef public FrameWatch _detector
+    cdef public SpeechGate _gate  # of the ears; None: they gather for themselves
+    cdef public object _ears
+    cdef public object _far_end  # says what the caller hears of us meanwhile
+    cdef public object recorder
+    cdef object _time_s
+
+    def __init__(self, time_s):
+        self._time_s = time_s
+
+    def _on_messages(self, list messages not None):
+        """All that came in one go, in order."""
+        cdef bytes message, frame
+        cdef double now_s = self._time_s()
+        for message in messages:
+            frame = self._codec.read_frame(message)
+            if frame is None:
+                self._on_unusual(message)
+                continue
+            number = self._codec.chunk if self._codec.chunk != NO_CHUNK else None
+            for frame in self._clock.push(frame, number, now_s):
+                self._hear(frame)
+
+    cpdef _hear(self, bytes frame):
+        """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
+        cdef list decided
+        far = self._far_end()
+        if self.recorder is not None:
+            self.recorder.push(frame, far)
+        decided = self._detector.push(frame, far)
+        if self._gate is None:
+            self._ears.push(frame)
+        else:
+            chunk = self._gate.push(frame)
+            if chunk is not None:
+                self._ears.hand_on(chunk)
+        if decided:
+            self._on_turn(decided)
+
+    def tick(self, double now_s):
+        """Called by the pacer every 20 ms: whether audio is overdue."""
+        if self._clock.is_due(now_s):
+            self._is_overdue()

@@ -1,0 +1,55 @@
+"""What every frame passes through, as other compiled rooms may call it."""
+
+from rtcore.turn._guard cimport Guard
+
+
+cdef class InOrder:
+    cdef public long long frames  # passed on, those made up included
+    cdef public long long _expected  # the number of the next one; NO_CHUNK before the first
+    cdef public double _window_ms
+    cdef public double _last_s  # when the last frame passed; infinity before the first
+    cdef public double _held_since_s
+    cdef public dict _held  # came early: by number
+    cdef public object _concealer
+
+    cpdef list push(self, frame, chunk, double now_s)
+    cpdef bint is_due(self, double now_s) except -1
+
+
+cdef class VoiceSpell:
+    cdef readonly bint active
+    cdef readonly long long onset_sample  # of the present or last spell
+    cdef readonly long long end_sample  # end of its last voiced frame
+    cdef readonly int voiced_frames  # in it
+    cdef int _bits  # the last eight frames, newest lowest: voiced or not
+    cdef int _pitch  # the same: periodic or not
+    cdef int _start_frames, _start_mask, _pause_samples
+
+    cpdef configure(self, int start_ms, int stop_ms)
+    cpdef int push(self, bint voiced, bint periodic, long long now, bint likely=*)
+
+
+cdef class FrameWatch:
+    cdef public Guard _guard
+    cdef public VoiceSpell _spell
+    cdef public object _turn  # the open turn, if ``is_open``
+    cdef object _judge_voice
+    cdef public long long _now  # samples
+    cdef public long long _due  # when to look though nothing has changed
+    cdef public long long _deaf_until  # frames that end before count as silence: the one gate
+    cdef public long long _far_at  # when our sound was last heard
+    cdef public bint _weighs  # the agent has the floor and the caller's voice is on
+
+    cpdef list push(self, pcm, far=*)
+
+
+cdef class SpeechGate:
+    cdef readonly bint is_open
+    cdef bint _pass_all
+    cdef int _chunk_frames
+    cdef long long _start_sample, _now_samples
+    cdef list _frames
+    cdef object _preroll
+
+    cpdef tuple push(self, bytes frame)
+    cdef tuple _take(self)

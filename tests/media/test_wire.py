@@ -1,0 +1,131 @@
+"""A socket's octets, over a real pair of them: read, written, lost, left."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from rtcore.media._frames import TEXT, FrameCodec
+from rtcore.media._wire import Wire
+
+
+class Pair:
+    """A wire, and the peer at its other end."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.peer = socket.create_connection(listener.getsockname())
+            self.sock, _ = listener.accept()
+        self.sock.setblocking(False)
+        self.codec = FrameCodec(is_client=True, max_message_bytes=2**20)
+        codec = FrameCodec(is_client=False, max_message_bytes=2**20)
+        self.wire = Wire(self.sock.fileno(), codec, bytearray(4096), 4096)
+
+    def say(self, *messages: bytes) -> None:
+        self.peer.sendall(b"".join(self.codec.encode(TEXT, each) for each in messages))
+        self.sock.setblocking(True)
+        self.sock.recv(1, socket.MSG_PEEK)  # it has come
+        self.sock.setblocking(False)
+
+    def reset(self) -> None:
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.peer.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair()
+    yield made
+    made.sock.close()
+    made.peer.close()
+
+
+def test_what_has_come_is_read_and_nothing_is_waited_for(pair: Pair) -> None:
+    assert pair.wire.receive() == []
+    pair.say(b"one", b"two")
+    assert pair.wire.receive() == [b"one", b"two"]
+    assert pair.wire.receive() == []
+    assert pair.wire.lost is None
+
+
+def test_an_end_and_a_reset_are_told_apart(pair: Pair) -> None:
+    pair.peer.shutdown(socket.SHUT_WR)
+    pair.sock.setblocking(True)
+    pair.sock.recv(1, socket.MSG_PEEK)
+    assert pair.wire.receive() == []
+    assert pair.wire.lost == "connection ended without a close"
+    other = Pair()
+    other.reset()
+    assert other.wire.receive() == []
+    assert other.wire.lost == "connection lost: Connection reset by peer"
+    assert other.wire.write(b"x", 0) == 0  # nothing more goes
+    other.sock.close()
+
+
+def test_a_peer_that_does_not_read_gets_what_the_kernel_takes_and_the_rest_later(
+    pair: Pair,
+) -> None:
+    frame = bytes(8 * 2**20)
+    written = pair.wire.write(frame, 0)
+    assert 0 < written < len(frame)
+    assert pair.wire.write(frame, written) == written
+    assert pair.wire.lost is None
+    got = 0
+    while got < len(frame):
+        got += len(pair.peer.recv(2**20))
+        written = pair.wire.write(frame, written)
+    assert written == len(frame)
+
+
+def test_a_broken_pipe_is_lost_and_not_raised(pair: Pair) -> None:
+    pair.sock.shutdown(socket.SHUT_WR)
+    assert pair.wire.write(b"x", 0) == 0
+    assert pair.wire.lost == "connection lost: Broken pipe"
+
+
+def test_a_closed_socket_is_lost_and_not_raised(pair: Pair) -> None:
+    pair.sock.close()
+    assert pair.wire.receive() == []
+    assert pair.wire.lost == "connection lost: Bad file descriptor"
+
+
+def test_messages_before_a_close_are_handed_on_after_the_close_was_seen(pair: Pair) -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.append("looked")
+        pair.wire.leave()
+
+    pair.wire.attend(seen.append, look, seen.append)
+    pair.peer.sendall(pair.codec.encode(TEXT, b"last") + pair.codec.encode_close(1000))
+    pair.sock.setblocking(True)
+    pair.sock.recv(1, socket.MSG_PEEK)
+    pair.wire.read()
+    pair.wire.read()  # nobody attends any more
+    assert seen == ["looked", [b"last"]]
+
+
+def test_what_a_handler_raises_is_told_once_and_ends_the_reading(pair: Pair) -> None:
+    told: list[BaseException] = []
+
+    def refuse(messages: list[bytes]) -> None:
+        raise ZeroDivisionError
+
+    pair.wire.attend(refuse, lambda: None, told.append)
+    pair.say(b"x")
+    pair.wire.read()
+    pair.say(b"y")
+    pair.wire.read()
+    assert [type(each) for each in told] == [ZeroDivisionError]
+
+
+def test_a_buffer_that_is_too_small_is_not_written_past() -> None:
+    made = Pair()
+    codec = FrameCodec(is_client=False, max_message_bytes=2**20)
+    with pytest.raises(ValueError, match="octets"):
+        Wire(made.sock.fileno(), codec, bytearray(10), 11)
+    made.sock.close()
+    made.peer.close()

@@ -1,0 +1,76 @@
+"""The way in, compiled and as its twin has it: the same call gives the same log."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import trio
+
+from rtcore import _way_in_py, call
+from rtcore.journal import Journal
+from rtcore.recording import SILENT_FRAME
+from rtcore.testing import (
+    L16_16K,
+    MULAW_8K,
+    FakeCarrier,
+    LineFaults,
+    LineFormat,
+    memory_sockets,
+    simulate,
+)
+from tests.test_call import busy_script, scripted
+
+
+def on_twin(module: ModuleType) -> Any:
+    """``module`` once more, with the twin under it."""
+    spec = importlib.util.find_spec(module.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    with patch.dict(sys.modules, {"rtcore._way_in": _way_in_py}):
+        spec.loader.exec_module(other)
+    return other
+
+
+class Tape:
+    """Both sides of a call, frame by frame."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[bytes, bytes]] = []
+
+    def push(self, caller: bytes, agent: bytes | None) -> None:
+        self.frames.append((caller, SILENT_FRAME if agent is None else agent))
+
+    def close(self) -> None:
+        self.frames.append((b"", b""))
+
+
+async def made(kind: type[call.Call], line: LineFormat) -> tuple[bytes, Tape]:
+    """The log and the sound of a call over a bad line."""
+    here, there = memory_sockets()
+    faults = LineFaults(seed=3, loss=0.02, reorder=0.05, jitter_ms=30)
+    carrier = FakeCarrier(busy_script(), line=line, faults=faults)
+    journal, tape = Journal(), Tape()
+    with trio.fail_after(600):
+        async with trio.open_nursery() as nursery:
+
+            async def node() -> None:
+                await call.run_call(there, scripted(), journal=journal, recorder=tape, kind=kind)
+
+            nursery.start_soon(node)
+            await carrier.call(here)
+    return journal.to_jsonl(), tape
+
+
+@pytest.mark.parametrize("line", [MULAW_8K, L16_16K], ids=["usual", "never usual"])
+def test_a_call_is_the_same_on_the_twin(line: LineFormat) -> None:
+    log, tape = simulate(made, call.Call, line, seed=5)
+    slow_log, slow_tape = simulate(made, on_twin(call).Call, line, seed=5)
+    assert log == slow_log
+    assert tape.frames == slow_tape.frames
+    assert len(tape.frames) > 300
