@@ -82,7 +82,7 @@ def test_the_split_shares_no_speech() -> None:
 def test_tracks_are_the_same_for_the_same_seed_and_only_for_it() -> None:
     library = load(AUDIO)["dev"]
     first, again, other = (list(build(library, seed, quick=True)) for seed in (1, 1, 2))
-    assert [track.condition for track in first] == list(CONDITIONS)
+    assert list(dict.fromkeys(track.condition for track in first)) == list(CONDITIONS)
     for one, two, three in zip(first, again, other, strict=True):
         assert one.caller.tobytes() == two.caller.tobytes()
         assert one.far.tobytes() == two.far.tobytes()
