@@ -74,14 +74,11 @@ class SharedProviders:
             if choices or kind in _needed(plan):
                 build = partial(BUILDERS[kind], breakers=self._breakers)
                 ports[PORTS[kind]] = self._shared(kind, choices, plan.secrets, build)
-        if plan.speech_model is not None:
-            ports["speech_model"] = self._shared(
-                "speech_model",
-                (plan.speech_model,),
-                plan.secrets,
-                lambda specs, keys: build_speech_model(specs[0], keys),
-            )
-        voices = plan.tts if plan.speech_model is None else (*plan.tts, plan.speech_model)
+        if plan.speech_model:
+            build = partial(build_speech_model, breakers=self._breakers)
+            models = self._shared("speech_model", plan.speech_model, plan.secrets, build)
+            ports["speech_model"] = models
+        voices = (*plan.tts, *plan.speech_model)
         lines = SharedLines(self._lines, _key("tts", voices, plan.secrets).hex())
         return Agent(plan.definition, **ports, lines=lines)
 
@@ -184,7 +181,7 @@ class _New:
 
 def _needed(plan: AgentPlan) -> tuple[str, ...]:
     """The kinds of provider that the agent cannot do without."""
-    if plan.speech_model is not None:
+    if plan.speech_model:
         return ()
     listening = plan.definition.listening
     if listening is None:

@@ -76,8 +76,7 @@ def _load(tx: Tx, id: str, version: int | None) -> dict[str, _Parts]:
 def _parts(tx: Tx, record: AgentRecord) -> _Parts:
     spec = record.spec
     functions = FUNCTIONS.get_all(tx, spec.function_ids)
-    speech = (spec.speech_model,) if spec.speech_model is not None else ()
-    wanted = [choice.secret for choice in (*spec.stt, *spec.llm, *spec.tts, *speech)]
+    wanted = [choice.secret for choice in (*spec.stt, *spec.llm, *spec.tts, *spec.speech_models)]
     wanted += [each.spec.secret for each in functions]
     names = {name for name in wanted if name is not None}
     return _Parts(
@@ -134,7 +133,8 @@ async def bind_agent(
 
 def _may_take_over(agent: Agent, other: Agent) -> bool:
     """Whether ``other`` can go on with a call of ``agent``; it may have changed since."""
-    is_alike = (agent.speech_model is None) == (other.speech_model is None)
+    ours, theirs = agent.speech_model, other.speech_model
+    is_alike = (ours and ours.turns) == (theirs and theirs.turns)
     return is_alike and bool(other.definition.welcome_message)
 
 
@@ -158,7 +158,7 @@ def _bind(
         stt=spec.stt,
         llm=spec.llm,
         tts=spec.tts,
-        speech_model=spec.speech_model,
+        speech_model=spec.speech_models,
         secrets=parts.secrets,
     )
     try:
@@ -194,15 +194,16 @@ async def bind_responder(store: Store, agent_for: AgentFactory, spec: AgentSpec)
     """
     own = spec.analysis.llm if spec.analysis is not None else ()
     minds = own or spec.llm
-    speech = (spec.speech_model,) if spec.speech_model is not None else ()
-    names = {choice.secret for choice in (*spec.stt, *minds, *spec.tts, *speech)} - {None}
+    names = {choice.secret for choice in (*spec.stt, *minds, *spec.tts, *spec.speech_models)} - {
+        None
+    }
     secrets = await store.read(open_secrets, [name for name in names if name is not None])
     plan = AgentPlan(
         definition=definition_of(spec),
         stt=spec.stt,
         llm=minds,
         tts=spec.tts,
-        speech_model=spec.speech_model,
+        speech_model=spec.speech_models,
         secrets=secrets,
     )
     responder = agent_for(plan).responder

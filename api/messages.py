@@ -8,12 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from api.calls.records import stored_call
 from api.outgoing.outbox import tell
 from api.store import Store, Tx
-from api.store.errors import StoreUnavailable
+from api.store.chats import is_chat
+from api.store.errors import NotFound, StoreUnavailable
 from api.store.records import Page, new_id, page_of
-from api.store.tables import messages
+from api.store.tables import calls, messages
 from rtcore.agent.builtins import leave_message
 from rtcore.agent.tools import Tool, ToolError, ToolUse
 
@@ -44,16 +44,20 @@ def keep_message(
     """Keep a message, once for each ``key``.
 
     ``call_id`` is the carrier's, or that of a conversation in text.
+
+    Raises:
+        NotFound: there is no such call any more: it was erased, and so is this.
     """
     query = sa.select(*SHOWN).where(COLUMNS.key == key)
     row = tx.conn.execute(query).one_or_none()
     if row is not None:
         return _message(row)
-    call = stored_call(tx, carrier_id=call_id)
+    if not is_chat(call_id):
+        call_id = _held_call(tx, call_id)
     kept = KeptMessage(
         id=new_id("msg"),
         agent_id=agent_id,
-        call_id=call.id if call is not None else call_id,
+        call_id=call_id,
         name=name,
         text=text,
         created_at_ms=tx.now_ms,
@@ -63,6 +67,15 @@ def keep_message(
     told = {"message_id": kept.id, "agent_id": agent_id, "call_id": kept.call_id}
     tell(tx, "message.left", kept.call_id, {**told, "name": name, "text": text})
     return kept
+
+
+def _held_call(tx: Tx, carrier_id: str) -> str:
+    """Our id of a call, which is not erased before this transaction ends."""
+    query = sa.select(calls.c.id).where(calls.c.carrier_id == carrier_id)
+    id = tx.conn.scalar(query.with_for_update(read=True, key_share=True))
+    if id is None:
+        raise NotFound("call", carrier_id)
+    return str(id)
 
 
 def find_messages(
@@ -87,6 +100,8 @@ def message_tool(store: Store, agent_id: str) -> Tool:
         key = f"{use.key[:150]}-{digest}"
         try:
             await store.write(keep_message, agent_id, use.call_id, name, text, key)
+        except NotFound as exc:
+            raise ToolError("the message could not be kept: the call has been erased") from exc
         except StoreUnavailable as exc:
             raise ToolError("the message could not be kept: ask the caller to try later") from exc
         return "the message is kept and will be passed on"

@@ -89,6 +89,16 @@ Providers = Annotated[
 ]
 
 
+SpeechModels = Annotated[
+    tuple[ProviderChoice, ...],
+    Meta(
+        min_length=1,
+        max_length=5,
+        description="In order, all with the same `turns`: the next takes over when one fails.",
+    ),
+]
+
+
 Days = Annotated[int, Meta(ge=0, le=36_500)]
 
 
@@ -178,10 +188,11 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     llm: Providers = ()
     tts: Providers = ()
     speech_model: Annotated[
-        ProviderChoice | None,
+        ProviderChoice | SpeechModels | None,
         Meta(
-            description="One model that hears, thinks and speaks. With it `stt`, `llm` and `tts`"
-            " may be left out; `tts` says the last words if it fails, `llm` answers chats."
+            description="One model that hears, thinks and speaks, or several in order: the next"
+            " goes on with the call when one fails. With it `stt`, `llm` and `tts` may be left"
+            " out; `tts` says the last words if it fails, `llm` answers chats."
         ),
     ] = None
     function_ids: Annotated[tuple[FunctionId, ...], Meta(max_length=50)] = ()
@@ -203,6 +214,14 @@ class AgentSpec(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
         Destination | None,
         Meta(description="Who is rung when no node has room for a call; else callers hear busy."),
     ] = None
+
+    @property
+    def speech_models(self) -> tuple[ProviderChoice, ...]:
+        """The speech models in order, however they were given."""
+        given = self.speech_model
+        if given is None:
+            return ()
+        return (given,) if isinstance(given, ProviderChoice) else given
 
 
 class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,7 +291,7 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     stt: tuple[ProviderChoice, ...] = ()
     llm: tuple[ProviderChoice, ...] = ()
     tts: tuple[ProviderChoice, ...] = ()
-    speech_model: ProviderChoice | None = None
+    speech_model: tuple[ProviderChoice, ...] = ()
     secrets: Mapping[str, str] = {}
 
 

@@ -29,7 +29,8 @@ class MediaGate:
     A request must be for ``/plivo/media/{token}``. With ``plivo`` tokens its V3 signature must
     be right and its nonce new; with a ``secret`` the token must be genuine, unexpired and
     unspent. ``agents`` gives the agent a token names; ``find`` is asked for one that is not
-    there, and may refuse the token by raising ``BadToken``. ``default`` serves where there is no
+    there, and may refuse the token by raising ``BadToken``, or answer otherwise, which leaves it
+    unspent. ``default`` serves where there is no
     secret, which only a node on loopback should be without.
     """
 
@@ -37,7 +38,7 @@ class MediaGate:
         self,
         agents: Mapping[str, Agent],
         *,
-        find: Callable[[MediaToken], Awaitable[Agent | None]] | None = None,
+        find: Callable[[MediaToken], Awaitable[Agent | Rejection | None]] | None = None,
         default: Agent | None = None,
         secret: bytes | None = None,
         plivo: Tokens | None = None,
@@ -68,9 +69,12 @@ class MediaGate:
             now_s = self._clock()
             token = redeem(self._secret, request.path.removeprefix(MEDIA_PATH), now_s)
             self._spent.spend(token, now_s)
-            agent = self._agents.get(token.agent_id)
+            agent: Agent | Rejection | None = self._agents.get(token.agent_id)
             if agent is None and self._find is not None:
                 agent = await self._find(token)
+            if isinstance(agent, Rejection):
+                self._spent.restore(token)
+                return agent
         except BadToken as exc:
             return Rejection(status=403, body=f"the media token is not valid: {exc}")
         agent = agent or self._default

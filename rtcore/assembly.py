@@ -209,8 +209,8 @@ def _ports(
         )
     if file.synthesizer:
         ports["synthesizer"] = build_synthesizer(file.synthesizer, secrets, breakers=breakers)
-    if file.speech_model is not None:
-        ports["speech_model"] = build_speech_model(file.speech_model, secrets)
+    if file.speech_models:
+        ports["speech_model"] = build_speech_model(file.speech_models, secrets, breakers=breakers)
     return ports
 
 

@@ -200,6 +200,7 @@ class Call(WayIn):
         self._early: list[Event] = []
         self._overdue = trio.Event()  # set by the pacer: audio failed to arrive
         self._nursery: trio.Nursery | None = None
+        self.is_over = False  # nothing can be begun in it any more
         self._started_s = self._ended_s = self._started_unix_s = 0.0
 
         self._suspected: tuple[float, float] | None = None  # (voice began, playout held), s
@@ -255,7 +256,10 @@ class Call(WayIn):
                 if self.agent.definition.welcome_message:
                     interruptible = self.agent.definition.is_welcome_interruptible
                     self.say(self.agent.definition.welcome_message, is_interruptible=interruptible)
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    self.is_over = True
                 nursery.cancel_scope.cancel(reason="hang-up")
         if limit.cancelled_caught:
             self.ended_by = "call_limit"

@@ -45,6 +45,7 @@ from rtcore.speech_port import (
     Respond,
     SpeechEvent,
     SpeechModel,
+    SpeechModels,
     Tell,
 )
 from rtcore.turn import events
@@ -59,7 +60,13 @@ class Conversing:
 
     lookup = None  # the caller's words come too late for one: the model has a function instead
 
-    def __init__(self, call: Answers, line: Line, model: SpeechModel, ears: Ears | None) -> None:
+    def __init__(
+        self,
+        call: Answers,
+        line: Line,
+        model: SpeechModel | SpeechModels,
+        ears: Ears | None,
+    ) -> None:
         """``ears``: a recogniser beside the model, whose words tell a turn's end sooner."""
         self._call = call
         self._model = model
@@ -67,10 +74,12 @@ class Conversing:
         self._ledger = Ledger()
         self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
         self.link = SpeechLink(model, call.config, call.stats, ears)
-        self._voice = ModelMouth(self.mouth, self._ledger, call.config)
+        self._voice = ModelMouth(call, self.mouth, self._ledger)
         self._ears = ModelEars(call, self.link)
         self._hands = ModelHands(call, self.mouth, self.link, self._is_over, self._on_told)
-        self._replies = ModelReplies(call, self.link, self._voice, self._hands, lambda: self._used)
+        self._replies = ModelReplies(
+            call, self.link, self._voice, self._hands, lambda: self._used, self._goes_elsewhere
+        )
         self._own = OwnTurns(call, self.link, self._ears, self._replies, self)
         self._lines = ModelLines(call, self.link, self._replies, self)
         self.reply: Reply | None = None  # being thought or said
@@ -109,12 +118,13 @@ class Conversing:
     @property
     def voice_name(self) -> str:
         """By which the sound of a line the model has said is known again."""
-        return self._model.name
+        place = self.link.place
+        return f"{self.link.model.name} {place}" if place else self.link.model.name
 
     @property
     def _used(self) -> Tally:
         """What the call used of the model."""
-        return self._call.context.usage.of("speech", self._model.name)
+        return self._call.context.usage.of("speech", self.link.model.name, self.link.place)
 
     @property
     def _is_ours(self) -> bool:
@@ -223,7 +233,7 @@ class Conversing:
         self._ears.tell_keys(is_turn=False)
         self.link.flush()
         reply = self._replies.new(clock=self._ears.asked())
-        self.link.tell(Respond(reply=reply.id))
+        self._replies.ask(reply, Respond(reply=reply.id))
         self.start(reply)
         return reply
 
@@ -265,7 +275,7 @@ class Conversing:
         except* ProviderError as group:
             failed = True
             call.stats.provider_errors += 1
-            call.note("provider_failed", providers=[self._model.name])
+            call.note("provider_failed", providers=[self.link.model.name])
             if group.subgroup(FellSilent) is not None:
                 self.link.give_up()
         if self.reply is not reply:
@@ -296,16 +306,26 @@ class Conversing:
         with reply.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hands.use_all, reply)
-                await self._voice.play(reply, self._model.name, self._on_piece)
+                await self._voice.play(reply, self._goes_elsewhere, self._on_piece)
                 await self.mouth.heard()
                 if reply.fault:
-                    raise ProviderError(self._model.name, reply.fault, retryable=True)
+                    raise ProviderError(self.link.model.name, reply.fault, retryable=True)
+
+    def _goes_elsewhere(self, reply: ModelReply) -> bool:
+        """Have another model of the list make ``reply``, if nobody has noticed anything of it."""
+        if reply is not self.reply or reply.has_acted or not self.link.has_another:
+            return False
+        reply.alive_s = trio.current_time()
+        self.link.give_up()
+        return True
 
     def _on_audible(self, reply: Reply) -> None:
         """The first frame of ``reply`` was written."""
         if reply.clock is not None and (timing := reply.clock.timing()) is not None:
             self.timings.append(timing)
             self._call.note("response", response_ms=round(timing.response_ms, 1))
+        if isinstance(reply, ModelReply):
+            self.link.progressed()
         self._ears.answered()
         self._speaks(reply)
 
@@ -452,7 +472,7 @@ class Conversing:
         call.note("agent_changed", agent=agent.definition.name)
         model = agent.speech_model
         assert model is not None, "agents that hand over to one another are of one kind"
-        if model is self._model and model.can_be_instructed:
+        if model is self._model and self.link.model.can_be_instructed:
             tools = tuple(tool.spec for tool in agent.offered)
             self.link.tell(Instruct(instructions=agent.definition.prompt, tools=tools))
         else:

@@ -11,6 +11,7 @@ __all__ = [
     "ProviderError",
     "RemoteProtocolError",
     "RtcoreError",
+    "SessionOver",
     "SocketClosed",
     "ToolError",
     "first_error",
@@ -75,6 +76,13 @@ class ProviderError(RtcoreError):
         super().__init__(f"{provider}: {message}")
         self.provider, self.retryable = provider, retryable
         self.retry_after_s = retry_after_s
+
+
+class SessionOver(ProviderError):
+    """A session has reached the service's time limit: the service is well, ask for another."""
+
+    def __init__(self, provider: str, message: str) -> None:
+        super().__init__(provider, message, retryable=True)
 
 
 class ToolError(RtcoreError):

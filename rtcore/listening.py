@@ -89,7 +89,10 @@ class ListeningCall(Call):
                 nursery.start_soon(self._transcribe)
                 if self._listening.sentiment_every_s is not None:
                     nursery.start_soon(self._feel, self._listening.sentiment_every_s)
-                await self._listen()
+                try:
+                    await self._listen()
+                finally:
+                    self.is_over = True
                 nursery.cancel_scope.cancel(reason="hang-up")
         if limit.cancelled_caught:
             self.ended_by = "call_limit"

@@ -18,7 +18,7 @@ from rtcore.model_reply import ModelReply
 from rtcore.ports import ToolCall
 from rtcore.reply import Mouth
 from rtcore.speech_link import SpeechLink
-from rtcore.speech_port import CancelReply, Say, ToolResult
+from rtcore.speech_port import CancelReply, ReplyToolCall, Say, ToolResult
 
 __all__ = ["ModelHands"]
 
@@ -51,14 +51,16 @@ class ModelHands:
         """Functions that were run."""
         return self._performer.calls
 
-    def want(self, reply: ModelReply, number: int, call: ToolCall) -> None:
-        """Step ``number`` of ``reply`` ends with ``call``."""
+    def want(self, reply: ModelReply, wanted: ReplyToolCall) -> None:
+        """A step of ``reply`` ends with the function that is ``wanted``."""
+        number, call = wanted.step, wanted.call
         step, _ = reply.step(number)
         reply.end_sound()
         if any(call.id == other.id for each in reply.steps for other in each.calls):
             return
         if number >= self._call.config.tool_steps_max:
             self._link.tell(CancelReply(reply=reply.id))
+            self.refuse(wanted, "error: too many functions, one after another")
             reply.close("it calls functions without an end")
             return
         step.calls.append(call)
@@ -68,6 +70,10 @@ class ModelHands:
         except (trio.WouldBlock, trio.BrokenResourceError):
             outcome.result = "error: too many functions at once"
             self._tell(reply, call, outcome.result)
+
+    def refuse(self, wanted: ReplyToolCall, why: str) -> None:
+        """A function that is not run has a result too, or its model would wait for it."""
+        self._link.tell(ToolResult(reply=wanted.reply, call_id=wanted.call.id, text=why))
 
     async def use_all(self, reply: ModelReply) -> None:
         """Run the functions of ``reply``: those that only read together, the others in order.

@@ -91,7 +91,7 @@ class ModelLines:
             reply = self._replies.new(
                 text=text, is_interruptible=is_interruptible, ends_call=ends_call
             )
-            self._link.tell(Say(reply=reply.id, text=text))
+            self._replies.ask(reply, Say(reply=reply.id, text=text))
         self.is_leaving = ends_call
         reply.committed.set()
         self._floor.start(reply)

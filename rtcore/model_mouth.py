@@ -12,8 +12,8 @@ import trio
 
 from rtcore.agent.performing import Outcome
 from rtcore.agent.thinking import Step
+from rtcore.answering import Answers
 from rtcore.audio import RATE_HZ
-from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.ledger import Ledger, Span
 from rtcore.model_reply import ModelReply
@@ -21,52 +21,75 @@ from rtcore.ports import SpeechAudio, ToolCall
 from rtcore.reply import Mouth, Reply
 from rtcore.speech_port import Truncate
 
-__all__ = ["FellSilent", "ModelMouth"]
+__all__ = ["FellSilent", "ModelMouth", "first_sign_limit_s"]
+
+AHEAD_S = 0.5  # of the guard over silence: who knows that a model is silent acts, and acts first
 
 
 class FellSilent(ProviderError):
     """A model owes something, and says nothing for too long."""
 
 
+def first_sign_limit_s(call: Answers) -> float:
+    """How long a model may owe an answer and give no sign of it.
+
+    Always less than the guard over silence waits, which can only say something about it.
+    """
+    guard_s = call.agent.definition.turn_config(call.config.turn).watchdog_ms / 1000
+    return min(call.config.first_token_limit_s, max(guard_s - AHEAD_S, guard_s / 2))
+
+
 class ModelMouth:
     """Plays what a model says; accounts for it step by step."""
 
-    def __init__(self, mouth: Mouth, ledger: Ledger, config: CallConfig) -> None:
+    def __init__(self, call: Answers, mouth: Mouth, ledger: Ledger) -> None:
+        self._call = call
         self._mouth = mouth
         self._ledger = ledger
-        self._config = config
 
     async def play(
-        self, reply: ModelReply, model: str, on_piece: Callable[[ModelReply], None]
+        self,
+        reply: ModelReply,
+        goes_elsewhere: Callable[[ModelReply], bool],
+        on_piece: Callable[[ModelReply], None],
     ) -> None:
-        """Play ``reply`` until nothing more comes of it; ``on_piece`` after each piece of sound.
+        """Play ``reply`` until nothing more comes of it.
+
+        Args:
+            goes_elsewhere: asked when the model owes something and says nothing for too long:
+                whether another one makes the reply instead.
+            on_piece: told after each piece of sound.
 
         Raises:
-            FellSilent: ``model`` owes something, and says nothing for too long.
+            FellSilent: nothing comes, and nobody else makes it.
 
         Cancelled: nothing more is appended to the line.
         """
         with reply.sound_rx:
-            while (piece := await self._next(reply, model)) is not None:
+            while (piece := await self._next(reply, goes_elsewhere)) is not None:
                 await self._play(reply, piece)
                 if piece.pcm:
                     on_piece(reply)
 
-    async def _next(self, reply: ModelReply, model: str) -> SpeechAudio | None:
+    async def _next(
+        self, reply: ModelReply, goes_elsewhere: Callable[[ModelReply], bool]
+    ) -> SpeechAudio | None:
         """The next piece of sound, None at the end."""
-        config, waits_s = self._config, trio.current_time()
+        stall_s, waits_s = self._call.config.stall_limit_s, trio.current_time()
         while True:
             try:
                 return reply.sound_rx.receive_nowait()  # the usual case: the model is ahead
             except trio.WouldBlock:
-                limit_s = config.stall_limit_s if reply.is_begun else config.first_token_limit_s
+                limit_s = stall_s if reply.is_begun else first_sign_limit_s(self._call)
             except trio.EndOfChannel:
                 return None
             if reply.owes_results:
                 waits_s = trio.current_time()
             due_s = max(waits_s, reply.alive_s) + limit_s
             if trio.current_time() >= due_s:
-                raise FellSilent(model, f"nothing for {limit_s:g} s", retryable=True)
+                if goes_elsewhere(reply):
+                    continue
+                raise FellSilent("speech_model", f"nothing for {limit_s:g} s", retryable=True)
             with trio.move_on_at(due_s):
                 try:
                     return await reply.sound_rx.receive()

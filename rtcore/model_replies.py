@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from rtcore.agent.performing import CANCELLED
 from rtcore.answering import Answers
 from rtcore.metrics import TurnClock
 from rtcore.model_hands import ModelHands
@@ -20,6 +21,8 @@ from rtcore.speech_port import (
     ReplyDone,
     ReplyText,
     ReplyToolCall,
+    Respond,
+    Say,
     SpeechEvent,
     ToolCallDropped,
 )
@@ -40,13 +43,19 @@ class ModelReplies:
         voice: ModelMouth,
         hands: ModelHands,
         used: Callable[[], Tally],
+        goes_elsewhere: Callable[[ModelReply], bool],
     ) -> None:
-        """``used`` gives what the call used of the model."""
+        """
+        Args:
+            used: gives what the call used of the model.
+            goes_elsewhere: asked of one that failed: whether another model makes it instead.
+        """
         self._call = call
         self._link = link
         self._voice = voice
         self._hands = hands
         self._get_used = used
+        self._goes_elsewhere = goes_elsewhere
         self._made: dict[str, ModelReply] = {}  # those of which something may come, by their ids
         self._gone: deque[str] = deque(maxlen=GONE_MAX)  # of which something may still be told
         self._discarded: set[str] = set()  # replies thrown away, whose cost is not known yet
@@ -83,8 +92,18 @@ class ModelReplies:
             ends_call=ends_call,
         )
         self._made[reply.id] = reply
-        self._used.requests += 1
         return reply
+
+    def ask(self, reply: ModelReply, command: Respond | Say) -> None:
+        """Have ``reply`` made; without a session, the next one is asked."""
+        if self._link.is_open:
+            self.asked(reply)
+            self._link.tell(command)
+
+    def asked(self, reply: ModelReply) -> None:
+        """A session is asked for ``reply``, or has begun it unasked."""
+        self._made[reply.id] = reply
+        self._used.requests += 1
 
     def is_known(self, id: str) -> bool:
         """Whether ``id`` is the name of a reply that was begun or dropped in this session."""
@@ -92,8 +111,8 @@ class ModelReplies:
 
     def drop(self, reply: ModelReply) -> None:
         """What the model still says of ``reply`` is not heard any more."""
-        self._made.pop(reply.id, None)
-        self._gone.append(reply.id)
+        if self._made.pop(reply.id, None) is not None:
+            self._gone.append(reply.id)
         reply.close()
 
     def discard(self, reply: ModelReply) -> None:
@@ -104,7 +123,8 @@ class ModelReplies:
         self.drop(reply)
 
     def begin_session(self) -> None:
-        """Another session may use the names of those that are gone."""
+        """Another session knows none of these, and may use their names."""
+        self._made.clear()
         self._gone.clear()
 
     # --- what the model says of them --------------------------------------------------------
@@ -117,11 +137,19 @@ class ModelReplies:
             case ReplyDone():
                 self._count(event)
                 if (reply := self._made.get(event.reply)) is not None:
-                    reply.close("it failed" if event.status == "failed" else "")
+                    self._over(reply, event)
             case ReplyBegun() | ReplyText() | ReplyAudio() | ReplyToolCall() | ToolCallDropped():
                 if (reply := self._made.get(event.reply)) is not None and not reply.is_done:
                     reply.alive_s = trio.current_time()
                     self._hear(reply, event)
+                elif isinstance(event, ReplyToolCall):
+                    self._hands.refuse(event, CANCELLED)
+
+    def _over(self, reply: ModelReply, done: ReplyDone) -> None:
+        """Nothing more of ``reply`` comes from this session."""
+        if done.status == "failed" and self._goes_elsewhere(reply):
+            return
+        reply.close("it failed" if done.status in ("failed", "refused") else "")
 
     def _hear(self, reply: ModelReply, event: SpeechEvent) -> None:
         """Something of a reply that is wanted."""
@@ -129,6 +157,8 @@ class ModelReplies:
             self._take(reply, event)
         except trio.WouldBlock:
             self._link.tell(CancelReply(reply=reply.id))
+            if isinstance(event, ReplyToolCall):
+                self._hands.refuse(event, CANCELLED)
             reply.close("too far ahead of the line")
 
     def _take(self, reply: ModelReply, event: SpeechEvent) -> None:
@@ -145,9 +175,9 @@ class ModelReplies:
                 reply.hear(number, pcm)
                 if event.is_last:
                     reply.end_sound()
-            case ReplyToolCall(step=number, call=call):
+            case ReplyToolCall():
                 self._reached(reply)
-                self._hands.want(reply, number, call)
+                self._hands.want(reply, event)
             case ToolCallDropped(call_id=call_id):
                 reply.told.add(call_id)
 
@@ -172,5 +202,5 @@ class ModelReplies:
         if done.reply in self._discarded:
             self._discarded.remove(done.reply)
             used.wasted_tokens += usage.input_tokens + usage.output_tokens
-        if done.status in ("cut", "failed"):
+        if done.status in ("cut", "failed", "refused"):
             self._call.note("reply_cut_short", status=done.status, detail=done.detail[:64])

@@ -21,6 +21,7 @@ from rtcore.ports import Message
 from rtcore.reply import Reply
 from rtcore.speech_link import SpeechLink
 from rtcore.speech_port import Respond, Say, SpeechCommand, SpeechSession, Tell
+from rtcore.turn.events import AgentState
 
 __all__ = ["ModelSessions"]
 
@@ -64,6 +65,9 @@ class ModelSessions:
         """With what a session begins: the conversation so far, if there was one."""
         conversation, agent = self._call.conversation, self._call.agent
         self._replies.begin_session()
+        if self._link.has_moved:
+            provider = self._link.model.name
+            self._call.note("failed_over", provider=provider, member=self._link.place)
         messages = self._ears.known(conversation.messages_until(len(conversation.log)))
         reply = self._floor.reply
         if isinstance(reply, ModelReply) and reply.has_acted:
@@ -87,6 +91,7 @@ class ModelSessions:
         reply = self._floor.reply
         if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
             reply.begin_again()
+            self._replies.asked(reply)
             if reply.text:
                 yield Say(reply=reply.id, text=reply.text)
             else:
@@ -101,7 +106,18 @@ class ModelSessions:
             if not reply.committed.is_set():
                 self._floor.discard()
             elif self._link.is_lost or reply.has_acted:
+                if any(step.calls for step in reply.steps):
+                    self._ears.answered()  # heard once more, the turn would be acted on twice
                 reply.close("its session was lost")
             elif not reply.is_asked_for:
                 self._floor.interrupt()  # told again what was heard, the next begins another
         self._ears.lost()
+        if not self._link.is_lost and self._is_answered_next():
+            self._call.floor(AgentState.THINKING)  # its time begins anew
+
+    def _is_answered_next(self) -> bool:
+        """Whether the next session begins with an answer, asked for or by itself."""
+        reply = self._floor.reply
+        if reply is None:
+            return self._ears.is_told_anew and self._link.model.turns == "theirs"
+        return isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted

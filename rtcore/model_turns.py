@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
+import trio
+
 from rtcore.answering import Answers
 from rtcore.audio import RATE_HZ
 from rtcore.metrics import BargeIn
 from rtcore.model_ears import ModelEars
+from rtcore.model_mouth import first_sign_limit_s
 from rtcore.model_replies import ModelReplies
 from rtcore.model_reply import ModelReply
 from rtcore.reply import Reply
@@ -69,9 +72,11 @@ class OwnTurns:
         self._replies = replies
         self._floor = floor
         self._waiting: deque[ModelReply] = deque()  # begun before their turn to speak
+        self._owed = trio.Event()  # a turn is over; set once its answer was begun, or another turn
 
     def caller_began(self, began: CallerBegan) -> None:
         """The model heard the caller: it stopped what it said, so must the line."""
+        self._owed.set()
         self._call.note("caller_began")
         reply = self._floor.reply
         if reply is None or not reply.is_interruptible:
@@ -89,6 +94,15 @@ class OwnTurns:
         self._link.flush()
         self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
+        self._owed = trio.Event()
+        self._call.start(self._see_to_an_answer, self._owed)
+
+    async def _see_to_an_answer(self, begun: trio.Event) -> None:
+        """A model that took a turn to be over and begins no answer: another may hear the turn."""
+        with trio.move_on_after(first_sign_limit_s(self._call)):
+            await begun.wait()
+        if not begun.is_set() and self._link.has_another:
+            self._link.give_up()
 
     def answer_keys(self) -> None:
         """Keys are a turn of their own where the model finds the others."""
@@ -97,10 +111,12 @@ class OwnTurns:
 
     def reply_begun(self, id: str) -> None:
         """The model has begun to answer by itself."""
+        self._owed.set()
         if self._call.is_muted:
             self._link.tell(CancelReply(reply=id))
             return
         reply = self._replies.new(id, clock=self._ears.answered_unasked())
+        self._replies.asked(reply)
         reply.is_asked_for = False
         reply.committed.set()
         if self._floor.reply is None:
@@ -118,6 +134,7 @@ class OwnTurns:
 
     def drop_waiting(self) -> None:
         """What waits to be said is not wanted any more."""
+        self._owed.set()
         while self._waiting:
             waiting = self._waiting.popleft()
             self._floor.stop(waiting)

@@ -1,45 +1,56 @@
 """What of the caller goes to a speech-to-speech model, and its session: held, or opened anew.
 
 It takes the place of :mod:`rtcore.ears`. What was heard and is not yet answered is kept, so a
-session that is lost in the midst of a turn costs the caller no word.
+session that is lost in the midst of a turn costs the caller no word, whichever of the agent's
+models holds the next.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
 from rtcore.audio import FRAME_BYTES, FRAME_SAMPLES, RATE_HZ
 from rtcore.config import CallConfig
 from rtcore.ears import Ears
-from rtcore.errors import ProviderError, first_error
+from rtcore.errors import ProviderError, SessionOver, first_error
 from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio
-from rtcore.speech_port import SpeechCommand, SpeechEvent, SpeechModel, SpeechSession
+from rtcore.rotation import Rotation
+from rtcore.speech_port import (
+    SpeechCommand,
+    SpeechEvent,
+    SpeechModel,
+    SpeechModels,
+    SpeechSession,
+)
 from rtcore.turn._every_frame import SpeechGate
-from rtcore.usage import Tally
+from rtcore.usage import Tally, Usage
 
 __all__ = ["SpeechLink"]
 
-ATTEMPTS_MAX = 2  # sessions in a row that brought no answer: the model is given up
-PAUSE_S = 0.2  # before the next one: who refuses at once may have had a hiccup
 CONTROL_MAX = 128  # commands beside audio that may wait; more, and the session is stuck
 KEPT_SAMPLES = 30 * RATE_HZ  # of what is not answered; who speaks on for longer is understood
 SILENCE = bytes(FRAME_BYTES)
 
 
 class SpeechLink:
-    """Gathers the caller's speech, carries commands, and keeps one session of the model open."""
+    """Gathers the caller's speech, carries commands, and keeps one session of a model open."""
 
     gate = None  # what it gathers goes two ways, and may be silence: frames come to `push`
 
     def __init__(
-        self, model: SpeechModel, config: CallConfig, stats: CallStats, ears: Ears | None = None
+        self,
+        model: SpeechModel | SpeechModels,
+        config: CallConfig,
+        stats: CallStats,
+        ears: Ears | None = None,
     ) -> None:
         """``ears`` hear the same, for a recogniser of our own."""
         self._model = model
+        self._rotation: Rotation[SpeechModel] | None = None  # through the models, once it runs
         self._ears = ears
         self._stats = stats
         self._gate = SpeechGate(
@@ -55,9 +66,10 @@ class SpeechLink:
         self._asked_at = 0  # what was heard before is asked about already
         self._session = trio.CancelScope()
         self._is_wanted_anew = False
-        self._is_good = False
+        self._has_progressed = False  # the session brought an answer
         self._used = Tally()
         self.is_muted = False  # the caller is not to be heard: all is silence
+        self.has_moved = False  # the session is of another model than the one that was lost
         self.is_lost = False  # there is no model any more
 
     # --- the caller's voice -----------------------------------------------------------------
@@ -106,8 +118,7 @@ class SpeechLink:
             self._stats.dropped_heard_chunks += 1  # live audio that late is useless
 
     def answered(self) -> None:
-        """What was asked about is being answered: it need not be told again."""
-        self._is_good = True
+        """What was asked about is answered: it need not be told again."""
         while self._kept and self._kept[0].start_sample < self._asked_at:
             self._kept_samples -= len(self._kept.popleft().pcm) // 2
 
@@ -117,6 +128,27 @@ class SpeechLink:
             self._kept_samples -= len(self._kept.pop().pcm) // 2
 
     # --- the session ------------------------------------------------------------------------
+
+    @property
+    def place(self) -> int:
+        """Of the model that is asked, in its list."""
+        return self._rotation.place if self._rotation is not None else 0
+
+    @property
+    def model(self) -> SpeechModel:
+        """The model that is asked; the first, before any was."""
+        return _members(self._model)[self.place]
+
+    @property
+    def has_another(self) -> bool:
+        """Whether there is a model left that was not tried since something was last answered."""
+        return self._rotation is not None and self._rotation.has_another
+
+    def progressed(self) -> None:
+        """The session has brought something that was heard: failures before it count no more."""
+        if self._rotation is not None and self.is_open:
+            self._has_progressed = True
+            self._rotation.progressed()
 
     @property
     def has_unanswered(self) -> bool:
@@ -142,14 +174,19 @@ class SpeechLink:
         except trio.BrokenResourceError:
             self._tx = None  # it has just ended; what led to that is on its way
 
-    def reopen(self, model: SpeechModel) -> None:
-        """Go on with a new session, of ``model``."""
-        self._model = model
+    def reopen(self, model: SpeechModel | SpeechModels) -> None:
+        """Go on with a new session, of ``model``: what failed before counts no more."""
+        if model is not self._model:
+            self._model, self._rotation = model, None
+        elif self._rotation is not None:
+            self._rotation.begin_anew()
         self._is_wanted_anew = True
+        self._tx = None
         self._session.cancel(reason="another session wanted")
 
     def give_up(self) -> None:
         """Nothing is said in this session any more: it is as good as lost."""
+        self._tx = None
         self._session.cancel(reason="session silent")
 
     async def run(
@@ -165,40 +202,49 @@ class SpeechLink:
         ``begin`` says with what each begins and ``pending`` what it is to be asked at once,
         after what was heard and not answered; ``lost`` is told the reason when one ends.
         """
-        failures = 0
-        while failures < ATTEMPTS_MAX:
-            if failures:
-                await trio.sleep(PAUSE_S)
-            self._is_good = self._is_wanted_anew = False
-            self._used = context.usage.of("speech", self._model.name)
+        stays = False  # with the model that was asked last
+        while not self.is_lost:
+            rotation = self._rotation
+            if rotation is None:
+                rotation, stays = _rotation(self._model, context.usage), False
+                self._rotation = rotation
+            before = rotation.place
+            if not stays:
+                await rotation.next()
+            if rotation is not self._rotation:
+                continue  # another agent has taken over meanwhile
+            self._used = rotation.used
+            self.has_moved = rotation.place != before
+            self._has_progressed = self._is_wanted_anew = False
             reason = await self._hold(begin(), pending, emit)
-            if not self._is_wanted_anew:
+            stays = self._is_wanted_anew or (
+                isinstance(reason, SessionOver) and self._has_progressed
+            )
+            if not stays:
                 self._stats.provider_errors += 1
-                self._used.failures += 1
-                failures = 1 if self._is_good else failures + 1
-            if reason is not None and not reason.retryable:
-                failures = ATTEMPTS_MAX
-            self.is_lost = failures >= ATTEMPTS_MAX
-            lost(reason.provider if reason is not None else self._model.name)
+                rotation.failed(reason)
+                self.is_lost = rotation.is_over
+            lost(reason.provider)
 
     async def _hold(
         self,
         session: SpeechSession,
         pending: Callable[[], Iterable[SpeechCommand]],
         emit: Callable[[SpeechEvent], None],
-    ) -> ProviderError | None:
-        """One session, to its end; returns why it ended, if it said so."""
+    ) -> ProviderError:
+        """One session, to its end; returns why it ended."""
+        model = self.model
         capacity = self._audio_max + CONTROL_MAX
-        self._tx, rx = trio.open_memory_channel[SpeechCommand](capacity)
-        self._session = trio.CancelScope()
+        tx, rx = trio.open_memory_channel[SpeechCommand](capacity)
+        self._tx, self._session = tx, trio.CancelScope()
         for command in (*self._kept_in_one(), *pending()):
             if isinstance(command, CallerAudio):
                 self._used.audio_samples += len(command.pcm) // 2
             self._send(command)
-        reason: ProviderError | None = None
+        reason = ProviderError(model.name, "the session has ended", retryable=True)
         try:
-            with self._tx, rx, self._session:
-                await self._model.converse(session, rx, emit)
+            with tx, rx, self._session:
+                await model.converse(session, rx, emit)
         except* ProviderError as group:
             reason = first_error(group)
         finally:
@@ -214,3 +260,13 @@ class SpeechLink:
             else:
                 stretches.append((audio.start_sample, bytearray(audio.pcm)))
         return [CallerAudio(start_sample=at, pcm=bytes(pcm)) for at, pcm in stretches]
+
+
+def _members(model: SpeechModel | SpeechModels) -> Sequence[SpeechModel]:
+    return (model,) if isinstance(model, SpeechModel) else model.members
+
+
+def _rotation(model: SpeechModel | SpeechModels, usage: Usage) -> Rotation[SpeechModel]:
+    """The order in which the call goes through the models; one alone is nobody's to watch."""
+    healths = () if isinstance(model, SpeechModel) else model.breakers
+    return Rotation(_members(model), healths, usage, "speech")

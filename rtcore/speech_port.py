@@ -6,13 +6,14 @@ the session, owned by the nursery that started it and ended by cancelling it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 import trio
 
 from rtcore.ports import CallContext, CallerAudio, Message, ToolCall, ToolSpec, WordTime
+from rtcore.rotation import Health
 
 __all__ = [
     "CallerBegan",
@@ -31,6 +32,7 @@ __all__ = [
     "SpeechCommand",
     "SpeechEvent",
     "SpeechModel",
+    "SpeechModels",
     "SpeechSession",
     "SpeechUsage",
     "Tell",
@@ -228,11 +230,12 @@ class ReplyDone(msgspec.Struct, frozen=True, kw_only=True):
 
     ``whole``: all was said, no function is owed a result. ``cancelled``: by us, or by the
     service when the caller spoke. ``cut``: the service ended it early (length, filter).
-    ``failed``: it could not be made; the session goes on.
+    ``failed``: it could not be made; the session goes on. ``refused``: not at this moment, for
+    somebody was speaking.
     """
 
     reply: str
-    status: Literal["whole", "cancelled", "cut", "failed"] = "whole"
+    status: Literal["whole", "cancelled", "cut", "failed", "refused"] = "whole"
     usage: SpeechUsage = SpeechUsage()
     detail: str = ""  # the service's word for why; no speech
 
@@ -293,9 +296,27 @@ class SpeechModel(Protocol):
         while another is not over only after that one's :class:`CancelReply`.
 
         Raises:
-            ProviderError: no session, a lost one, or one the service ended (its time limit);
-                ``retryable`` says whether a new one may be had.
+            ProviderError: no session, or a lost one; ``retryable`` says whether a new one may be
+                had.
+            SessionOver: one the service ended at its time limit.
 
         Cancelled: the service's session is closed.
         """
+        ...
+
+
+class SpeechModels(Protocol):
+    """Several in order, that take over from one another in the midst of a call."""
+
+    @property
+    def turns(self) -> Literal["ours", "theirs"]:
+        """Whose turns all of them go by."""
+        ...
+
+    @property
+    def members(self) -> Sequence[SpeechModel]: ...
+
+    @property
+    def breakers(self) -> Sequence[Health]:
+        """One for each member."""
         ...

@@ -87,6 +87,10 @@ class SpentTokens:
             raise BadToken("too many outstanding")
         self._spent[token.nonce] = token.expires_s
 
+    def restore(self, token: MediaToken) -> None:
+        """``token`` may be used after all: nothing came of it."""
+        self._spent.pop(token.nonce, None)
+
 
 def _mac(secret: bytes, body: bytes) -> bytes:
     return hmac.new(secret, body, hashlib.sha256).digest()[:MAC_BYTES]

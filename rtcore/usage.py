@@ -12,7 +12,7 @@ from typing import Literal, Protocol, Self
 
 import msgspec
 
-__all__ = ["Kind", "ProviderUsage", "Request", "Tally", "Usage"]
+__all__ = ["Kind", "Named", "ProviderUsage", "Request", "Tally", "Usage"]
 
 Kind = Literal["stt", "llm", "tts", "speech"]
 RATE_HZ = 8000  # of all audio that is counted here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from rtcore.agent.files import read_agent_file
 from rtcore.assembly import serve_agent
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.ports import ToolUse
+from rtcore.providers.fallback import Breakers, FallbackSpeechModel
 
 MCP = Path(__file__).parent / "fakes" / "mcp_stdio.py"
 PROVIDERS = """
@@ -29,7 +31,12 @@ model = "gpt-4o-mini"
 provider = "openai"
 voice = "alloy"
 """
-SECRETS = {"DEEPGRAM_API_KEY": "k1", "OPENAI_API_KEY": "k2", "HOOK": "k3"}
+SECRETS = {
+    "DEEPGRAM_API_KEY": "k1",
+    "OPENAI_API_KEY": "k2",
+    "HOOK": "k3",
+    "GEMINI_API_KEY": "k4",
+}
 WEBHOOK = """
 [[functions]]
 type = "webhook"
@@ -178,10 +185,54 @@ async def test_a_speech_model_stands_in_for_all_three(tmp_path: Path) -> None:
     (tmp_path / "agent.toml").write_bytes(SPEECH)
     async with trio.open_nursery() as nursery:
         agent: Agent = await nursery.start(serve_agent, tmp_path / "agent.toml", SECRETS)
-        assert agent.speech_model is not None
-        assert (agent.speech_model.name, agent.speech_model.turns) == ("openai_realtime", "theirs")
+        assert isinstance(agent.speech_model, FallbackSpeechModel)
+        assert [model.name for model in agent.speech_model.members] == ["openai_realtime"]
+        assert agent.speech_model.turns == "theirs"
         assert not agent.has_voice
         nursery.cancel_scope.cancel()
+
+
+SPEECHES = b"""
+name = "desk"
+[[speech_model]]
+provider = "openai-realtime"
+[[speech_model]]
+provider = "gemini-live"
+"""
+
+
+async def test_speech_models_of_a_list_share_their_breakers_with_other_agents(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "agent.toml").write_bytes(SPEECHES)
+    start = partial(serve_agent, breakers=Breakers())
+    async with trio.open_nursery() as nursery:
+        one: Agent = await nursery.start(start, tmp_path / "agent.toml", SECRETS)
+        other: Agent = await nursery.start(start, tmp_path / "agent.toml", SECRETS)
+        assert isinstance(one.speech_model, FallbackSpeechModel)
+        assert isinstance(other.speech_model, FallbackSpeechModel)
+        names = [model.name for model in one.speech_model.members]
+        assert names == ["openai_realtime", "gemini_live"]
+        assert one.speech_model.breakers == other.speech_model.breakers
+        assert len(set(one.speech_model.breakers)) == 2
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        (SPEECHES + b"turns = 'theirs'", "speech_model[1].turns"),
+        (SPEECHES + b"[[speech_model]]\nprovider = 'deepgram_agent'", "speech_model[2].turns"),
+        (b'name = "desk"\nspeech_model = []', "speech_model"),
+    ],
+)
+async def test_speech_models_that_cannot_take_over_are_refused(
+    tmp_path: Path, content: bytes, field: str
+) -> None:
+    (tmp_path / "agent.toml").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        await serve_agent(tmp_path / "agent.toml", SECRETS)
+    assert caught.value.field == field
 
 
 async def test_a_voice_may_stand_beside_a_speech_model(tmp_path: Path) -> None:

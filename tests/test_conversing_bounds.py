@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from rtcore.agent.performing import CANCELLED
 from rtcore.answering import LINES_MAX
 from rtcore.call import Call, run_call
 from rtcore.config import CallConfig
@@ -85,11 +86,13 @@ def test_also_the_end_of_what_fills_the_line_is_too_far_ahead(one_too_many: Any)
                 for _ in range(SOUND_MAX):
                     emit(ReplyAudio(reply="m0", step=0, pcm=b"\0\0"))
                 emit(one_too_many)
-                async for _ in commands:
-                    pass
+                async for command in commands:
+                    self.told.append(command)
 
     talker = Bursting([""], turns="theirs")
     made = simulate(make_call, agent_of(talker), [wait(3000)])
+    refused = [each.text for each in told(talker, ToolResult)]
+    assert refused == [CANCELLED] * isinstance(one_too_many, ReplyToolCall)
     assert made.record.ended_by == "hung_up"
     assert made.record.stats.provider_errors == 1
     assert talker.sessions.opened == 1

@@ -135,7 +135,10 @@ def test_a_model_that_only_calls_is_stopped() -> None:
     talker = model(tuple(part for _ in range(9) for part in ("So.", asked("look"))))
     agent = agent_of(talker, tool("look", "read", done), voice=ScriptedSynthesizer(100))
     made = simulate(make_call, agent, [wait(500), say(VOICE), wait_for_agent_quiet(1000)])
-    assert made.record.stats.tool_calls == CallConfig().tool_steps_max
+    limit = CallConfig().tool_steps_max
+    assert made.record.stats.tool_calls == limit
+    results = [each.text for each in told(talker, ToolResult)]
+    assert results == ["done"] * limit + ["error: too many functions, one after another"]
     assert said(made.record, "assistant")[-1] == agent.definition.apology_line
 
 

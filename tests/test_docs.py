@@ -31,7 +31,7 @@ async def test_the_readme_s_program_answers_a_call(monkeypatch: pytest.MonkeyPat
         port = await nursery.start(serve, agent)  # type: ignore[arg-type] # as trio.run has it
         socket = await fast.connect("127.0.0.1", port, "/", SocketLimits(), nursery)
         socket.send(b'{"event":"start","start":{"callId":"c","streamId":"s"}}')
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             assert b"playAudio" in (await socket.receive())[0]
         await socket.aclose()
         nursery.cancel_scope.cancel()

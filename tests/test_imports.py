@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "ledger": {"errors", "audio"},
     "usage": set(),
     "ports": {"errors", "audio", "turn", "usage"},
-    "speech_port": {"ports"},
+    "rotation": {"errors", "usage"},
+    "speech_port": {"ports", "rotation"},
     "config": {"errors", "audio", "turn"},
     "journal": {"errors", "audio"},
     "metrics": {"errors", "audio"},
@@ -44,27 +45,28 @@ ALLOWED: dict[str, set[str] | None] = {
         "agent", "answering", "model_reply", "ports", "reply", "speech_link", "speech_port",
     },
     "model_mouth": {
-        "agent", "audio", "config", "errors", "ledger", "model_reply", "ports", "reply",
+        "agent", "answering", "audio", "errors", "ledger", "model_reply", "ports", "reply",
         "speech_port",
     },
     "model_lines": {
         "answering", "model_replies", "model_reply", "reply", "speech_link", "speech_port",
     },
     "model_replies": {
-        "answering", "metrics", "model_hands", "model_mouth", "model_reply", "speech_link",
+        "agent", "answering", "metrics", "model_hands", "model_mouth", "model_reply", "speech_link",
         "speech_port", "usage",
     },
     "model_session": {
         "agent", "answering", "model_ears", "model_mouth", "model_replies", "model_reply",
-        "model_turns", "ports", "reply", "speech_link", "speech_port",
+        "model_turns", "ports", "reply", "speech_link", "speech_port", "turn",
     },
     "model_turns": {
-        "answering", "audio", "metrics", "model_ears", "model_replies", "model_reply", "reply",
-        "speech_link", "speech_port", "turn",
+        "answering", "audio", "metrics", "model_ears", "model_mouth", "model_replies",
+        "model_reply", "reply", "speech_link", "speech_port", "turn",
     },
     "model_reply": {"agent", "ports", "reply"},
     "speech_link": {
-        "audio", "config", "ears", "errors", "metrics", "ports", "speech_port", "turn", "usage",
+        "audio", "config", "ears", "errors", "metrics", "ports", "rotation", "speech_port", "turn",
+        "usage",
     },
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
@@ -75,7 +77,8 @@ ALLOWED: dict[str, set[str] | None] = {
         "usage",
     },
     "providers": {
-        "audio", "channels", "config", "errors", "ports", "providers", "speech_port", "usage",
+        "audio", "channels", "config", "errors", "ports", "providers", "rotation", "speech_port",
+        "usage",
     },
 }  # fmt: skip
 NO_IO = ("audio", "protocol", "turn", "ledger", "errors", "usage")

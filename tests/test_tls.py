@@ -64,7 +64,7 @@ async def test_calls_come_through_tls_and_a_renewed_certificate_serves_the_next(
     listeners = open_listeners("127.0.0.1", 0)
     port = listeners[0].socket.getsockname()[1]
     node = Node(MediaGate({}, default=agent()).admit, NodeConfig(socket="portable"))
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(certificate.run, 0.01)
             await nursery.start(partial(node.serve, listeners, tls=certificate.context))

@@ -215,7 +215,7 @@ def test_a_breaker_belongs_to_one_service_at_one_address() -> None:
         for host in ("one", "two")
     ]
     lists = [build_responder([spec], {}, breakers=breakers) for spec in (*specs, specs[0])]
-    one, two, again = (each._breakers[0] for each in lists)  # type: ignore[attr-defined] # a list
+    one, two, again = (each.breakers[0] for each in lists)  # type: ignore[attr-defined] # a list
     one.failed(0.0, ProviderError("openai_compatible", "down", retryable=True))
     assert not again.allows(1.0)  # another agent's list of the same service
     assert two.allows(1.0)

@@ -27,7 +27,7 @@ def node() -> Node:
 def supervisor() -> Iterator[socket.socket]:
     """The other end of what is now our standard input."""
     ours, theirs = socket.socketpair()
-    ours.settimeout(5)
+    ours.settimeout(30)
     before = os.dup(0)
     os.dup2(theirs.fileno(), 0)
     theirs.close()
@@ -39,7 +39,7 @@ def supervisor() -> Iterator[socket.socket]:
 
 async def test_the_first_signal_drains_and_the_second_stops(node: Node) -> None:
     tx, rx = trio.open_memory_channel[int](0)
-    with trio.fail_after(5), trio.CancelScope() as everything:
+    with trio.fail_after(30), trio.CancelScope() as everything:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_signals, rx, node, everything)
             await tx.send(signal.SIGTERM)
@@ -64,7 +64,7 @@ async def test_one_signal_to_a_node_that_was_told_to_drain_stops_nothing(node: N
 async def test_a_supervisor_is_told_how_we_are_and_obeyed(
     node: Node, supervisor: socket.socket
 ) -> None:
-    with trio.fail_after(5), trio.CancelScope() as everything:
+    with trio.fail_after(30), trio.CancelScope() as everything:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey_supervisor, node, lambda: b"metrics\n", everything)
             line = await trio.to_thread.run_sync(supervisor.recv, 4096)
@@ -81,7 +81,7 @@ async def test_a_supervisor_is_told_how_we_are_and_obeyed(
 
 async def test_without_its_supervisor_a_node_drains(node: Node, supervisor: socket.socket) -> None:
     supervisor.shutdown(socket.SHUT_RDWR)
-    with trio.fail_after(5), trio.CancelScope() as everything:
+    with trio.fail_after(30), trio.CancelScope() as everything:
         await obey_supervisor(node, lambda: b"", everything)
     assert node.is_draining
     assert not everything.cancel_called

@@ -176,6 +176,8 @@ async def perform(line: Telephony, body: bytes) -> bytes:
 
 async def _do(line: Telephony, command: Command) -> Done | Refused:
     held = line.live.get(command.call_id)
+    if held is not None and held.call.is_over:  # it is let go of in a moment
+        held = None
     match command:
         case Ending():
             return Done(data={"ended_by": line.ended_here(command.call_id, command.number)})
@@ -246,6 +248,8 @@ async def _become(line: Telephony, call: Call, command: Become) -> Done | Refuse
         return Refused(reason=str(exc))
     if (agent.speech_model is None) != (call.agent.speech_model is None):
         return Refused(reason=OTHER_KIND)
+    if call.is_over:  # meanwhile
+        return Refused(reason=NOT_HELD)
     call.become(agent)
     if command.says_welcome and agent.definition.welcome_message:
         call.say(agent.definition.welcome_message)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from api.calls.recordings import KeptRecording, doom_recordings
 from api.specs import Retention
+from api.store.chats import erase_chats_with
 from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
 from api.store.records import note
@@ -30,6 +31,7 @@ from api.store.tables import (
     calls,
     campaign_attempts,
     campaign_targets,
+    campaigns,
     chats,
     deliveries,
     do_not_call,
@@ -52,12 +54,15 @@ __all__ = [
     "erase_caller",
     "erase_due",
     "erase_recordings",
+    "forget_chat_messages",
     "forget_idle",
+    "forget_targets",
     "read_policy",
 ]
 
 CALLS = calls.c
 STREAMS = call_streams.c
+TARGETS_MAX = 500  # numbers of a campaign in one transaction
 BATCH_MAX = 100  # calls in one transaction: some ten milliseconds of the store's writer
 DAY_MS = 86_400_000
 LATE_MS = 600_000  # a record of a node that died is settled a minute later, its sound two
@@ -119,6 +124,7 @@ def erase_caller(tx: Tx, actor: Actor, number: str, alias: str) -> tuple[Erased,
     over = sa.select(CALLS.id).where(is_theirs, CALLS.ended_at_ms.is_not(None))
     ids = list(tx.conn.scalars(over.limit(BATCH_MAX)))
     erased = replace(_erase(tx, actor, ids), targets=_forget_target(tx, number))
+    erase_chats_with(tx, actor, number)
     if ids or erased.targets:
         note(tx, actor, "caller.erased", alias)
     going = sa.select(sa.func.count()).where(is_theirs, CALLS.ended_at_ms.is_(None))
@@ -155,9 +161,12 @@ def _erase(tx: Tx, actor: Actor, ids: Sequence[str]) -> Erased:
     """All that is known of these calls; what refers to their rows goes with them."""
     if not ids:
         return Erased()
+    # whoever adds to a call holds it meanwhile: what follows finds all that was added
+    held = sa.select(CALLS.id).where(CALLS.id.in_(ids)).order_by(CALLS.id)
+    tx.conn.execute(held.with_for_update()).all()
     files = doom_recordings(tx, ids)
     _forget_told(tx, ids)
-    tx.conn.execute(sa.delete(messages).where(messages.c.call_id.in_(ids)))
+    tx.conn.execute(sa.update(do_not_call).where(do_not_call.c.call_id.in_(ids)).values(note=""))
     tx.conn.execute(
         sa.delete(campaign_attempts).where(
             campaign_attempts.c.call_id.in_(ids), campaign_attempts.c.is_open == 0
@@ -172,7 +181,8 @@ def _erase(tx: Tx, actor: Actor, ids: Sequence[str]) -> Erased:
 
 
 def _forget_told(tx: Tx, ids: Sequence[str]) -> None:
-    """What others were to be told of these calls, and answers kept for who asks again."""
+    """What callers asked to pass on, what others were to be told, answers for who asks again."""
+    tx.conn.execute(sa.delete(messages).where(messages.c.call_id.in_(ids)))
     tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
     made = sa.select(CALLS.id, CALLS.created_at_ms).where(CALLS.id.in_(ids))
     for id, at_ms in tx.conn.execute(made).all():
@@ -254,17 +264,30 @@ def erase_due(tx: Tx, actor: Actor, subject: Subject, policy: Policy, after_ms: 
 
     Ask again until nothing is erased.
     """
-    usual, by_agent = due_before_ms(subject, policy, tx.now_ms)
+    is_due = _is_due(subject, policy, tx.now_ms, CALLS.agent_id, CALLS.ended_at_ms)
+    if is_due is None:
+        return Erased()
+    return ERASERS[subject](tx, actor, sa.and_(CALLS.ended_at_ms >= after_ms, is_due))
+
+
+def _is_due(
+    subject: Subject,
+    policy: Policy,
+    now_ms: int,
+    agent_id: sa.ColumnElement[str],
+    at_ms: sa.ColumnElement[int],
+) -> sa.ColumnElement[bool] | None:
+    """Whether what was over ``at_ms`` is kept for longer than wished; None: nobody wishes that."""
+    usual, by_agent = due_before_ms(subject, policy, now_ms)
     limits = [*by_agent.values(), *([] if usual is None else [usual])]
     if not limits:
-        return Erased()
+        return None
     never = sa.literal(0 if usual is None else usual, sa.BigInteger)
     limit: sa.ColumnElement[int] = never
     if by_agent:
-        cases = [(CALLS.agent_id == id, sa.literal(before)) for id, before in by_agent.items()]
+        cases = [(agent_id == id, sa.literal(before)) for id, before in by_agent.items()]
         limit = sa.case(*cases, else_=never)
-    is_due = sa.and_(CALLS.ended_at_ms.between(after_ms, max(limits)), CALLS.ended_at_ms <= limit)
-    return ERASERS[subject](tx, actor, is_due)
+    return sa.and_(at_ms <= max(limits), at_ms <= limit)
 
 
 def _recordings_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:
@@ -296,14 +319,20 @@ def _transcripts_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Er
             .where(STREAMS.call_id == row.call_id, STREAMS.number == row.number)
             .values(record=msgspec.json.encode(wordless).decode(), has_words=0)
         )
-    ids = sorted({row.call_id for row in rows})
+    left = (
+        sa.select(messages.c.call_id)  # it may have been left after the words were erased
+        .join(calls, CALLS.id == messages.c.call_id)
+        .where(is_due)
+        .limit(BATCH_MAX)
+    )
+    ids = sorted({row.call_id for row in rows} | set(tx.conn.scalars(left)))
     if ids:
         tx.conn.execute(sa.delete(analyses).where(analyses.c.call_id.in_(ids)))
         tx.conn.execute(sa.delete(call_notes).where(call_notes.c.call_id.in_(ids)))
         _forget_told(tx, ids)
     for id in ids:
         note(tx, actor, "call.transcript_erased", id)
-    return Erased(transcripts=len(rows))
+    return Erased(transcripts=len(ids))
 
 
 def _calls_due(tx: Tx, actor: Actor, is_due: sa.ColumnElement[bool]) -> Erased:
@@ -317,6 +346,72 @@ ERASERS: dict[Subject, Callable[[Tx, Actor, sa.ColumnElement[bool]], Erased]] = 
     "transcripts": _transcripts_due,
     "calls": _calls_due,
 }
+
+
+def forget_chat_messages(tx: Tx, policy: Policy) -> int:
+    """Forget what was left in text conversations, as if these had been calls; how much."""
+    forgotten = 0
+    subjects: tuple[Subject, ...] = ("transcripts", "calls")
+    for subject in subjects:
+        is_due = _is_due(subject, policy, tx.now_ms, messages.c.agent_id, messages.c.created_at_ms)
+        if is_due is None:
+            continue
+        is_of_call = sa.exists().where(CALLS.id == messages.c.call_id)
+        gone = sa.delete(messages).where(is_due, ~is_of_call).returning(messages.c.call_id)
+        ids = tx.conn.scalars(gone).all()
+        tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
+        forgotten += len(ids)
+    return forgotten
+
+
+def forget_targets(tx: Tx, policy: Policy) -> int:
+    """Forget the numbers of campaigns that were done with before calls of then are due.
+
+    What became of them stays, so that reports do; how many were forgotten. Ask again until none is.
+    """
+    usual, by_agent = due_before_ms("calls", policy, tx.now_ms)
+    if usual is None and not by_agent:
+        return 0
+    forgotten = 0
+    for row in tx.conn.execute(
+        sa.select(campaigns.c.id, campaigns.c.spec).order_by(campaigns.c.id)
+    ).all():
+        agent_id = msgspec.json.decode(row.spec, type=_Called).agent_id
+        before_ms = by_agent.get(agent_id, usual)
+        if before_ms is not None:
+            forgotten += _forget_targets_of(tx, row.id, before_ms)
+    return forgotten
+
+
+def _forget_targets_of(tx: Tx, campaign_id: str, before_ms: int) -> int:
+    attempts, targets = campaign_attempts.c, campaign_targets.c
+    is_due = sa.and_(
+        targets.campaign_id == campaign_id,
+        targets.state == "done",
+        targets.number != targets.id,
+        targets.updated_at_ms <= before_ms,
+        # of the unknown more may be heard for a day, and they be called again
+        sa.or_(targets.outcome != "unknown", targets.updated_at_ms <= tx.now_ms - DAY_MS),
+    )
+    query = sa.select(targets.id).where(is_due).limit(TARGETS_MAX)
+    if tx.conn.scalar(query) is None:
+        return 0
+    tx.conn.execute(
+        sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id).with_for_update()
+    )
+    ids = tx.conn.scalars(query).all()
+    theirs = sa.update(campaign_attempts).where(attempts.target_id.in_(ids), attempts.is_open == 0)
+    tx.conn.execute(theirs.values(number=attempts.target_id))
+    # the place of a number holds the target's own id from now on: there is one in each campaign
+    gone = sa.update(campaign_targets).where(targets.id.in_(ids))
+    tx.conn.execute(gone.values(number=targets.id, time_zone=None, variables="{}"))
+    return len(ids)
+
+
+class _Called(msgspec.Struct):
+    """The one field of :class:`api.campaigns.specs.CampaignSpec` that is read here."""
+
+    agent_id: str
 
 
 def forget_idle(tx: Tx, chats_keep_ms: int, answers_keep_ms: int) -> int:

@@ -66,6 +66,7 @@ CallState = Literal[
 Stream = tuple[str, int]  # a call, and which of its media streams
 CALLS = calls.c
 STREAMS = call_streams.c
+WRITTEN = ("record", "is_final", "updated_at_ms", "has_words")
 NOTES = call_notes.c
 CRASHED = "crashed"  # how a stream ended whose node died with it
 PULSE_LIMIT_MS = 10_000  # a node says every two seconds that a stream goes on
@@ -385,6 +386,7 @@ def write_streams(tx: Tx, records: Mapping[Stream, tuple[CallRecord, bool]]) -> 
             "record": _json(record),
             "is_final": int(is_final),
             "updated_at_ms": tx.now_ms,
+            "has_words": 1,  # even where they were erased: a late writer brings them again
         }
         for (id, number), (record, is_final) in records.items()
         if id in known
@@ -392,7 +394,7 @@ def write_streams(tx: Tx, records: Mapping[Stream, tuple[CallRecord, bool]]) -> 
     if not rows:
         return
     insert = (postgresql if tx.is_postgres else sqlite).insert(call_streams)
-    fresh = {name: insert.excluded[name] for name in ("record", "is_final", "updated_at_ms")}
+    fresh = {name: insert.excluded[name] for name in WRITTEN}
     tx.conn.execute(
         insert.on_conflict_do_update(
             index_elements=[STREAMS.call_id, STREAMS.number],

@@ -19,7 +19,9 @@ from api.calls.erasing import (
     Swept,
     done_before_ms,
     erase_due,
+    forget_chat_messages,
     forget_idle,
+    forget_targets,
     read_policy,
 )
 from api.calls.recordings import (
@@ -182,7 +184,12 @@ async def erase_expired(line: Telephony) -> None:
                 transcripts=erased.transcripts,
                 recordings=len(erased.files),
             )
-    forgotten = await store.write(
+    for _ in range(ERASE_MAX):
+        if not await store.write(forget_targets, policy):
+            break
+        has_erased = True
+    forgotten = await store.write(forget_chat_messages, policy)
+    forgotten += await store.write(
         forget_idle, int(settings.chat_idle_limit_s * 1000), int(settings.idempotency_keep_s * 1000)
     )
     if has_erased or forgotten:

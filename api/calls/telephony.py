@@ -38,12 +38,13 @@ from api.store.errors import (
     VaultLocked,
 )
 from api.store.records import new_id
-from api.web.problems import ApiError
+from api.web.problems import CONTENT_TYPE, ApiError, as_problem, from_store
 from api.web.services import Services
 from rtcore.admission import MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.call import Call, CallRecord
 from rtcore.errors import RemoteProtocolError
+from rtcore.media.handshake import Rejection
 from rtcore.node import Node, NodeConfig
 from rtcore.protocol.plivo_signature import NonceWindow, Tokens
 from rtcore.recording import Recording, Recordings
@@ -365,8 +366,10 @@ class Telephony:
 
     # --- media --------------------------------------------------------------------------
 
-    async def _find(self, token: MediaToken) -> Agent | None:
+    async def _find(self, token: MediaToken) -> Agent | Rejection | None:
         """The agent of the call that a token is for; the token is spent with it.
+
+        A store that is away is no fault of the token: 503.
 
         Raises:
             BadToken: it was spent, here or on another node, or its call is over.
@@ -387,8 +390,10 @@ class Telephony:
             assert call is not None
             self.agent_failed(call, "media", exc)
             return None
-        except (NotFound, StoreUnavailable):
+        except NotFound:
             return None
+        except StoreUnavailable as exc:
+            return _away(exc)
         self._opening[token.call_id] = call
         if len(self._opening) > OPENING_MAX:
             carrier_id, _ = self._opening.popitem(last=False)
@@ -444,8 +449,18 @@ class Telephony:
         return list(self._streams.values())
 
 
+def _away(exc: StoreUnavailable) -> Rejection:
+    error = from_store(exc)
+    return Rejection(
+        status=error.status,
+        body=msgspec.json.encode(as_problem(error, new_id("media"))).decode(),
+        content_type=CONTENT_TYPE,
+        headers=tuple(error.headers.items()),
+    )
+
+
 def _leave_message(call: Call, stored: StoredCall) -> None:
-    if stored.plan.on_machine == "leave_message":
+    if stored.plan.on_machine == "leave_message" and not call.is_over:
         call.say(stored.plan.machine_message, is_interruptible=False, ends_call=True)
 
 

@@ -158,7 +158,9 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """A number of a campaign."""
 
     id: str
-    number: str
+    number: Annotated[
+        str | None, Meta(description="Null once it was forgotten, as `calls_days` wishes.")
+    ]
     time_zone: str | None
     variables: dict[str, str]
     state: TargetState

@@ -46,7 +46,7 @@ WORKING_MAX = 64  # commands at a time; more wait as rows
 TOLD_MAX = 2000  # events that wait to be sent; past it they are dropped and counted
 TOLD_BATCH = 100  # in one transaction
 EVENT_LIFE_MS = 5000  # of one that is a row
-EVENT_MAX_BYTES = 7900  # PostgreSQL refuses a payload of 8000
+EVENT_MAX_BYTES = 7900  # PostgreSQL refuses a payload of 8000: what is longer is a row
 SHORT_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
 Perform = Callable[[bytes], Awaitable[bytes]]
@@ -250,16 +250,19 @@ class _Slot:
 
 
 def _tell(tx: Tx, node_id: str, batch: list[tuple[str, bytes]]) -> None:
-    if not tx.is_postgres:
-        for channel, event in batch:
-            for other in other_nodes(tx, node_id):
-                if channel in (EVERYBODY, channel_of(other)):
-                    put_command(tx, new_id("cmd"), other, "", event, EVENT_LIFE_MS)
-        return
     for channel, event in batch:
+        if not tx.is_postgres:
+            _put(tx, node_id, channel, event)
+            continue
         payload = f"event {node_id} {event.decode()}"
         if len(payload.encode()) <= EVENT_MAX_BYTES:
             notify(tx, channel, payload)
-        elif channel != EVERYBODY:  # too long to be a notification: a row, that nobody answers
-            other = channel.removeprefix(channel_of(""))
+        else:
+            _put(tx, node_id, channel, event)
+
+
+def _put(tx: Tx, node_id: str, channel: str, event: bytes) -> None:
+    """Tell it as rows that nobody answers, one for each node of the channel but the teller."""
+    for other in other_nodes(tx, node_id):
+        if channel in (EVERYBODY, channel_of(other)):
             put_command(tx, new_id("cmd"), other, "", event, EVENT_LIFE_MS)

@@ -9,7 +9,7 @@ from msgspec import Meta
 from quart import Blueprint
 
 from api.addresses import check_addresses
-from api.specs import KEPT_AS_SECRET, AgentSpec
+from api.specs import KEPT_AS_SECRET, AgentSpec, ProviderChoice
 from api.store.agents import (
     AgentRecord,
     VersionRecord,
@@ -37,6 +37,7 @@ from api.web.requests import (
 from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.agent.schema import Parameters
+from rtcore.providers import turns_of
 
 __all__ = ["VERSION_MAX", "blueprint"]
 
@@ -111,9 +112,12 @@ def _check(spec: AgentSpec) -> AgentSpec:
     if spec.analysis is not None:
         with configured():
             Parameters(spec.analysis.extract, "analysis.extract")
-    kinds = {"stt": spec.stt, "llm": spec.llm, "tts": spec.tts}
-    if spec.speech_model is not None:
-        kinds["speech_model"] = (spec.speech_model,)
+    kinds = {
+        "stt": spec.stt,
+        "llm": spec.llm,
+        "tts": spec.tts,
+        "speech_model": spec.speech_models,
+    }
     if spec.analysis is not None:
         kinds["analysis.llm"] = spec.analysis.llm
     for kind, choices in kinds.items():
@@ -122,7 +126,20 @@ def _check(spec: AgentSpec) -> AgentSpec:
         for choice in choices:
             with configured():
                 check_addresses(choice, kind, allow_private=services().settings.allow_private_urls)
+    _check_turns(spec.speech_models)
     return spec
+
+
+def _check_turns(models: tuple[ProviderChoice, ...]) -> None:
+    """Models that take over from one another go by the same turns.
+
+    Those that cannot be known here are judged when a call begins, as all other options are.
+    """
+    turns = [turns_of({"provider": choice.provider, **choice.options}) for choice in models]
+    for place, each in enumerate(turns):
+        if each != turns[0] and None not in (each, turns[0]):
+            what = f"the first model of the list has {turns[0]!r}, this one {each!r}"
+            raise invalid(f"speech_model[{place}].options.turns", what)
 
 
 def _view(agent: AgentRecord) -> AgentView:

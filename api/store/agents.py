@@ -279,8 +279,11 @@ def _hold_parts(tx: Tx, id: str, name: str, specs: list[AgentSpec]) -> None:
             for n, choice in enumerate(getattr(spec, role))
             if choice.secret is not None
         }
-        if spec.speech_model is not None and spec.speech_model.secret is not None:
-            keys.setdefault(spec.speech_model.secret, "speech_model.secret")
+        is_list = isinstance(spec.speech_model, tuple)
+        for n, choice in enumerate(spec.speech_models):
+            if choice.secret is not None:
+                place = f"[{n}]" if is_list else ""
+                keys.setdefault(choice.secret, f"speech_model{place}.secret")
         if spec.analysis is not None:
             for n, choice in enumerate(spec.analysis.llm):
                 if choice.secret is not None:

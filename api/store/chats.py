@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,10 +12,20 @@ from sqlalchemy.exc import IntegrityError
 from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
 from api.store.records import new_id, note
-from api.store.tables import chats, messages
+from api.store.tables import chats, deliveries, messages
 from rtcore.ports import Message
 
-__all__ = ["ChatRecord", "begin_chat", "erase_chat", "get_chat", "save_chat"]
+__all__ = [
+    "ChatRecord",
+    "begin_chat",
+    "erase_chat",
+    "erase_chats_with",
+    "get_chat",
+    "is_chat",
+    "save_chat",
+]
+
+PREFIX = "cht"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,14 @@ class ChatRecord:
     handed_to: tuple[str, ...] = ()  # names, each a colleague of the one before
 
 
+def is_chat(id: str) -> bool:
+    """Whether ``id`` is that of a conversation, not of a call."""
+    return id.startswith(f"{PREFIX}_")
+
+
 def begin_chat(agent_id: str, version: int, variables: Mapping[str, str]) -> ChatRecord:
     """A new conversation; nothing is stored until its first answer."""
-    return ChatRecord(new_id("cht"), agent_id, version, 0, (), False, dict(variables))
+    return ChatRecord(new_id(PREFIX), agent_id, version, 0, (), False, dict(variables))
 
 
 def get_chat(tx: Tx, agent_id: str, id: str, keep_ms: int) -> ChatRecord:
@@ -63,8 +78,26 @@ def erase_chat(tx: Tx, actor: Actor, agent_id: str, id: str) -> None:
     gone = sa.delete(chats).where(chats.c.id == id, chats.c.agent_id == agent_id)
     if not tx.conn.execute(gone).rowcount:
         raise NotFound("conversation", id)
-    tx.conn.execute(sa.delete(messages).where(messages.c.call_id == id))
+    _forget_told(tx, [id])
     note(tx, actor, "chat.erased", id)
+
+
+def erase_chats_with(tx: Tx, actor: Actor, text: str) -> None:
+    """Erase the conversations in which ``text`` is: in what was said, or among the variables."""
+    has_it = sa.or_(
+        chats.c.log.contains(text, autoescape=True),
+        chats.c.variables.contains(text, autoescape=True),
+    )
+    ids = tx.conn.scalars(sa.delete(chats).where(has_it).returning(chats.c.id)).all()
+    _forget_told(tx, ids)
+    for id in ids:
+        note(tx, actor, "chat.erased", id)
+
+
+def _forget_told(tx: Tx, ids: Sequence[str]) -> None:
+    """What these asked an agent to pass on, and what others were to be told of that."""
+    tx.conn.execute(sa.delete(messages).where(messages.c.call_id.in_(ids)))
+    tx.conn.execute(sa.delete(deliveries).where(deliveries.c.subject_id.in_(ids)))
 
 
 def save_chat(tx: Tx, chat: ChatRecord, keep_ms: int) -> None:

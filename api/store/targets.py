@@ -37,7 +37,7 @@ class TargetRecord:
 
     id: str
     campaign_id: str
-    number: str
+    number: str | None  # None: forgotten
     time_zone: str | None
     variables: dict[str, str]
     state: TargetState
@@ -189,6 +189,7 @@ def retry_targets(
             TARGETS.state == "done",
             chosen,
             TARGETS.number.not_in(sa.select(do_not_call.c.number)),
+            TARGETS.number != TARGETS.id,  # forgotten
         )
         .values(
             state="waiting",
@@ -207,7 +208,7 @@ def _target(row: sa.Row[Any]) -> TargetRecord:
     return TargetRecord(
         id=row.id,
         campaign_id=row.campaign_id,
-        number=row.number,
+        number=None if row.number == row.id else row.number,
         time_zone=row.time_zone,
         variables=msgspec.json.decode(row.variables, type=dict[str, str]),
         state=row.state,

@@ -28,21 +28,20 @@ def machine() -> dict[str, Any]:
 
 def exposure(tracks: Sequence[Track]) -> dict[str, dict[str, dict[str, float]]]:
     """How much there was to be right or wrong about."""
-    return {
-        split: {
-            track.condition: {
-                "seconds": len(track.caller) / 8000,
-                "turns": len(track.turns),
-                "pauses": sum(len(turn.pauses) for turn in track.turns),
-                "barge_ins": len(track.barge_ins),
-                "events": len(track.events),
-                "backchannels": len(track.backchannels),
-            }
-            for track in tracks
-            if track.split == split
+    found: dict[str, dict[str, dict[str, float]]] = {split: {} for split in SPLITS}
+    for track in tracks:
+        amounts = {
+            "seconds": len(track.caller) / 8000,
+            "turns": len(track.turns),
+            "pauses": sum(len(turn.pauses) for turn in track.turns),
+            "barge_ins": len(track.barge_ins),
+            "events": len(track.events),
+            "backchannels": len(track.backchannels),
         }
-        for split in SPLITS
-    }
+        side = found[track.split].setdefault(track.condition, dict.fromkeys(amounts, 0))
+        for name, amount in amounts.items():
+            side[name] += amount
+    return found
 
 
 def scores_of(tallies: Tallies) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def run(
             for track in tracks:
                 decisions = drive(candidate.make(), track, words=words)
                 key = (candidate.name, words, track.split, track.condition)
-                tallies[key] = score(track, decisions)
+                tallies[key] = tallies.get(key, Tally()) + score(track, decisions)
     return tallies
 
 

@@ -29,6 +29,7 @@ WATCHED_MS = 2500  # silence after a turn in which a commit may come
 OVERLAP_SAMPLES = ms(1500)  # the agent talks on that long into a barge-in, whatever is detected
 MONOLOGUE_SAMPLES = ms(6000)
 VOCAL_BIT_SAMPLES = (ms(150), ms(600))  # of speech: "mhm", "yeah", "okay"
+SPOKEN_DBFS = (-30.0, -18.0)  # active level of who speaks up; prompts are recorded at some -17
 QUICK = 5  # --quick builds a fifth
 
 
@@ -38,6 +39,9 @@ class Condition:
     line: Line
     amount: int  # turns, prompts, events or backchannels, as the scene counts
     seeded_as: str = ""  # another condition whose scene this one repeats on another line
+    tracks: int = (
+        1  # each a call of its own: what a detector has learnt of a line it starts without
+    )
 
 
 class Deck:
@@ -129,7 +133,7 @@ def turns_scene(line: Timeline, library: Library, amount: int) -> None:
     line.wait(1500)
     for _ in range(amount):
         pcm, _ = utterance(library.utterances[voices.draw()].pcm)
-        pcm = at_level(pcm, line.rng.uniform(-30, -18))
+        pcm = at_level(pcm, line.rng.uniform(*SPOKEN_DBFS))
         pauses = int(line.rng.choice([0, 0, 1, 2]))
         say_turn(line, with_pauses(pcm, line.rng, pauses))
         answer(line, library.prompts[prompts.draw()].pcm, 1800)
@@ -156,24 +160,45 @@ def digits_scene(line: Timeline, library: Library, amount: int) -> None:
         answer(line, library.prompts[prompts.draw()].pcm, 1800)
 
 
-def echo_scene(line: Timeline, library: Library, amount: int) -> None:
+def echo_scene(
+    line: Timeline, library: Library, amount: int, caller_dbfs: tuple[float, float] = SPOKEN_DBFS
+) -> None:
     """The agent speaks; two of five prompts are barged into, 1 to 3 s after their start."""
     voices, prompts = Deck(len(library.utterances), line.rng), Deck(len(library.prompts), line.rng)
     line.wait(1000)
     for turn in range(amount):
         prompt = monologue(library, prompts)[: ms(9000)]
-        at = line.cursor
-        if turn % 5 not in (1, 3):
-            line.agent(prompt, at)
-            line.wait(800, 1500)
+        if turn % 5 in (1, 3):
+            talk_over(line, library, prompt, voices, caller_dbfs, (1000, 3000))
             continue
-        pcm, _ = utterance(library.utterances[voices.draw()].pcm)
-        pcm = at_level(pcm, line.rng.uniform(-30, -18))
-        line.cursor += ms(line.rng.uniform(1000, 3000))
-        said = say_turn(line, pcm)
-        line.barge_in(said)
-        line.agent(prompt[: said.start + OVERLAP_SAMPLES - at], at)
-        line.wait(300, 800)
+        line.agent(prompt, line.cursor)
+        line.wait(800, 1500)
+
+
+def greeting_scene(line: Timeline, library: Library, _: int) -> None:
+    """The caller talks into the first words of the call: of the line nothing is known yet."""
+    voices, prompts = Deck(len(library.utterances), line.rng), Deck(len(library.prompts), line.rng)
+    line.wait(300, 800)
+    talk_over(line, library, monologue(library, prompts), voices, SPOKEN_DBFS, (500, 2500))
+
+
+def talk_over(
+    line: Timeline,
+    library: Library,
+    prompt: Samples,
+    voices: Deck,
+    caller_dbfs: tuple[float, float],
+    after_ms: tuple[float, float],
+) -> None:
+    """A prompt at the cursor, barged into some time after its start."""
+    at = line.cursor
+    pcm, _ = utterance(library.utterances[voices.draw()].pcm)
+    pcm = at_level(pcm, line.rng.uniform(*caller_dbfs))
+    line.cursor += ms(line.rng.uniform(*after_ms))
+    said = say_turn(line, pcm)
+    line.barge_in(said)
+    line.agent(prompt[: said.start + OVERLAP_SAMPLES - at], at)
+    line.wait(300, 800)
 
 
 def over_prompts(
@@ -295,6 +320,7 @@ def live_scene(line: Timeline, library: Library, _: int) -> None:
 
 
 ECHO = Line(echo_loss_db=(20.0, 30.0))
+LOW_LOSS = Line(echo_loss_db=(15.0, 25.0))
 HARD = Line(echo_loss_db=(10.0, 20.0), echo_delay_ms=(200.0, 500.0), echo_clipped=True)
 CONDITIONS: dict[str, Condition] = {
     "quiet": Condition(turns_scene, Line(), 24),
@@ -310,22 +336,28 @@ CONDITIONS: dict[str, Condition] = {
     "echo-300": Condition(echo_scene, replace(ECHO, reference_ahead_ms=300.0), 30, "echo"),
     "echo-600": Condition(echo_scene, replace(ECHO, reference_ahead_ms=600.0), 30, "echo"),
     "hardecho": Condition(echo_scene, HARD, 60),
+    "softly": Condition(partial(echo_scene, caller_dbfs=(-38.0, -28.0)), LOW_LOSS, 40),
+    "greeting": Condition(greeting_scene, Line(), 1, tracks=24),
+    "greeting-echo": Condition(greeting_scene, ECHO, 1, "greeting", tracks=24),
     "events": Condition(events_scene, Line(), 60),
     "backchannels": Condition(backchannels_scene, Line(), 30),
 }
 
 
 def build(library: Library, seed: int, *, quick: bool = False) -> Iterator[Track]:
-    """One track for each condition the recordings allow, the same for the same seed."""
+    """The tracks of each condition the recordings allow, the same for the same seed."""
     for name, condition in CONDITIONS.items():
         key = zlib.crc32((condition.seeded_as or name).encode())
-        rng = np.random.default_rng([seed, SPLITS.index(library.split), key])
-        line = Timeline(library.split, rng)
-        amount = max(4, condition.amount // QUICK) if quick else condition.amount
-        condition.scene(line, library, amount)
-        if not line.cursor or (name == "digits" and not library.digits):
-            continue
-        noise = None
-        if condition.line.noise_dbfs is not None and library.noises:
-            noise = np.concatenate([at_level(clip.pcm, -30.0) for clip in library.noises])
-        yield line.finish(name, condition.line, noise)
+        few = QUICK if quick else 1
+        amount = max(4, condition.amount // few) if quick else condition.amount
+        for number in range(max(1, condition.tracks // few)):
+            calls = [number] if condition.tracks > 1 else []
+            rng = np.random.default_rng([seed, SPLITS.index(library.split), key, *calls])
+            line = Timeline(library.split, rng)
+            condition.scene(line, library, amount)
+            if not line.cursor or (name == "digits" and not library.digits):
+                continue
+            noise = None
+            if condition.line.noise_dbfs is not None and library.noises:
+                noise = np.concatenate([at_level(clip.pcm, -30.0) for clip in library.noises])
+            yield line.finish(name, condition.line, noise)

@@ -15,7 +15,7 @@ from rtcore.agent.template import filled
 from rtcore.agent.tools import HAND_OVER, HANG_UP, Tool
 from rtcore.errors import ConfigError
 from rtcore.ports import KnowledgeIndex, Responder, Synthesizer, Transcriber
-from rtcore.speech_port import SpeechModel
+from rtcore.speech_port import SpeechModel, SpeechModels
 
 __all__ = ["Agent", "Colleague"]
 
@@ -51,7 +51,7 @@ class Agent:
     colleagues: Mapping[str, Colleague] = field(default_factory=dict)  # may take calls over
     knowledge: KnowledgeIndex | None = None  # looked up for each turn, before the model is asked
     lines: LineCache = field(default_factory=LineCache)
-    speech_model: SpeechModel | None = None
+    speech_model: SpeechModel | SpeechModels | None = None
 
     def __post_init__(self) -> None:
         if self.definition.listening is not None and self.speech_model is not None:

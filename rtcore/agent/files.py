@@ -141,14 +141,14 @@ class AgentFile(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     """What the file holds: the fields of :class:`AgentDefinition`, and these.
 
     Each provider is a table with its name as ``provider`` and its options beside it; several
-    of one kind take over from one another in order. With a ``speech_model``, one table, the
-    others may be left out.
+    of one kind take over from one another in order. With a ``speech_model``, one table or
+    several, the others may be left out.
     """
 
     transcriber: Providers = ()
     responder: Providers = ()
     synthesizer: Providers = ()
-    speech_model: dict[str, Any] | None = None
+    speech_model: dict[str, Any] | Providers | None = None
     functions: Annotated[tuple[Function, ...], Meta(max_length=50)] = ()
     documents: Annotated[tuple[str, ...], Meta(max_length=DOCUMENTS_MAX)] = ()  # beside the file
     colleagues: Annotated[dict[str, ColleagueFile], Meta(max_length=20)] = msgspec.field(
@@ -157,6 +157,13 @@ class AgentFile(AgentDefinition, frozen=True, kw_only=True, forbid_unknown_field
     may_hang_up: bool = True
     allow_private_urls: bool = False  # functions on this machine and its networks
     hedge_after_s: Annotated[float, Meta(gt=0, le=10)] | None = None
+
+    @property
+    def speech_models(self) -> tuple[dict[str, Any], ...]:
+        """The speech models in order, however they are written."""
+        if self.speech_model is None:
+            return ()
+        return (self.speech_model,) if isinstance(self.speech_model, dict) else self.speech_model
 
     @property
     def definition(self) -> AgentDefinition:

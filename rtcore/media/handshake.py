@@ -48,6 +48,7 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     body: str = ""
+    content_type: str = "text/plain; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -196,7 +197,7 @@ async def _answer(
         reason=_phrase(rejection.status),
         headers=[
             *rejection.headers,
-            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Type", rejection.content_type),
             ("Content-Length", str(len(body))),
             ("Connection", "close"),
         ],

@@ -7,6 +7,7 @@ from rtcore.providers._registry import (
     build_transcriber,
     provider_names,
     serve_providers,
+    turns_of,
     warm_providers,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "build_transcriber",
     "provider_names",
     "serve_providers",
+    "turns_of",
     "warm_providers",
 ]

@@ -18,7 +18,7 @@ import trio
 from rtcore.errors import ConfigError, ProviderError
 from rtcore.ports import Responder, Synthesizer, Transcriber
 from rtcore.providers._service import Service
-from rtcore.speech_port import SpeechModel
+from rtcore.speech_port import SpeechModels
 
 if TYPE_CHECKING:
     from rtcore.providers.fallback import Breakers
@@ -30,6 +30,7 @@ __all__ = [
     "build_transcriber",
     "provider_names",
     "serve_providers",
+    "turns_of",
     "warm_providers",
 ]
 
@@ -151,10 +152,27 @@ def build_synthesizer(
     return FallbackSynthesizer(members, breakers=breakers, keys=keys)
 
 
-def build_speech_model(spec: Spec, secrets: Mapping[str, str]) -> SpeechModel:
-    """The speech-to-speech model of ``spec``; arguments and errors as :func:`build_transcriber`."""
-    model: SpeechModel = _build("speech_model", spec, secrets)[0]
-    return model
+def build_speech_model(
+    specs: Sequence[Spec], secrets: Mapping[str, str], *, breakers: Breakers | None = None
+) -> SpeechModels:
+    """The speech-to-speech models of ``specs``, for a call to go through in order.
+
+    Arguments and errors as :func:`build_transcriber`; all must go by the same turns.
+    """
+    from rtcore.providers.fallback import FallbackSpeechModel
+
+    members, keys = _build_all("speech_model", specs, secrets)
+    return FallbackSpeechModel(members, breakers=breakers, keys=keys)
+
+
+def turns_of(spec: Spec) -> Literal["ours", "theirs"] | None:
+    """Whose turns the speech model of ``spec`` goes by; None: there is none such."""
+    try:
+        _, _, settings = _settings("speech_model", spec)
+    except ConfigError:
+        return None
+    turns: Literal["ours", "theirs"] = settings.turns
+    return turns
 
 
 @runtime_checkable
@@ -219,13 +237,22 @@ def _build_all(
 
 
 def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str]:
+    name, entry, settings = _settings(kind, spec)
+    module = importlib.import_module(f"rtcore.providers.{entry.module}")
+    make: Callable[..., Any] = getattr(module, entry.service)
+    provider = make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
+    return provider, _breaker_key(kind, name, settings, secrets)
+
+
+def _settings(kind: Kind, spec: Spec) -> tuple[str, _Entry, Any]:
+    """The provider that ``spec`` names, where it is, and how it is to be asked."""
     options = dict(spec)
     name = options.pop("provider", None)
     public_only = options.pop("public_only", False)
     if isinstance(name, str):
         name = name.replace("-", "_")
     entry = REGISTRY[kind].get(name) if isinstance(name, str) else None
-    if entry is None:
+    if not isinstance(name, str) or entry is None:
         raise ConfigError(f"{kind}.provider", _unknown(name, REGISTRY[kind]))
     if name in NEEDS_URL and "base_url" not in options:
         raise ConfigError(f"{kind}.{name}.base_url", "is missing: where is the server?")
@@ -238,9 +265,7 @@ def _build(kind: Kind, spec: Spec, secrets: Mapping[str, str]) -> tuple[Any, str
     if public_only:
         deadlines = msgspec.structs.replace(settings.deadlines, public_only=True)
         settings = msgspec.structs.replace(settings, deadlines=deadlines)
-    make: Callable[..., Any] = getattr(module, entry.service)
-    provider = make(settings, secrets, name=name) if entry.takes_secrets else make(settings)
-    return provider, _breaker_key(kind, str(name), settings, secrets)
+    return name, entry, settings
 
 
 def _breaker_key(kind: Kind, name: str, settings: object, secrets: Mapping[str, str]) -> str:

@@ -405,7 +405,7 @@ class _Dialogue:
         if self._asked:
             id = self._asked.popleft().reply
             if id not in self._cancelled and (self._reply is None or self._reply.id != id):
-                self.events.append(ReplyDone(reply=id, status="failed", detail="refused"))
+                self.events.append(ReplyDone(reply=id, status="refused"))
             self._cancelled.discard(id)
 
 

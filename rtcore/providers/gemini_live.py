@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from rtcore.audio import RATE_HZ, RATES_HZ, Resampler
-from rtcore.errors import ProviderError
+from rtcore.errors import ProviderError, SessionOver
 from rtcore.ports import CallerAudio, ToolCall
 from rtcore.providers._dialogue import DialogueService
 from rtcore.providers._gemini_live import (
@@ -102,6 +102,8 @@ class GeminiLive(DialogueService):
                 return
             except ProviderError as exc:
                 if not (exc.retryable and dialogue.can_resume()):
+                    if exc.retryable and dialogue.is_going:
+                        raise SessionOver(self.name, "its time was over") from exc
                     raise
             log.info("speech_session_resumed", provider=self.name)
 
@@ -152,7 +154,7 @@ class _Dialogue:
 
         self._handle = ""  # by which another connection goes on with the session
         self._is_saved = False  # the session of that handle holds all that was said
-        self._is_going = False  # the connection ends soon
+        self.is_going = False  # the connection ends soon
         self._fruitless = 0  # connections that brought nothing
         self._unsent: list[str | bytes] = []  # by the connection before
 
@@ -178,7 +180,7 @@ class _Dialogue:
     def begin(self) -> None:
         self._unsent = list(self.outbox)
         self.outbox.clear()
-        self.is_ready = self._is_going = self._is_active = False
+        self.is_ready = self.is_going = self._is_active = False
         setup = setup_of(self._settings, self._session)
         self._ending.clear()
         self._holds = False
@@ -201,7 +203,7 @@ class _Dialogue:
         self._unsent = []
 
     def _go_if_idle(self) -> None:
-        if self._is_going and self._is_saved and not self.events:
+        if self.is_going and self._is_saved and not self.events:
             raise _GoingAway(self._provider, "the connection ends soon", retryable=True)
 
     # --- what we say ------------------------------------------------------------------------
@@ -382,7 +384,7 @@ class _Dialogue:
             self._on_call(call)
         if found.tool_call_cancellation is not None:
             self._on_calls_dropped(found.tool_call_cancellation.ids or [])
-        self._is_going |= found.go_away is not None
+        self.is_going |= found.go_away is not None
         self._go_if_idle()
 
     def _on_content(self, content: ServerContent) -> None:

@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm, pcm_to_mulaw
+from rtcore.errors import SessionOver
 from rtcore.ports import CallerAudio, ToolCall
 from rtcore.providers._dialogue import DialogueService
 from rtcore.providers._faults import service_fault
@@ -470,7 +471,8 @@ class _Dialogue:
         code, about, ask = error.code or "", error.event_id or "", self._asked
         kind = code if code in OVER else f"{error.type} {code}".strip()
         if about == "settings" or not self.is_ready or code in OVER:
-            raise service_fault(self._provider, kind, error.message or "")
+            fault = service_fault(self._provider, kind, error.message or "")
+            raise SessionOver(self._provider, kind) if code in OVER else fault
         if code == COMMIT_EMPTY:
             if self._committing:
                 self._committing.popleft()

@@ -34,6 +34,7 @@ from rtcore.testing import (
     wait_for_agent_quiet,
 )
 from rtcore.testing.caller import Action
+from tests.api.client import SECRET_KEY
 
 OURS, CALLER, HUMAN = "14155550199", "14155550100", "14155550111"
 SECRET = b"0123456789abcdef"
@@ -107,7 +108,7 @@ async def serving(
 
     A ``plivo`` that runs already is that of another node.
     """
-    store = Store.open(store_url)
+    store = Store.open(store_url, secret_keys=(SECRET_KEY,))
     plivo = plivo or FakePlivo()
     async with trio.open_nursery() as nursery:
         api_url = plivo.url or await nursery.start(plivo.run)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
 import trio
 
 from api import serve
+from api.calls import live, telephony
+from api.calls.records import StoredCall
+from api.store.errors import StoreUnavailable
+from api.web.problems import CONTENT_TYPE, Problem
+from rtcore.admission import MEDIA_PATH, MediaGate
+from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.node import NodeConfig
 from rtcore.testing import FakePlivo, Phone, hang_up, wait
-from tests.api.telephone import CALLER, OURS, Node, serving
+from rtcore.tokens import MediaToken, issue
+from tests.api.telephone import CALLER, OURS, SECRET, Node, serving
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MEDIA = b"GET /plivo/media/nonsense HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
@@ -102,3 +112,65 @@ async def test_media_may_have_a_port_of_its_own(sqlite_url: str) -> None:
         made = [each.url for each in node.plivo.callbacks.made]
         assert all(url.startswith(node.url) for url in made)
         assert node.line.media_url not in (node.url, "")
+
+
+async def test_a_store_that_is_away_is_no_fault_of_the_token(sqlite_url: str) -> None:
+    """503, in the words of the API; and the token is as good as before once the store is back."""
+
+    def away(*_: Any) -> StoredCall | None:
+        raise StoreUnavailable("the database did not answer")
+
+    async with serving(sqlite_url) as node:
+        gate = MediaGate({}, find=node.line._find, secret=SECRET)
+        token = MediaToken(call_id="uuid", agent_id="agt", expires_s=2**40, nonce="n")
+        request = UpgradeRequest(
+            path=f"{MEDIA_PATH}{issue(SECRET, token)}", query="", headers={}, remote=""
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(telephony, "open_stream", away)
+            for _ in range(2):
+                refused = await gate.admit(request)
+                assert isinstance(refused, Rejection)
+                assert (refused.status, refused.content_type) == (503, CONTENT_TYPE)
+                assert ("Retry-After", "1") in refused.headers
+                problem = msgspec.json.decode(refused.body, type=Problem)
+                assert (problem.status, problem.detail) == (503, "the database did not answer")
+        again = await gate.admit(request)
+        assert isinstance(again, Rejection)
+        assert (again.status, again.body) == (
+            403,
+            "the media token is not valid: spent, or its call is over",
+        )
+
+
+@pytest.mark.parametrize("is_listening", [False, True])
+async def test_what_is_asked_of_a_call_that_has_just_failed_is_refused(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, is_listening: bool
+) -> None:
+    """Its record keeper lets go of it half a second later: until then it looks as if it went on."""
+    monkeypatch.setattr(live, "KEEP_EVERY_S", 60)
+
+    async def fail() -> None:
+        raise RuntimeError("a fault of ours")
+
+    async with serving(sqlite_url) as node:
+        agent_id = await node.bound(**({"listening": {}} if is_listening else {}))
+        call = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(20_000)]]))
+        await node.until(lambda: node.line.live)
+        ((call_id, held),) = node.line.live.items()
+        await node.until(lambda: held.call._nursery is not None)
+        held.call.start(fail)
+        await node.until(lambda: held.call.is_over)
+        assert node.line.live[call_id] is held
+        path = f"/v1/calls/{call_id}"
+        for command, body in (
+            ("say", {"text": "hello"}),
+            ("mute", None),
+            ("unmute", None),
+            ("whisper", {"text": "hello"}),
+            ("agent", {"agent_id": agent_id, "says_welcome": True}),
+        ):
+            problem = await node.ask("POST", f"{path}/{command}", body, 409)
+            assert "not talking" in problem["detail"] or "is over" in problem["detail"]
+        call.hang_up()
+        await node.until(call.over.is_set)

@@ -164,7 +164,7 @@ async def test_messages_are_kept_and_told_of(
 
 def test_a_message_is_kept_once(store: Store) -> None:
     store.run(create_webhook, True, Actor("t"), WebhookSpec(name="x", url="https://x.com"))
-    told = ("agt_1", "uuid", "Ann", "Call me.")
+    told = ("agt_1", "cht_1", "Ann", "Call me.")
     first = store.run(keep_message, True, *told, "k")
     assert store.run(keep_message, True, *told, "k") == first
     (work,) = store.run(claim_deliveries, True, 10)

@@ -200,9 +200,10 @@ async def test_events_reach_one_node_or_all_but_the_teller(store: Store) -> None
         assert b.tell(None, b"to all")
         long = b"x" * 20_000  # more than a notification holds
         assert a.tell("node_b", long)
-        while len(heard) < 3:
+        assert a.tell(None, long.upper())
+        while len(heard) < 4:
             await trio.sleep(0.01)
-        assert sorted(heard) == [b"to all", b"to one", long]
+        assert sorted(heard) == [long.upper(), b"to all", b"to one", long]
 
 
 async def test_a_full_queue_drops_events_and_counts_them(

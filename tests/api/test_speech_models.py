@@ -15,16 +15,18 @@ from rtcore.agent.absent import ABSENT
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.errors import ConfigError
+from rtcore.providers.fallback import FallbackSpeechModel
 from rtcore.testing import ScriptedSpeechModel
 from tests.api.client import Api
 
 SPEECH = {"provider": "openai_realtime", "voice": "cedar", "options": {"turns": "theirs"}}
 KEYS = {"OPENAI_API_KEY": "k"}
+DESK = AgentDefinition(name="desk")
 
 
 def plan(**choice: object) -> AgentPlan:
     speech_model = msgspec.convert(SPEECH | choice, ProviderChoice)
-    return AgentPlan(definition=AgentDefinition(name="desk"), speech_model=speech_model)
+    return AgentPlan(definition=DESK, speech_model=(speech_model,))
 
 
 async def test_a_stored_agent_needs_no_other_provider() -> None:
@@ -55,10 +57,34 @@ async def test_what_cannot_be_used_is_named(choice: dict[str, object], field: st
     assert caught.value.field == field
 
 
+async def test_a_list_is_built_in_order_with_the_node_s_breakers() -> None:
+    factory = SharedProviders(KEYS | {"GEMINI_API_KEY": "k"})
+    backup = ProviderChoice(provider="gemini_live", options={"turns": "theirs"})
+    one = plan().speech_model
+    alone, listed = (
+        factory(plan()),
+        factory(AgentPlan(definition=DESK, speech_model=(*one, backup))),
+    )
+    assert isinstance(alone.speech_model, FallbackSpeechModel)
+    assert isinstance(listed.speech_model, FallbackSpeechModel)
+    names = [model.name for model in listed.speech_model.members]
+    assert names == ["openai_realtime", "gemini_live"]
+    assert listed.speech_model.breakers[0] is alone.speech_model.breakers[0]
+
+
+async def test_a_list_with_turns_of_both_kinds_names_the_one_that_differs() -> None:
+    other = ProviderChoice(provider="openai_realtime", options={"turns": "ours"})
+    with pytest.raises(ConfigError) as caught:
+        SharedProviders(KEYS)(
+            AgentPlan(definition=DESK, speech_model=(*plan().speech_model, other))
+        )
+    assert caught.value.field == "speech_model[1].turns"
+
+
 @pytest.fixture
 def app(store: Store, settings: ApiSettings) -> QuartTrio:
     def agent_for(plan: AgentPlan) -> Agent:
-        assert plan.speech_model is not None
+        assert plan.speech_model
         return Agent(plan.definition, speech_model=ScriptedSpeechModel(["Hello."]))
 
     return create_app(store, settings, agent_for=agent_for)
@@ -72,6 +98,46 @@ async def test_an_agent_keeps_its_speech_model_and_its_secret(api: Api) -> None:
     assert {name: kept[name] for name in spec["speech_model"]} == spec["speech_model"]
     in_use = await api.ask("DELETE", "/v1/secrets/speech")
     assert in_use.status == 409
+
+
+async def test_an_agent_keeps_a_list_of_speech_models_and_their_secrets(api: Api) -> None:
+    for name in ("one", "two"):
+        await api.ask("PUT", f"/v1/secrets/{name}", {"value": "sk-1"})
+    given = [SPEECH | {"secret": "one"}, SPEECH | {"secret": "two"}]
+    made = await api.create("/v1/agents", {"name": "desk", "speech_model": given})
+    kept = (await api.ask("GET", f"/v1/agents/{made['id']}")).json["speech_model"]
+    assert [each["secret"] for each in kept] == ["one", "two"]
+    assert (await api.ask("DELETE", "/v1/secrets/two")).status == 409
+    missing = {"name": "desk", "speech_model": [given[0], SPEECH | {"secret": "three"}]}
+    refused = await api.ask("POST", "/v1/agents", missing)
+    assert refused.status == 422
+    assert "speech_model[1].secret" in str(refused.json)
+
+
+@pytest.mark.parametrize(
+    ("second", "field"),
+    [
+        ({"provider": "openai_realtime"}, "speech_model[1].options.turns"),  # ours, unless told
+        ({"provider": "gemini_live"}, "speech_model[1].options.turns"),
+        ({"provider": "gemini_live", "turns": "theirs"}, "speech_model"),
+    ],
+)
+async def test_a_list_that_cannot_take_over_is_refused(
+    api: Api, second: dict[str, str], field: str
+) -> None:
+    spec = {"name": "desk", "speech_model": [SPEECH, second]}
+    answer = await api.ask("POST", "/v1/agents", spec)
+    assert answer.status == 422
+    assert field in str(answer.json)
+    made = await api.create("/v1/agents", {"name": "desk", "speech_model": SPEECH})
+    tag = {"If-Match": "*"}
+    changed = await api.ask("PATCH", f"/v1/agents/{made['id']}", spec, headers=tag)
+    assert changed.status == 422
+
+
+async def test_an_empty_list_of_them_is_refused(api: Api) -> None:
+    answer = await api.ask("POST", "/v1/agents", {"name": "desk", "speech_model": []})
+    assert answer.status == 422
 
 
 async def test_a_chat_needs_a_responder(api: Api) -> None:

@@ -35,9 +35,9 @@ def test_a_window_in_which_the_callers_were_late_is_void() -> None:
 def test_calls_are_held_and_requests_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_beside_calls, "SETTLE_S", 1.0)
-    monkeypatch.setattr(api_beside_calls, "CLIENT_S", 1.0)
-    options = ["--calls=2", "--seconds=1.5", "--rounds=1", f"--out={tmp_path}"]
+    monkeypatch.setattr(api_beside_calls, "SETTLE_S", 0.5)
+    monkeypatch.setattr(api_beside_calls, "CLIENT_S", 0.5)
+    options = ["--calls=2", "--seconds=0.5", "--rounds=1", f"--out={tmp_path}"]
     cores = os.sched_getaffinity(0)
     try:
         assert main(options) in (0, 1)  # how long the gaps are depends on the machine

@@ -37,6 +37,7 @@ from rtcore.testing import (
 
 VOICE = ScriptedSynthesizer()
 ANSWER = speak("yes it is", 100)  # 300 ms
+LIMIT_S = 30.0  # for what takes milliseconds: a machine that others use may stand still for seconds
 
 
 async def serve_answers(request: WebSocketRequest, *, answers: bool) -> None:
@@ -83,11 +84,12 @@ class Node:
 
     def start(self) -> None:
         self._thread.start()
-        self._ready.wait(5)
+        assert self._ready.wait(LIMIT_S)
 
     def stop(self) -> None:
         self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join(5)
+        self._thread.join(LIMIT_S)
+        assert not self._thread.is_alive()
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ async def test_a_call_is_made_answered_and_recorded(node: Node, tmp_path: Path) 
     assert report.is_answered
     assert report.violations == ()
     assert report.turns[0].response_ms is not None
-    assert 50 < report.turns[0].response_ms < 150
+    assert 50 < report.turns[0].response_ms < 1000  # 60 ms, and what the machine is late by
     with wave.open(str(path)) as recording:
         assert recording.getnchannels() == 2
         assert recording.getnframes() / 8 == pytest.approx(report.duration_ms, abs=40)
@@ -155,7 +157,7 @@ def test_the_command_reads_a_wav_interrupts_and_prints_plainly(
 
 @pytest.mark.usefixtures("impatient")
 def test_many_calls_at_once(node: Node, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    options = CallOptions(url=node.url, say="hello", as_json=True, calls=5, seconds=1.2)
+    options = CallOptions(url=node.url, say="hello", as_json=True, calls=5, seconds=2.5)
     assert run(options, VOICE) == 0
     outcome = msgspec.json.decode(capfdbinary.readouterr().out, type=command.Outcome)
     assert outcome.summary.calls == outcome.summary.answered == 5
@@ -240,7 +242,7 @@ def test_an_interrupt_hangs_up_and_leaves_the_recording(mute_node: Node, tmp_pat
         assert "start" in process.stderr.readline()
         time.sleep(0.5)  # of the call
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     assert "interrupted: hung up" in err
     with wave.open(str(path)) as recording:

@@ -135,8 +135,8 @@ async def test_an_alarm_is_exact_and_can_be_set_again() -> None:
             await alarm.until(trio.current_time() + 5)
         assert scope.cancelled_caught
         began_s = time.monotonic()
-        await alarm.until(trio.current_time() + 0.002)  # what was set before is forgotten
-        assert time.monotonic() - began_s < 1
+        await alarm.until(trio.current_time() + 0.002)
+        assert time.monotonic() - began_s < 4  # not the 5 s that were set before
 
 
 async def test_an_alarm_follows_a_simulated_clock(autojump_clock: MockClock) -> None:

@@ -14,7 +14,9 @@ from rtcore.media.handshake import Rejection, UpgradeRefused, UpgradeRequest
 from rtcore.media.limits import SocketLimits
 
 serve_tcp = partial(trio.serve_tcp, port=0, host="127.0.0.1")
-LIMITS = SocketLimits(handshake_limit_s=0.5, close_limit_s=0.5)
+LIMIT_S = 30.0  # for what takes milliseconds: a machine that others use may stand still for seconds
+LIMITS = SocketLimits(handshake_limit_s=LIMIT_S, close_limit_s=LIMIT_S)
+HASTY = SocketLimits(handshake_limit_s=0.3)
 
 
 async def judge(request: UpgradeRequest) -> Rejection | None:
@@ -34,8 +36,10 @@ async def echo(accept: object, stream: trio.SocketStream) -> None:
             await sock.aclose()
 
 
-async def dial(nursery: trio.Nursery, port: int, path: str = "/media") -> FastSocket:
-    return await fast.connect("127.0.0.1", port, path, LIMITS, nursery, [("X-Call", "1")])
+async def dial(
+    nursery: trio.Nursery, port: int, path: str = "/media", limits: SocketLimits = LIMITS
+) -> FastSocket:
+    return await fast.connect("127.0.0.1", port, path, limits, nursery, [("X-Call", "1")])
 
 
 @pytest.mark.parametrize("accept", [fast.accept, portable.accept], ids=["fast", "portable"])
@@ -45,11 +49,10 @@ async def test_it_speaks_to_either_filling(accept: object, nursery: trio.Nursery
     client = await dial(nursery, port)
     for size in (0, 1, 125, 126, 400, 65_000):
         assert client.send(b"x" * size)
-        with trio.fail_after(5):
+        with trio.fail_after(LIMIT_S):
             assert await client.receive() == [b"x" * size]
-    began = trio.current_time()
-    await client.aclose(4000, "done")
-    assert trio.current_time() - began < 0.3  # the server answered
+    with trio.fail_after(LIMIT_S / 2):  # the server answers: the limit is not waited out
+        await client.aclose(4000, "done")
     with pytest.raises(SocketClosed) as ending:
         await client.receive()
     assert ending.value.code == 4000
@@ -71,8 +74,9 @@ async def test_a_server_that_is_no_websocket(answer: bytes | None, nursery: trio
         await stream.send_all(answer)
 
     [listener] = await nursery.start(serve_tcp, serve)
+    limits = HASTY if answer is None else LIMITS
     with pytest.raises(RemoteProtocolError):
-        await dial(nursery, listener.socket.getsockname()[1])
+        await dial(nursery, listener.socket.getsockname()[1], limits=limits)
 
 
 async def test_what_the_server_sends_behind_its_handshake_is_kept(nursery: trio.Nursery) -> None:
@@ -86,7 +90,7 @@ async def test_what_the_server_sends_behind_its_handshake_is_kept(nursery: trio.
 
     [listener] = await nursery.start(serve_tcp, serve)
     client = await dial(nursery, listener.socket.getsockname()[1])
-    with trio.fail_after(5):
+    with trio.fail_after(LIMIT_S):
         assert await client.receive() == [b"early", b"later"]
         with pytest.raises(SocketClosed) as ending:
             await client.receive()

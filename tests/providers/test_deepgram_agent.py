@@ -35,7 +35,7 @@ from tests.providers._harness import KEY, pause, said
 from tests.providers._talk import one_error, sounds_like, talking
 
 SECRETS = {"DEEPGRAM_API_KEY": KEY}
-SHORT = Deadlines(connect_s=0.6, first_byte_s=0.5, stall_s=0.5)
+SHORT = Deadlines(connect_s=1.5, first_byte_s=1.5, stall_s=1.5)
 QUIET = pause(100_000, 7)  # longer than the silence that ends a turn
 
 
@@ -179,7 +179,7 @@ async def test_a_line_that_is_refused_has_failed(nursery: trio.Nursery) -> None:
     async with talking(model) as talk:
         talk.tell(Say(reply="r1", text="Welcome."))
         done = await talk.done("r1")
-    assert (done.status, done.detail) == ("failed", "refused")
+    assert done.status == "refused"
 
 
 async def test_the_conversation_so_far_is_told(nursery: trio.Nursery) -> None:
@@ -262,20 +262,19 @@ async def test_a_hang_up_at_any_instant_leaves_nothing_open(nursery: trio.Nurser
 
 def test_turns_of_ours_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"turns: this service cannot be told when a turn ends"):
-        build_speech_model({"provider": "deepgram_agent", "turns": "ours"}, SECRETS)
+        build_speech_model([{"provider": "deepgram_agent", "turns": "ours"}], SECRETS)
 
 
 def test_it_is_built_by_name_and_needs_its_key() -> None:
-    model = build_speech_model({"provider": "deepgram_agent"}, SECRETS)
+    (model,) = build_speech_model([{"provider": "deepgram_agent"}], SECRETS).members
     assert (model.name, model.turns) == ("deepgram_agent", "theirs")
     assert KEY not in repr(model) + repr(vars(model))
     with pytest.raises(ConfigError, match="DEEPGRAM_API_KEY: is missing"):
-        build_speech_model({"provider": "deepgram_agent"}, {})
+        build_speech_model([{"provider": "deepgram_agent"}], {})
 
 
 def test_options_reach_the_settings() -> None:
-    model = build_speech_model(
-        {"provider": "deepgram_agent", "think": {"context_length": "max"}}, SECRETS
-    )
+    spec = {"provider": "deepgram_agent", "think": {"context_length": "max"}}
+    (model,) = build_speech_model([spec], SECRETS).members
     assert isinstance(model, DeepgramAgent)
     assert msgspec.structs.asdict(model._settings)["think"] == {"context_length": "max"}

@@ -120,7 +120,7 @@ async def test_a_worker_that_cannot_be_started_again_costs_jobs_not_the_node(
     pool = voice_pool()
     async with running(pool):
         with monkeypatch.context() as without_program:
-            without_program.setattr(_worker, "START_LIMIT_S", 0.3)
+            without_program.setattr(_worker, "RESTART_LIMIT_S", 0.3)
             without_program.setattr(_worker.sys, "executable", "/no/such/python")
             os.kill(pool.pids[0], signal.SIGKILL)
             while pool.pids:

@@ -292,7 +292,7 @@ CALL: list[CallerAudio | UtteranceEnd] = [
 async def test_no_word_is_lost_wherever_it_breaks(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, drop_after: int, backup: str
 ) -> None:
-    monkeypatch.setattr("rtcore.providers.fallback.rotation.AGAIN_PAUSE_S", 0.01)
+    monkeypatch.setattr("rtcore.rotation.AGAIN_PAUSE_S", 0.01)
     primary = FakeDeepgramListen()
     primary.faults.add(Fault(drop_after=drop_after))
     settings = DeepgramSettings(

@@ -253,7 +253,7 @@ def test_a_lost_session_is_opened_anew_with_what_was_said(turns: str, fault: Fau
 
 @pytest.mark.parametrize("turns", TURNS)
 def test_a_session_at_its_time_limit_goes_on_in_another(turns: str) -> None:
-    fake = FakeOpenAIRealtime(ANSWERS, QUESTIONS, expires_s=12.0)
+    fake = FakeOpenAIRealtime(ANSWERS, QUESTIONS, expires_s=13.0)
     made, _ = call(fake, [*ASK, wait(6000), *TWICE[3:]], settings={"turns": turns})
     assert len(fake.sessions) == 2
     told = [(item.role, item.text) for item in fake.conversations[1].items][:2]

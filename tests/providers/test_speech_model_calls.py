@@ -12,7 +12,7 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
 from rtcore.providers import build_speech_model
-from rtcore.speech_port import SpeechModel
+from rtcore.speech_port import SpeechModels
 from rtcore.testing import (
     Action,
     hang_up,
@@ -45,8 +45,8 @@ class Kind:
     def fake(self, *answers: Any) -> Fake:
         return self._fake(answers, QUESTIONS, piece_s=0.01, **self._how)
 
-    def model(self) -> SpeechModel:
-        return build_speech_model({"base_url": "ws://fake", **self._spec}, SECRETS)
+    def model(self) -> SpeechModels:
+        return build_speech_model([{"base_url": "ws://fake", **self._spec}], SECRETS)
 
 
 PLAYED = {"playback_s": None}  # its turn lasts as long as it is heard

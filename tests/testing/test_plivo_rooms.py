@@ -43,7 +43,7 @@ async def answering(
         status, made = plivo._create_app({"app_name": "a", "answer_url": f"{url}/answer"})
         assert status == 201
         plivo._change_number({"app_id": made["app_id"]}, OURS)
-        with trio.fail_after(10):
+        with trio.fail_after(30):
             yield plivo, asked
         nursery.cancel_scope.cancel()
 

@@ -33,6 +33,8 @@ __all__ = ["Job", "WorkerPool"]
 log = structlog.get_logger()
 
 START_LIMIT_S = 10.0  # imports and models: under 1 s on an idle machine
+RESTART_LIMIT_S = 2.0  # for a job to get a worker: one is there again in 0.4 s, or another
+# provider had better take over while the caller still waits
 WRITE_LIMIT_S = 2.0  # a worker that reads nothing for so long hangs
 OUTBOX_MAX_FRAMES = 64  # 5 s of one call's audio
 READ_BYTES = 65536  # a pipe holds no more
@@ -130,7 +132,7 @@ class WorkerPool:
         Raises:
             ProviderError: all are full, or none came up in time.
         """
-        with trio.move_on_after(START_LIMIT_S):
+        with trio.move_on_after(RESTART_LIMIT_S):
             while not (ready := [worker for worker in self._workers if worker.is_ready]):
                 await self._waiting.park()
             worker = min(ready, key=lambda worker: worker.jobs)
@@ -138,7 +140,7 @@ class WorkerPool:
                 raise ProviderError(self.provider, "all workers are busy", retryable=True)
             number, self._next_job = self._next_job, self._next_job % 0xFFFFFFFF + 1
             return Job(worker, number, worker.register(number, self._inbox_max_frames))
-        raise ProviderError(self.provider, f"no worker in {START_LIMIT_S:g} s", retryable=True)
+        raise ProviderError(self.provider, f"no worker in {RESTART_LIMIT_S:g} s", retryable=True)
 
     @property
     def pids(self) -> list[int]:

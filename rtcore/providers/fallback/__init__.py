@@ -2,6 +2,7 @@
 
 from rtcore.providers.fallback.breaker import Breakers, BreakerSettings, CircuitBreaker
 from rtcore.providers.fallback.responder import FallbackResponder
+from rtcore.providers.fallback.speech_model import FallbackSpeechModel
 from rtcore.providers.fallback.synthesizer import FallbackSynthesizer
 from rtcore.providers.fallback.transcriber import FallbackTranscriber
 
@@ -10,6 +11,7 @@ __all__ = [
     "Breakers",
     "CircuitBreaker",
     "FallbackResponder",
+    "FallbackSpeechModel",
     "FallbackSynthesizer",
     "FallbackTranscriber",
 ]

@@ -12,7 +12,7 @@ from rtcore.errors import ProviderError
 from rtcore.ports import Delta, Finished, Responder, ResponderRequest
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.fallback.breaker import Breakers, CircuitBreaker
-from rtcore.providers.fallback.rotation import FallbackService
+from rtcore.providers.fallback.service import FallbackService
 from rtcore.usage import Request, Tally
 
 __all__ = ["FallbackResponder"]
@@ -45,7 +45,7 @@ class FallbackResponder(FallbackService[Responder]):
         Raises:
             ProviderError: of the one that had begun, or of the last when none began.
         """
-        race = _Race(request, out, self.members, self._breakers)
+        race = _Race(request, out, self.members, self.breakers)
 
         async def start_all() -> None:
             async with trio.open_nursery() as nursery:
@@ -64,7 +64,7 @@ class FallbackResponder(FallbackService[Responder]):
         places = range(len(self.members))
         is_alone = len(places) == 1 and self._hedge_after_s < math.inf
         for place in (0, 0) if is_alone else places:
-            if self._breakers[place].allows(trio.current_time()):
+            if self.breakers[place].allows(trio.current_time()):
                 any_healthy = True
                 yield place
         if not any_healthy:  # all are down: better a poor chance than none

@@ -12,7 +12,8 @@ from rtcore.errors import ProviderError
 from rtcore.ports import CallContext, Segment, SpeechAudio, Synthesizer
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.fallback.breaker import Breakers
-from rtcore.providers.fallback.rotation import FallbackService, Rotation
+from rtcore.providers.fallback.service import FallbackService
+from rtcore.rotation import Rotation
 
 __all__ = ["FallbackSynthesizer"]
 
@@ -45,10 +46,11 @@ class FallbackSynthesizer(FallbackService[Synthesizer]):
         Raises:
             ProviderError: of the last one, when all have failed.
         """
-        rotation = Rotation(self.members, self._breakers, context.usage, "tts")
+        rotation = Rotation(self.members, self.breakers, context.usage, "tts")
         undelivered: deque[Segment] = deque()  # those the members ask for ahead, and no more
         while True:
             member = await rotation.next()
+            rotation.used.requests += 1
             reply = _Reply(member, rotation, undelivered, out)
             try:
                 await reply.speak(context, segments)

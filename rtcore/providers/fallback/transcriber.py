@@ -20,7 +20,8 @@ from rtcore.ports import (
 )
 from rtcore.providers._tasks import run_beside
 from rtcore.providers.fallback.breaker import Breakers
-from rtcore.providers.fallback.rotation import FallbackService, Rotation
+from rtcore.providers.fallback.service import FallbackService
+from rtcore.rotation import Rotation
 from rtcore.usage import Tally
 
 __all__ = ["FallbackTranscriber"]
@@ -62,11 +63,12 @@ class FallbackTranscriber(FallbackService[Transcriber]):
         Raises:
             ProviderError: of the last one, when all have failed.
         """
-        rotation = Rotation(self.members, self._breakers, context.usage, "stt")
+        rotation = Rotation(self.members, self.breakers, context.usage, "stt")
         memory = _Memory(self._replay_max_samples)
         script = _Script(memory, rotation, emit)
         while True:
             member = await rotation.next()
+            rotation.used.requests += 1
             script.next_session()
             began_at = trio.current_time()
             try:
