@@ -102,9 +102,9 @@ class Load:
         """Let the calls talk for ``seconds``; what they heard in that time and no other."""
         before = msgspec.structs.replace(self.counts)
         self._forget()
-        began_s = time.perf_counter()
+        began_s, worked_s = time.perf_counter(), time.process_time()
         self.run(seconds)
-        took_s = time.perf_counter() - began_s
+        took_s, worked_s = time.perf_counter() - began_s, time.process_time() - worked_s
         taken = msgspec.convert(msgspec.to_builtins(self.heard), Heard)
         self._forget()
         counts = Counts(
@@ -114,7 +114,13 @@ class Load:
             }
         )
         counts.lost_calls = self.counts.lost_calls  # one that fell before is missing now
-        return Step(calls=len(self.lines), seconds=took_s, heard=taken, counts=counts)
+        return Step(
+            calls=len(self.lines),
+            seconds=took_s,
+            heard=taken,
+            counts=counts,
+            core_share=worked_s / took_s,
+        )
 
     def _forget(self) -> None:
         for name in Heard.__struct_fields__:

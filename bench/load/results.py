@@ -62,6 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     heard: Heard
     counts: Counts  # within the window; calls lost: until its end
+    core_share: float = 0.0  # of its core, what the generator took
 
 
 def fault_table(counts: Sequence[tuple[str, Counts]]) -> Table:

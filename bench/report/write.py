@@ -24,7 +24,7 @@ __all__ = [
     "write",
 ]
 
-PLAIN_WIDTH = 150
+PLAIN_WIDTH = 170
 STYLE = """
 body { font: 14px/1.45 sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 body { color: #222 } table { border-collapse: collapse; margin: .5rem 0 1.5rem }

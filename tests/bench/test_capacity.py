@@ -41,6 +41,12 @@ def test_where_all_that_was_tried_was_carried_more_may_be() -> None:
     assert budgets_of([measured(200), measured(400, is_valid=False)], [0.2])[0].is_met is None
 
 
+def test_where_all_is_void_no_time_is_missed() -> None:
+    lines = budgets_of([measured(400, gap=99, own=99, is_valid=False)], [9.0])
+    assert {line.is_met for line in lines} == {True, None}
+    assert next(line.what for line in lines if line.is_met is None) == "calls carried on one core"
+
+
 @pytest.mark.parametrize("fault", ["unanswered", "cut_offs", "stale_pieces", "lost_calls"])
 def test_what_has_no_time_ends_the_knee_too(fault: str) -> None:
     bad = measured(400)

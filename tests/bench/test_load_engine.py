@@ -83,6 +83,7 @@ def test_a_call_says_start_and_then_a_frame_every_20_ms(loads: list[Load]) -> No
     assert [frame["media"]["chunk"] for frame in frames] == [*range(1, len(frames) + 1)]  # type: ignore[index]
     assert step.counts.frames == pytest.approx(step.seconds * 50, abs=3)
     assert step.calls == 1
+    assert 0 < step.core_share < 1
     assert step.counts.lost_calls == 0
     assert len(step.heard.lateness_ms) == pytest.approx(step.seconds * 5000, rel=0.2)
 
