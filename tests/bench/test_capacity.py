@@ -11,6 +11,7 @@ from bench.load.ours import NodeOptions
 from bench.load.results import Counts
 from bench.peers.command import OURS, Outcome, ceiling
 from bench.peers.command import budgets_of as peer_budgets
+from bench.peers.command import report as peer_report
 from bench.probe import Stages
 
 
@@ -122,6 +123,19 @@ def test_who_does_not_answer_carries_nothing() -> None:
     deaf = outcome("a", 10, 900, 1)
     deaf.step.counts.unanswered = 1
     assert ceiling([outcome("a", 1, 900, 1), deaf], "a") == 1
+
+
+def test_the_report_of_peers_marks_late_callers_and_tells_what_went_wrong() -> None:
+    ours, late = outcome(OURS, 10, 733, 2), outcome("pipecat", 10, 930, 42)
+    late.step.heard.lateness_ms.append(3.0)
+    run = peer_report([ours, late], ["a voice"], {"when": "now"}, {})
+    by_load, wrong, carried = run.tables
+    assert all(len(row) == len(by_load.columns) for row in by_load.rows)
+    assert [row[-1] for row in by_load.rows] == ["-", "3.0*"]
+    assert [row[0] for row in wrong.rows] == [f"{OURS}, 10 calls", "pipecat, 10 calls"]
+    assert carried.rows == [[OURS, "10"], ["pipecat", "10"]]
+    assert run.notes[0] == "a voice"
+    assert "the callers were late" in run.notes[1]
 
 
 def test_peers_that_were_not_had_are_not_beaten() -> None:
