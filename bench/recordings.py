@@ -25,6 +25,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
+from bench.report.write import PLAIN_WIDTH
 from rtcore.audio import mulaw_to_pcm, pcm_to_mulaw
 from rtcore.commands.call import call
 from rtcore.testing import (
@@ -38,6 +39,8 @@ from rtcore.testing import (
 )
 
 AT_ONCE = 6
+START_LIMIT_S = 60.0
+NOT_MEASURED = 3
 CALL_LIMIT_S = 330.0  # the longest recording takes 245 s
 LOUD = 256  # of int16: what the carrier takes for sound
 ENDINGS = {("caller", "hung_up"), ("node", "agent_hung_up")}  # it may take words for a goodbye
@@ -67,14 +70,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Call, print the table; 0 if all were answered, none hung, all are aligned."""
+    """Call, print the table; 0 if all were answered, none hung, all are aligned; 3 without any."""
     parser = argparse.ArgumentParser(prog="python -m bench recordings", description=__doc__)
     default = Path(os.environ.get("RTCORE_AUDIO", "../shared/audio"))
     parser.add_argument("--audio", type=Path, default=default)
     parser.add_argument("--json", action="store_true", help="the table as JSON")
     parser.add_argument("--socket", default="fast", choices=("fast", "portable"))
     options = parser.parse_args(argv)
-    out = Console(stderr=options.json)
+    out = Console(stderr=options.json, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     files = [
         path
         for folder, count in PICKS
@@ -82,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     if not files:
         out.print(f"no recordings in {options.audio}")
-        return 0
+        return NOT_MEASURED
     outcomes = trio.run(_run, files, options.socket, out)
     if options.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(outcomes)) + "\n")
@@ -100,15 +103,14 @@ def _by_size(path: Path) -> int:
 
 async def _run(files: list[Path], socket: str, out: Console) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as scratch:
-        records = Path(scratch) / "records.jsonl"
+        records, log = Path(scratch) / "records.jsonl", Path(scratch) / "node.log"
         serve = f"serve --port 0 --log-json --socket {socket} --records".split()
-        node = subprocess.Popen(  # noqa: ASYNC220 - before anything is timed
-            [sys.executable, "-m", "rtcore", *serve, str(records)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with log.open("wb") as stderr:  # nobody reads on: a pipe would fill, and the node wait
+            node = subprocess.Popen(  # noqa: ASYNC220 - before anything is timed
+                [sys.executable, "-m", "rtcore", *serve, str(records)], stderr=stderr
+            )
         try:
-            url = await trio.to_thread.run_sync(_url_of, node)
+            url = await _url_of(node, log)
             reports: dict[str, tuple[CarrierReport, bytes, bytes]] = {}
             limit = trio.CapacityLimiter(AT_ONCE)
             clock = LineClock(phases=AT_ONCE)
@@ -126,17 +128,17 @@ async def _run(files: list[Path], socket: str, out: Console) -> list[Outcome]:
         finally:
             node.kill()
             node.wait()
-            assert node.stderr is not None
-            node.stderr.close()
     return [_outcome(path, *reports[path.stem], served.get(path.stem, {})) for path in files]
 
 
-def _url_of(node: subprocess.Popen[str]) -> str:
-    assert node.stderr is not None
-    for line in node.stderr:
-        if '"listening"' in line:
-            url: str = json.loads(line)["url"]
-            return url.replace("{token}", "bench")
+async def _url_of(node: subprocess.Popen[bytes], log: Path) -> str:
+    with trio.move_on_after(START_LIMIT_S):
+        while node.poll() is None:
+            for line in (await trio.Path(log).read_text()).splitlines(keepends=True):
+                if '"listening"' in line and line.endswith("\n"):
+                    url: str = json.loads(line)["url"]
+                    return url.replace("{token}", "bench")
+            await trio.sleep(0.05)
     raise SystemExit("the node did not start")
 
 
