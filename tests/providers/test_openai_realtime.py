@@ -8,7 +8,6 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from trio_websocket import wrap_server_stream
 
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
@@ -45,6 +44,7 @@ from rtcore.testing import (
 )
 from tests.fakes._faults import Fault
 from tests.fakes.openai_realtime import FakeOpenAIRealtime
+from tests.providers._dial import reaching
 from tests.providers._harness import KEY
 from tests.test_call import ANSWERS, LONG, QUESTIONS, VOICE, WELCOME, Made, make_call, said
 
@@ -60,27 +60,6 @@ def model(fake: FakeOpenAIRealtime, **settings: Any) -> OpenAIRealtime:
         {"detection": "server_vad", "base_url": "ws://fake/v1", **settings}, OpenAIRealtimeSettings
     )
     return OpenAIRealtime(chosen, {"OPENAI_API_KEY": KEY})
-
-
-async def answer(fake: FakeOpenAIRealtime, nursery: trio.Nursery) -> None:
-    """Let every connection that is opened from now on lead to ``fake``, in memory."""
-
-    async def serve(stream: trio.abc.Stream) -> None:
-        async with trio.open_nursery() as own:
-            await fake._accept(await wrap_server_stream(own, stream))
-            own.cancel_scope.cancel()
-
-    async def dial(host: str, port: int) -> trio.abc.Stream:
-        here, there = trio.testing.memory_stream_pair()
-        nursery.start_soon(serve, there)
-        return here
-
-    trio.open_tcp_stream = dial  # type: ignore[assignment] # put back by the fixture
-
-
-@pytest.fixture(autouse=True)
-def dialling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", trio.open_tcp_stream)
 
 
 def call(
@@ -99,13 +78,8 @@ def call(
         agent = Agent(definition, synthesizer=voice, speech_model=talker, tools=tools)
 
     async def run() -> Made:
-        async with trio.open_nursery() as nursery:
-            await answer(fake, nursery)
-            made = await make_call(agent, script)
-            await trio.sleep(1)
-            assert fake.open_sessions == 0
-            nursery.cancel_scope.cancel()
-        return made
+        async with reaching(fake=fake):
+            return await make_call(agent, script)
 
     return simulate(run), agent
 
@@ -323,8 +297,7 @@ async def hold(
     events: list[SpeechEvent] = []
     begun = SpeechSession(context=CallContext(call_id="c"), **session)
     tx, rx = trio.open_memory_channel[SpeechCommand](100)
-    async with trio.open_nursery() as nursery:
-        await answer(fake, nursery)
+    async with reaching(fake=fake), trio.open_nursery() as nursery:
 
         async def tell() -> None:
             with tx:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import trio
 
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
@@ -25,8 +24,9 @@ from rtcore.testing import (
 from tests.fakes._faults import Fault
 from tests.fakes.deepgram_agent import FakeDeepgramAgent
 from tests.fakes.gemini_live import FakeGeminiLive
+from tests.providers._dial import reaching
 from tests.providers._harness import KEY
-from tests.providers.test_openai_realtime import BOOK, answer, booking
+from tests.providers.test_openai_realtime import BOOK, booking
 from tests.test_call import ANSWERS, LONG, QUESTIONS, VOICE, WELCOME, Made, make_call, said
 
 Fake = FakeGeminiLive | FakeDeepgramAgent
@@ -62,23 +62,13 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return KINDS[request.param]
 
 
-@pytest.fixture(autouse=True)
-def dialling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", trio.open_tcp_stream)
-
-
 def call(kind: Kind, fake: Fake, script: list[Action], *tools: Tool, **words: Any) -> Made:
     """One call through the adapter to ``fake``; nothing of it is left at the fake."""
     agent = Agent(AgentDefinition(name="desk", **words), speech_model=kind.model(), tools=tools)
 
     async def run() -> Made:
-        async with trio.open_nursery() as nursery:
-            await answer(fake, nursery)  # type: ignore[arg-type] # any fake will do
-            made = await make_call(agent, script)
-            await trio.sleep(1)
-            assert fake.open_sessions == 0
-            nursery.cancel_scope.cancel()
-        return made
+        async with reaching(fake=fake):
+            return await make_call(agent, script)
 
     return simulate(run)
 
