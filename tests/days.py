@@ -2,17 +2,22 @@
 
 The node's side is as in life: adapters, lists, calls. The line is in memory, the provider's fake
 on loopback, whose octets arrive in the instant they are sent, so Trio's simulated clock only
-jumps where everybody really waits.
+jumps where everybody really waits. Threads of a mind and processes on the same machine are real,
+and the clock stands still while they work (:mod:`tests.patient_clock`).
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import random
+import signal
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,12 +28,15 @@ from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.functions import function
 from rtcore.call import CallRecord, run_call
 from rtcore.config import CallConfig
+from rtcore.ports import Hit
 from rtcore.providers import (
     build_responder,
+    build_speech_model,
     build_synthesizer,
     build_transcriber,
     serve_providers,
 )
+from rtcore.providers.knowledge_sqlite import SqliteKnowledge
 from rtcore.testing import (
     Action,
     CarrierReport,
@@ -43,11 +51,36 @@ from rtcore.testing import (
     wait_for_agent_quiet,
 )
 from rtcore.usage import Kind, Usage
-from tests.adapters.kinds import AGENTS, Adapter
-from tests.adapters.run import KEYS
+from tests.adapters.kinds import (
+    AGENTS,
+    FOUND_BY_CALL,
+    MODELS,
+    OPEN_BY_LOOK_UP,
+    OWN_MINDS,
+    PIECE_S,
+    USUAL,
+    Adapter,
+)
+from tests.adapters.own_mind import MIND_FAULTS, STALLED_S, Mind, responder_of
+from tests.adapters.programs import (
+    EMBEDDED_EARS,
+    PROGRAM_AGENTS,
+    PROGRAMS,
+    Harm,
+    Program,
+    harm_process,
+    learn_to_speak,
+    refusable,
+)
+from tests.adapters.programs import sound_of as espeak_says
+from tests.adapters.run import BEGINNINGS, KEYS, later
 from tests.adapters.table import FAULTS
-from tests.adapters.talk import FUNCTION, LINE_OPENS, SENTENCES
+from tests.adapters.talk import FUNCTION, GATE, GOODBYE, LINE_OPENS, LONG, SENTENCES
 from tests.fakes._ears import teach
+from tests.fakes.deepgram_agent import FakeDeepgramAgent
+from tests.fakes.gemini_live import FakeGeminiLive
+from tests.fakes.openai_realtime import FakeOpenAIRealtime
+from tests.patient_clock import simulate_patiently
 
 COLUMNS = (
     "providers", "simulated", "calls", "turns", "faults", "wait p50 / p99 / max, ms", "ended",
@@ -60,7 +93,17 @@ TEARDOWN_MAX_S = 0.1
 STUCK_S = 1800.0  # a call that outlasts its own limit
 TROUBLE = 0.15  # of requests and sessions
 BETWEEN_S = 900.0  # calls, on average
-BUILDERS = {"stt": build_transcriber, "llm": build_responder, "tts": build_synthesizer}
+HARMED = 0.5  # of calls with programs
+HARM_WITHIN_S = 60.0
+SLOW_MAX_S = 3.0  # a program that is stopped, and goes on
+STRIKE_MAX = 60  # messages into its session, a speech model's fault strikes
+SHORT_STORY = " ".join(LONG.split(" ")[:60]) + "."
+BUILDERS: dict[Kind, Callable[..., Any]] = {
+    "stt": build_transcriber,
+    "llm": build_responder,
+    "tts": build_synthesizer,
+    "speech": build_speech_model,
+}
 
 
 @dataclass
@@ -120,8 +163,13 @@ class Dice:
 
     def __init__(self, adapter: Adapter, seed: int, day: Day) -> None:
         self._dice = random.Random(f"{seed}/{adapter.name}")
-        self._faults = [fault for fault in FAULTS[adapter.kind].values()]
-        self._usual = adapter.usual
+        self._faults: list[Any] = list(FAULTS[adapter.kind].values())
+        if adapter.kind == "speech":
+            self._faults += BEGINNINGS
+        if adapter in OWN_MINDS:
+            self._faults = list(MIND_FAULTS)
+        self._usual = "" if adapter in OWN_MINDS else adapter.usual
+        self._is_speech = adapter.kind == "speech"
         self._day = day
         self.is_on = True
 
@@ -129,7 +177,22 @@ class Dice:
         if not self.is_on or self._dice.random() >= TROUBLE:
             return self._usual
         self._day.faults += 1
-        return self._dice.choice(self._faults)
+        fault = self._dice.choice(self._faults)
+        return later(fault, self._dice.randrange(STRIKE_MAX)) if self._is_speech else fault
+
+
+SPOKEN_DAYS = {
+    "openai_realtime": lambda: FakeOpenAIRealtime(TALK, SENTENCES, speed=1.2),
+    "gemini_live": lambda: FakeGeminiLive(TALK, SENTENCES, piece_s=PIECE_S),
+    "deepgram_agent": lambda: FakeDeepgramAgent(TALK, SENTENCES, piece_s=PIECE_S),
+}
+TALK = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, SHORT_STORY, GOODBYE)
+DAYS: tuple[Mapping[Kind, Adapter], ...] = (
+    *AGENTS,
+    *({"speech": replace(each, fake=SPOKEN_DAYS[each.provider])} for each in MODELS),
+    *({**USUAL, "llm": each} for each in OWN_MINDS),
+    *PROGRAM_AGENTS,
+)
 
 
 def agent_of(provider: str) -> Mapping[Kind, Adapter]:
@@ -138,14 +201,25 @@ def agent_of(provider: str) -> Mapping[Kind, Adapter]:
     Raises:
         KeyError: there is none.
     """
-    for agent in AGENTS:
+    for agent in DAYS:
         if any(provider in (a.name, f"{a.kind}:{a.provider}") for a in agent.values()):
             return agent
     raise KeyError(provider)
 
 
-async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -> Day:
-    """Call after call for ``hours`` of simulated time; then see what is left."""
+def simulated_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -> Day:
+    """:func:`simulate_day` on a clock of its own."""
+    if any(adapter in PROGRAMS for adapter in agent.values()):
+        trio.run(learn_to_speak)
+    with refusable() as folder:
+        return simulate_patiently(simulate_day, agent, hours, seed, folder, seed=seed)
+
+
+async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int, folder: Path) -> Day:
+    """Call after call for ``hours`` of simulated time; then see what is left.
+
+    ``folder`` is where programs look whether they may start.
+    """
     day, dice = Day(), random.Random(seed)
     before = Resources.held()
     process = psutil.Process()
@@ -153,18 +227,27 @@ async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -
         serving = trio.CancelScope()
         fakes: dict[Kind, Any] = {}
         ports: dict[Kind, Any] = {}
-        troubles: list[Dice] = []
         for kind, adapter in agent.items():
+            if adapter in OWN_MINDS:
+                ports[kind] = responder_of(adapter.provider, Mind(Dice(adapter, seed, day)))
+                continue
             fakes[kind] = fake = adapter.fake()
-            fake.faults = Dice(adapter, seed, day)
-            troubles.append(fake.faults)
-            url = await nursery.start(fake.serve)
-            ports[kind] = BUILDERS[kind]([adapter.spec(url)], KEYS)
+            if isinstance(fake, Program):
+                fake.join(os.getpid(), folder)
+            else:
+                fake.faults = Dice(adapter, seed, day)
+            ports[kind] = BUILDERS[kind]([adapter.spec(await nursery.start(fake.serve))], KEYS)
+        programs = [fake for fake in fakes.values() if isinstance(fake, Program)]
         await nursery.start(_keep, list(ports.values()), serving)
         ready, hour = _agent(ports), 0
+        sound_of = _as_people_do if agent.get("stt") is EMBEDDED_EARS else _sound
         while trio.current_time() < hours * 3600:
             with trio.fail_after(STUCK_S):
-                await _call(ready, dice, day)
+                async with trio.open_nursery() as call:
+                    if programs and dice.random() < HARMED:
+                        call.start_soon(_harm, dice.choice(programs), dice, day)
+                    await _call(ready, dice, day, sound_of)
+                    call.cancel_scope.cancel(reason="the call is over")
             for fake in fakes.values():
                 _forget(fake)
             if trio.current_time() >= (hour + 1) * 3600:
@@ -173,7 +256,7 @@ async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -
                 day.memory_mib.append((hour, process.memory_info().rss / 2**20))
             await trio.sleep(dice.expovariate(1 / BETWEEN_S))
         serving.cancel()
-        await trio.sleep(5)
+        await trio.sleep(5 + STALLED_S)
         for kind, fake in fakes.items():
             still = getattr(fake, "open_sessions", 0) + getattr(fake, "open_connections", 0)
             if still:
@@ -182,6 +265,27 @@ async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -
     await trio.sleep(1)
     day.left += Resources.held().left_since(before)
     return day
+
+
+async def _harm(program: Program, dice: random.Random, day: Day) -> None:
+    """Have something befall ``program`` within a call."""
+    await trio.sleep(dice.uniform(0, HARM_WITHIN_S))
+    pids = [process.pid for process in program.processes]
+    if not pids:
+        return
+    day.faults += 1
+    harm = dice.choice((*Harm, None))
+    if harm is None:  # slow
+        harm_process(Harm.STALLS, pids[0])
+        await trio.sleep(dice.uniform(0, SLOW_MAX_S))
+        with suppress(ProcessLookupError):
+            os.kill(pids[0], signal.SIGCONT)
+        return
+    program.faults.add(harm)
+    try:
+        await program.befall()
+    finally:
+        program.allow()
 
 
 async def _keep(
@@ -200,13 +304,21 @@ def _agent(ports: Mapping[Kind, Any]) -> Agent:
         return "it is on its way"
 
     tool = function(find_order, "read", name=FUNCTION)
-    definition = AgentDefinition(name="desk", welcome_message="")
+    definition = AgentDefinition(name="desk", welcome_message="", phrases=SENTENCES)
+    if "speech" in ports:
+        knowledge = SqliteKnowledge([Hit(text=GATE, title="Visiting", source="gate.md")])
+        model = ports["speech"]
+        return Agent(
+            definition, speech_model=model, tools=(tool,), may_hang_up=False, knowledge=knowledge
+        )
     return Agent(
         definition, ports["stt"], ports["llm"], ports["tts"], tools=(tool,), may_hang_up=False
     )
 
 
-async def _call(agent: Agent, dice: random.Random, day: Day) -> None:
+async def _call(
+    agent: Agent, dice: random.Random, day: Day, sound_of: Callable[[str], Utterance]
+) -> None:
     """One call of some minutes, hung up by the caller in the end, or at any instant."""
     here, there = memory_sockets()
     faults = LineFaults(
@@ -215,7 +327,7 @@ async def _call(agent: Agent, dice: random.Random, day: Day) -> None:
         jitter_ms=dice.choice((0.0, 0.0, 30.0)),
     )
     limit_s = dice.choice((1800.0, 1800.0, dice.uniform(1, 90)))
-    carrier = FakeCarrier(_script(dice), faults=faults, limit_s=limit_s)
+    carrier = FakeCarrier(_script(dice, sound_of), faults=faults, limit_s=limit_s)
     records: list[CallRecord] = []
     over_s = 0.0
 
@@ -232,11 +344,11 @@ async def _call(agent: Agent, dice: random.Random, day: Day) -> None:
     _account(day, records[0], report)
 
 
-def _script(dice: random.Random) -> list[Action]:
+def _script(dice: random.Random, sound_of: Callable[[str], Utterance]) -> list[Action]:
     quiet = wait_for_agent_quiet(600, GIVE_UP_MS, GIVE_UP_MS)
-    script: list[Action] = [say(_sound("")), say(_sound(dice.choice(SENTENCES)))]
+    script: list[Action] = [say(_sound("")), say(sound_of(dice.choice(SENTENCES)))]
     for _ in range(dice.randrange(2, 12)):
-        sentence = _sound(dice.choice(SENTENCES))
+        sentence = sound_of(dice.choice(SENTENCES))
         if dice.random() < 0.3:
             script.append(interrupt_after(dice.uniform(100, 2500), sentence, GIVE_UP_MS))
         else:
@@ -247,6 +359,11 @@ def _script(dice: random.Random) -> list[Action]:
 @lru_cache
 def _sound(sentence: str) -> Utterance:
     return Utterance(teach(sentence) if sentence else LINE_OPENS)
+
+
+@lru_cache
+def _as_people_do(sentence: str) -> Utterance:
+    return Utterance(espeak_says[sentence])
 
 
 def _account(day: Day, record: CallRecord, report: CarrierReport) -> None:
@@ -280,5 +397,8 @@ def _forget(fake: Any) -> None:
             session.binary_sizes.clear()
     if hasattr(fake, "requests"):
         fake.requests.clear()
-    for name in ("forms", "configured", "said"):
+    for name in (
+        "forms", "configured", "said", "conversations", "setups", "contents", "results", "heard",
+        "settings", "prompts",
+    ):  # fmt: skip
         getattr(fake, name, []).clear()

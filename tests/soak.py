@@ -18,9 +18,8 @@ import time
 
 import psutil
 
-from rtcore.testing import Resources, simulate
-from tests.adapters.kinds import AGENTS
-from tests.days import COLUMNS, agent_of, simulate_day
+from rtcore.testing import Resources
+from tests.days import COLUMNS, DAYS, agent_of, simulated_day
 from tests.test_call import soak_one
 
 WARM_UP = 200  # calls before memory is expected to stand still: caches fill
@@ -43,12 +42,12 @@ def share(first: int, last: int) -> tuple[float, float, list[str]]:
 
 def days(provider: str, hours: float, seed: int) -> int:
     """Print a line of the table for each agent that is asked for."""
-    agents = AGENTS if provider == "all" else (agent_of(provider),)
+    agents = DAYS if provider == "all" else (agent_of(provider),)
     sys.stdout.write(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n")
     is_good = True
     for agent in agents:
         began = time.monotonic()
-        day = simulate(simulate_day, agent, hours, seed, seed=seed)
+        day = simulated_day(agent, hours, seed)
         cells = day.cells(agent, hours, time.monotonic() - began)
         sys.stdout.write(f"| {' | '.join(cells)} |\n")
         sys.stdout.flush()

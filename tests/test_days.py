@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rtcore.testing import simulate
-from tests.adapters.kinds import AGENTS
-from tests.days import Day, agent_of, simulate_day
+from tests.days import DAYS, Day, agent_of, simulated_day
 
 
-@pytest.mark.parametrize("number", range(len(AGENTS)))
+@pytest.mark.parametrize("number", range(len(DAYS)))
 def test_a_stretch_of_troubled_calls_leaves_nothing(number: int) -> None:
-    day = simulate(simulate_day, AGENTS[number], 0.3, number)
+    day = simulated_day(DAYS[number], 0.3, number)
     assert day.calls > 0
     assert day.turns > 0
     assert day.complaints == []

@@ -17,19 +17,31 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any
 
 import trio
 
 from tests.adapters import table
 from tests.adapters.kinds import ADAPTERS, AGENTS, MODELS, OWN_MINDS, USUAL, Adapter, Agent
 from tests.adapters.own_mind import MIND_FAULTS
-from tests.adapters.run import Gate, Seen, converse, converse_with_own
+from tests.adapters.programs import (
+    EMBEDDED_EARS,
+    EMBEDDED_VOICE,
+    HARMS,
+    PIPER_VOICE,
+    PROGRAM_AGENTS,
+    PROGRAMS,
+    RULES,
+    learn_to_speak,
+    sound_of,
+)
+from tests.adapters.run import Backing, Gate, Seen, converse, converse_with_own
 from tests.adapters.table import FAULTS, Row, markdown
 from tests.adapters.talk import conversation, troubled
+from tests.fakes._ears import teach
 
 _Call = Callable[[Gate, Path], Awaitable[None]]
-ALL = (*ADAPTERS, *OWN_MINDS, *MODELS)
+ALL = (*ADAPTERS, *OWN_MINDS, *MODELS, *PROGRAMS)
 AT_ONCE = 3  # calls: the caller's side of all of them is this process
 ATTEMPTS_MAX = 3
 TROUBLED_TURNS = 12
@@ -70,13 +82,19 @@ async def conversations(rows: Rows, at_once: int = AT_ONCE) -> None:
     """All but the fail-over and the faults."""
     alone: list[Agent] = [{"speech": model} for model in MODELS]  # a list of them cannot be
     calls: list[_Call] = [partial(_own, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
-    calls += [partial(_converse, each, rows) for each in (*alone, *AGENTS) if _of(rows, each)]
+    agents = (*alone, *AGENTS, *PROGRAM_AGENTS)
+    calls += [partial(_converse, each, rows) for each in agents if _of(rows, each)]
+    await learn_to_speak()
     await _at_once(calls, at_once)
 
 
 async def fail_overs(rows: Rows) -> None:
     """The same behind others that refuse."""
-    calls: list[_Call] = [partial(_fail_over, agent, rows) for agent in AGENTS if _of(rows, agent)]
+    hosted = (*AGENTS, *PROGRAM_AGENTS)
+    calls: list[_Call] = [partial(_fail_over, each, rows) for each in hosted if _of(rows, each)]
+    for program in _of(rows, PROGRAMS):
+        if program is not RULES:  # there is nothing of it that could be missing
+            calls.append(partial(_fails_over, program, rows[program.name]))
     for own in _of(rows, OWN_MINDS):
         calls.append(partial(_own_fails_over, own, rows[own.name], "second"))
         calls.append(partial(_own_fails_over, own, rows[own.name], "first"))
@@ -85,8 +103,8 @@ async def fail_overs(rows: Rows) -> None:
 
 async def troubles(rows: Rows) -> None:
     """The faults."""
-    hosted = _of(rows, (*ADAPTERS, *MODELS))
-    calls: list[_Call] = [partial(_trouble, each, rows[each.name]) for each in hosted]
+    harmed = _of(rows, (*ADAPTERS, *MODELS, EMBEDDED_EARS, EMBEDDED_VOICE, PIPER_VOICE))
+    calls: list[_Call] = [partial(_trouble, each, rows[each.name]) for each in harmed]
     calls += [partial(_own_in_trouble, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
     await _at_once(calls)
 
@@ -98,7 +116,7 @@ def _of(rows: Rows, adapters: Iterable[Adapter] | Agent) -> list[Adapter]:
 
 
 async def _converse(agent: Agent, rows: Rows, gate: Gate, folder: Path) -> None:
-    seen = await _hold(agent, gate, folder, refusing=False)
+    seen = await _hold(agent, gate, folder)
     for adapter in _of(rows, agent):
         row = rows[adapter.name]
         row.works = row.works or table.works(seen)
@@ -117,7 +135,7 @@ async def _own(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
 
 
 async def _own_fails_over(
-    adapter: Adapter, row: Row, backing: Literal["second", "first"], gate: Gate, folder: Path
+    adapter: Adapter, row: Row, backing: Backing, gate: Gate, folder: Path
 ) -> None:
     seen = await _patiently(
         lambda place, gate: converse_with_own(
@@ -140,28 +158,41 @@ async def _own_in_trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) 
 
 
 async def _fail_over(agent: Agent, rows: Rows, gate: Gate, folder: Path) -> None:
-    seen = await _hold(agent, gate, folder, refusing=True)
+    seen = await _hold(agent, gate, folder, "second")
     for adapter in _of(rows, agent):
         row = rows[adapter.name]
         row.fail_over = row.fail_over or table.fail_over(adapter, seen)
 
 
-async def _hold(agent: Agent, gate: Gate, folder: Path, *, refusing: bool) -> Seen:
+async def _fails_over(program: Adapter, row: Row, gate: Gate, folder: Path) -> None:
+    agent: Agent = {**USUAL, program.kind: program}
+    seen = await _hold(agent, gate, folder, "first")
+    row.fail_over += "; dead, " + table.fail_over(program, seen)
+
+
+async def _hold(agent: Agent, gate: Gate, folder: Path, backing: Backing = "alone") -> Seen:
     return await _patiently(
-        lambda place, gate: converse(agent, conversation(), place, gate=gate, refusing=refusing),
+        lambda place, gate: converse(
+            agent, conversation(_voice_for(agent)), place, gate=gate, backing=backing
+        ),
         table.complaints, gate, folder,
     )  # fmt: skip
 
 
+def _voice_for(agent: Agent) -> Callable[[str], bytes]:
+    """How the caller speaks: as people do, to ears that are no fake's."""
+    return sound_of.__getitem__ if agent.get("stt") is EMBEDDED_EARS else teach
+
+
 async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
-    faults = FAULTS[adapter.kind]
-    steady = replace(adapter, fake=adapter.steady or adapter.fake)
-    agent = {adapter.kind: steady} if adapter.kind == "speech" else {**USUAL, adapter.kind: steady}
+    faults: Mapping[str, Any] = HARMS if adapter in PROGRAMS else FAULTS[adapter.kind]
+    agent: Agent = {**USUAL, adapter.kind: adapter}
+    if adapter.kind == "speech":
+        agent = {"speech": replace(adapter, fake=adapter.steady)}
+    script = troubled(TROUBLED_TURNS, _voice_for(agent))
     given = {adapter.kind: tuple(faults.values())}
     seen = await _patiently(
-        lambda place, gate: converse(
-            agent, troubled(TROUBLED_TURNS), place, gate=gate, faults=given
-        ),
+        lambda place, gate: converse(agent, script, place, gate=gate, faults=given),
         table.survived, gate, folder,
     )  # fmt: skip
     _account(row, seen, tuple(faults), len(seen.fakes[adapter.kind][-1].faults.waiting))

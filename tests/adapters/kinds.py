@@ -202,13 +202,24 @@ class Adapter:
     usual: Fault = field(default_factory=Fault)  # how its fake answers when nothing is wrong
     said: tuple[str, ...] = SAID  # by the agent, turn by turn
     steady: Callable[[], Any] | None = None  # its fake, where all turns are to be answered alike
+    ahead: int = 1  # sentences that a voice may be asked for and nobody hears
     results: Callable[[Any], str] = lambda fake: ""  # of functions, as the fake was told them
 
     @property
     def name(self) -> str:
         return f"{PORTS[self.kind]} {self.provider}{self.note and ', '}{self.note}"
 
+    @property
+    def peer(self) -> Adapter:
+        """What stands before it in a list and refuses all."""
+        return self
+
+    def counted(self, seen: Any) -> float:
+        """What was used of it in the call of ``seen``, by the service's own count."""
+        return self.used(seen.fakes[self.kind][-1])
+
     def spec(self, url: str) -> dict[str, Any]:
+        """How an agent's file names it."""
         return {
             "provider": self.provider,
             self.url: url,

@@ -20,12 +20,15 @@ from rtcore.commands.call import NotConnected, call
 from rtcore.testing import Action, CarrierReport, LineClock
 from rtcore.usage import Kind, ProviderUsage
 from tests.adapters.kinds import PORTS, USUAL, Adapter, Agent
-from tests.adapters.talk import FUNCTION, GATE, RESULT
+from tests.adapters.programs import SITE, Program
+from tests.adapters.talk import FUNCTION, GATE, RESULT, SENTENCES
 from tests.fakes._faults import Fault
 from tests.fakes._ws import FakeSocketServer
 from tests.fakes.function import FakeFunction
 
 REFUSES = Fault(status=503)
+BEGINNINGS = (REFUSES, Fault(first_delay_s=3.0))  # they befall who connects
+Backing = Literal["alone", "second", "first"]
 FAULT_EVERY_S = 5.0  # longer than a turn of the talk, so that each harms another
 UP_LIMIT_S = 120.0  # a machine that does much else
 CALL_LIMIT_S = 120.0
@@ -92,14 +95,15 @@ async def converse(
     script: Sequence[Action],
     folder: Path,
     *,
-    refusing: bool = False,
-    faults: Mapping[Kind, Sequence[Fault]] = {},
+    backing: Backing = "alone",
+    faults: Mapping[Kind, Sequence[Any]] = {},
     gate: Gate | None = None,
 ) -> Seen:
     """Hold one conversation with ``agent``.
 
     Args:
-        refusing: before each provider stands one of the same kind that refuses all.
+        backing: the place of each provider in its list: ``second`` to one that refuses all, or
+            ``first``, a program that cannot be started any more, and a service after it.
         faults: what goes wrong with each kind, one every ``FAULT_EVERY_S``: the next session or
             request meets it, and sessions that are open are lost.
         gate: passed once the node is up; None: the call is made at once.
@@ -108,12 +112,17 @@ async def converse(
         fakes: dict[Kind, list[Any]] = {}
         specs: dict[Kind, list[dict[str, Any]]] = {}
         for kind, adapter in agent.items():
-            fakes[kind] = [adapter.fake()]
-            fakes[kind][0].faults.usual = adapter.usual
-            if refusing:
-                fakes[kind].insert(0, adapter.fake())
+            others = {"second": (adapter.peer, adapter), "first": (adapter, adapter.peer)}
+            members = others.get(backing, (adapter,))
+            fakes[kind] = [member.fake() for member in members]
+            for fake, member in zip(fakes[kind], members, strict=True):
+                fake.faults.usual = member.usual
+            if backing == "second":
                 fakes[kind][0].faults.usual = REFUSES
-            specs[kind] = [adapter.spec(await nursery.start(each.serve)) for each in fakes[kind]]
+            specs[kind] = [
+                member.spec(await nursery.start(fake.serve))
+                for fake, member in zip(fakes[kind], members, strict=True)
+            ]
         function = FakeFunction(RESULT)
         function.url = await nursery.start(function.serve)
         (folder / "gate.md").write_text(f"# Visiting\n\n{GATE}\n", encoding="utf-8")
@@ -124,7 +133,14 @@ async def converse(
             sys.executable, "-m", "rtcore", "serve", "--agent", str(path),
             "--port", str(port), "--records", str(records),
         ]  # fmt: skip
-        await closing.enter_async_context(serving(command, folder))
+        (folder / "sitecustomize.py").write_text(SITE)
+        node = await closing.enter_async_context(serving(command, folder))
+        programs = [each for some in fakes.values() for each in some if isinstance(each, Program)]
+        for program in programs:
+            program.join(node.pid, folder)
+            if backing == "first":
+                program.refuse()
+                await program.end()
         if gate is not None:
             await gate.passed()
         url = f"ws://127.0.0.1:{port}/plivo/media/dev"
@@ -136,6 +152,8 @@ async def converse(
         record = await the_record(records)
         seen = Seen(agent, report, record, fakes, len(function.requests), clock.latest_ms)
         await trio.sleep(0.2)  # what the fakes have still to see of the end
+        for program in programs:
+            await program.look()
         nursery.cancel_scope.cancel()
     return seen
 
@@ -146,7 +164,7 @@ async def converse_with_own(
     folder: Path,
     *,
     gate: Gate | None = None,
-    backing: Literal["alone", "second", "first"] = "alone",
+    backing: Backing = "alone",
     faults: Sequence[str] = (),
 ) -> Seen:
     """The same with a program of its own, whose mind is one of :mod:`own_mind`.
@@ -208,7 +226,7 @@ class _Own(msgspec.Struct, frozen=True):
     mind: OwnMind
 
 
-async def harm(kind: Kind, fake: Any, faults: Sequence[Fault]) -> None:
+async def harm(kind: Kind, fake: Any, faults: Sequence[Any]) -> None:
     """Have ``faults`` met one by one.
 
     A speech model meets them in the session that is open, where they are of a session's middle:
@@ -216,35 +234,36 @@ async def harm(kind: Kind, fake: Any, faults: Sequence[Fault]) -> None:
     """
     for fault in faults:
         await trio.sleep(FAULT_EVERY_S)
-        if kind == "speech" and (later := _later(fault, fake.sessions[-1].sent)) is not None:
-            fake.sessions[-1].fault = later
+        if kind == "speech" and fault not in BEGINNINGS:
+            fake.sessions[-1].fault = later(fault, fake.sessions[-1].sent)
             continue
         fake.faults.add(fault)
+        if isinstance(fake, Program):
+            await fake.befall()
         if isinstance(fake, FakeSocketServer):
             await fake.drop_all()
 
 
-def _later(fault: Fault, sent: int) -> Fault | None:
-    """``fault`` after ``sent`` messages more; None if it strikes at the beginning."""
+def later(fault: Fault, sent: int) -> Fault:
+    """``fault`` after ``sent`` messages more."""
     names = ("drop_after", "stall_after", "error_after", "malformed_after")
     after = {name: getattr(fault, name) for name in names if getattr(fault, name) is not None}
-    return replace(fault, **{name: n + sent for name, n in after.items()}) if after else None
+    return replace(fault, **{name: count + sent for name, count in after.items()})
 
 
 @asynccontextmanager
-async def serving(command: Sequence[str], folder: Path) -> AsyncIterator[None]:
+async def serving(command: Sequence[str], folder: Path) -> AsyncIterator[trio.Process]:
     """Keep a node while the block runs; its log lies in ``folder``."""
+    env = {**os.environ, **KEYS, "PYTHONPATH": str(folder)}
     with (folder / "node.log").open("wb") as log:
-        process = await trio.lowlevel.open_process(
-            list(command), env={**os.environ, **KEYS}, stdout=log, stderr=log
-        )
+        process = await trio.lowlevel.open_process(list(command), env=env, stdout=log, stderr=log)
         try:
             with trio.fail_after(UP_LIMIT_S):
                 while b"listening" not in (said := (folder / "node.log").read_bytes()):
                     if process.poll() is not None:
                         raise NotConnected(f"the node did not start: {said.decode()[-2000:]}")
                     await trio.sleep(0.05)
-            yield
+            yield process
         finally:
             with trio.move_on_after(EXIT_LIMIT_S, shield=True):
                 process.send_signal(signal.SIGTERM)
@@ -285,6 +304,7 @@ def agent_file(specs: Mapping[Kind, Sequence[Mapping[str, Any]]], function_url: 
         'documents = ["gate.md"]',
         "allow_private_urls = true",
         "may_hang_up = false",
+        f"phrases = {_toml(SENTENCES)}",
     ]
     for kind, members in specs.items():
         for spec in members:

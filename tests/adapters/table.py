@@ -133,7 +133,7 @@ def cancel(adapter: Adapter, seen: Seen) -> str:
 def usage(adapter: Adapter, seen: Seen) -> str:
     """What the record says was used, beside what the service counted."""
     recorded = seen.used(adapter.kind)
-    counted = adapter.used(seen.fakes[adapter.kind][-1])
+    counted = adapter.counted(seen)
     ours = {
         "stt": recorded.audio_s,
         "llm": recorded.requests,
@@ -147,7 +147,7 @@ def usage(adapter: Adapter, seen: Seen) -> str:
     elif unit == "requests":  # one may be given up before it is on its way
         slack = 1.0
     elif unit == "characters":  # a sentence may be cut as it is being asked for
-        slack = max(len(_spoken(sentence)) for sentence in LONG.split(". ")) + 1
+        slack = adapter.ahead * max(len(_spoken(sentence)) + 1 for sentence in LONG.split(". "))
     is_same = abs(ours - counted) <= max(USAGE_SHARE * counted, slack)
     shown = f"{ours:g} / {counted:g} {unit}"
     return shown if is_same and counted else f"no: {shown}"

@@ -71,7 +71,7 @@ def main() -> None:
             continue  # nothing is said of it
         if not any(char.isalnum() for char in text) or (FAULT and FAULT in text):
             raise wave.Error("# channels not specified")
-        if "hang" in text:
+        if text.endswith("will hang."):
             time.sleep(3600)
         if given.log:
             with open(given.log, "a") as log:
