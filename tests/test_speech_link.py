@@ -13,8 +13,18 @@ from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
 from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio
+from rtcore.providers.fallback import FallbackSpeechModel
 from rtcore.speech_link import CONTROL_MAX, KEPT_SAMPLES, SILENCE, SpeechLink
-from rtcore.speech_port import Respond, Say, SpeechCommand, SpeechEvent, SpeechSession, Tell
+from rtcore.speech_port import (
+    Respond,
+    Say,
+    SpeechCommand,
+    SpeechEvent,
+    SpeechModel,
+    SpeechModels,
+    SpeechSession,
+    Tell,
+)
 
 VOICE = b"\x10" * FRAME_BYTES
 CONTEXT = CallContext(call_id="c")
@@ -61,7 +71,9 @@ async def lost(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
 class Linked:
     """A link and what its owner is told."""
 
-    def __init__(self, model: Model, *pending: SpeechCommand, **config: Any) -> None:
+    def __init__(
+        self, model: SpeechModel | SpeechModels, *pending: SpeechCommand, **config: Any
+    ) -> None:
         self.stats = CallStats()
         self.link = SpeechLink(model, CallConfig(**config), self.stats)
         self.lost: list[str] = []
@@ -230,6 +242,81 @@ async def test_a_model_that_brings_nothing_twice_is_lost_for_good(
     assert linked.link.is_lost
     assert not linked.link.is_open
     linked.link.tell(Tell(text="nobody"))  # means nothing any more
+
+
+async def test_the_next_of_a_list_is_told_what_nobody_has_answered(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    one, other = Model(lost), Model(deaf)
+    other._sessions = (other.listen,)
+    linked = Linked(FallbackSpeechModel([one, other]), Respond(reply="again"))
+    nursery.start_soon(linked.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert linked.link.has_another
+    linked.link.open()
+    linked.speak(8)
+    linked.link.close(0)
+    await trio.sleep(1.01)  # no pause: it is another
+    audio, asked = other.heard[0]
+    assert samples([audio]) == 8 * FRAME_SAMPLES
+    assert asked == Respond(reply="again")
+    assert (linked.link.place, linked.link.has_moved, linked.link.has_another) == (1, True, False)
+    linked.link.progressed()
+    assert linked.link.has_another
+
+
+async def test_a_session_that_is_given_up_is_told_nothing_any_more(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    one, other = Model(deaf), Model(deaf)
+    linked = Linked(FallbackSpeechModel([one, other]))
+    nursery.start_soon(linked.run)
+    await trio.testing.wait_all_tasks_blocked()
+    linked.link.give_up()
+    assert not linked.link.is_open
+    await trio.testing.wait_all_tasks_blocked()
+    assert (one.begun, other.begun) == (1, 1)
+    assert linked.stats.provider_errors == 1
+
+
+async def test_failures_do_not_count_against_another_model(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Lost once with each: twice without an answer, and yet neither has failed twice."""
+    one, other = Model(lost, deaf), Model(lost, deaf)
+    linked = Linked(one)
+    nursery.start_soon(linked.run)
+    await trio.sleep(2)
+    assert one.begun == 2
+    linked.link.reopen(other)
+    await trio.sleep(2)
+    assert other.begun == 2
+    assert not linked.link.is_lost
+
+
+async def test_failures_before_a_new_session_was_wanted_do_not_count(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    model = Model(lost, deaf, lost, deaf)
+    linked = Linked(model)
+    nursery.start_soon(linked.run)
+    await trio.sleep(2)
+    linked.link.reopen(model)
+    await trio.sleep(2)
+    assert model.begun == 4
+    assert not linked.link.is_lost
+
+
+async def test_another_model_wanted_in_the_pause_is_the_one_that_is_asked(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    one, other = Model(lost), Model(deaf)
+    linked = Linked(one)
+    nursery.start_soon(linked.run)
+    await trio.sleep(1.1)  # lost, and in the pause before it is asked again
+    linked.link.reopen(other)
+    await trio.sleep(1)
+    assert (one.begun, other.begun) == (1, 1)
 
 
 async def test_a_cancel_ends_the_session(autojump_clock: trio.testing.MockClock) -> None:
