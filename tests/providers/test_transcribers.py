@@ -39,7 +39,7 @@ from tests.providers._harness import (
     text_heard,
 )
 
-EAR = Deadlines(connect_s=0.6, first_byte_s=0.3, stall_s=1.0)
+EAR = Deadlines(connect_s=1.5, first_byte_s=0.9, stall_s=1.5)  # of a machine that is busy
 SECRETS = {"DEEPGRAM_API_KEY": KEY, "ASSEMBLYAI_API_KEY": KEY, "OPENAI_API_KEY": KEY}
 FIRST, SECOND = "my order number is", "three four"
 GOODBYES = ("CloseStream", "Terminate", "input_audio_buffer.commit")
