@@ -116,12 +116,6 @@ class Conversing:
         return self._hands.calls
 
     @property
-    def voice_name(self) -> str:
-        """By which the sound of a line the model has said is known again."""
-        place = self.link.place
-        return f"{self.link.model.name} {place}" if place else self.link.model.name
-
-    @property
     def _used(self) -> Tally:
         """What the call used of the model."""
         return self._call.context.usage.of("speech", self.link.model.name, self.link.place)
@@ -268,7 +262,7 @@ class Conversing:
             else:
                 agent = call.agent
                 if isinstance(reply, RecalledLine):
-                    agent = replace(agent, synthesizer=Absent(self.voice_name))
+                    agent = replace(agent, synthesizer=Absent(reply.voice))
                 await speak(reply, self.mouth, agent, call.context, call.config)
             if reply.ends_call:
                 await self.mouth.heard_for_sure(reply)
@@ -284,7 +278,7 @@ class Conversing:
             self.mouth.cut()  # it failed, or takes too long
             self.stop(reply)
         elif isinstance(reply, ModelReply) and reply.text and reply.line:
-            call.agent.lines.put(self.voice_name, reply.text, reply.line)
+            call.agent.lines.put(reply.voice, reply.text, reply.line)
         self._lines.is_leaving = reply.ends_call and not failed
         self._settle(reply, is_whole=not failed)
         if failed:

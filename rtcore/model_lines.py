@@ -24,11 +24,6 @@ class Floor(Protocol):
 
     reply: Reply | None
 
-    @property
-    def voice_name(self) -> str:
-        """By which the sound of a line the model has said is known again."""
-        ...
-
     def start(self, reply: Reply) -> None:
         """Begin to say ``reply``: the floor is free."""
         ...
@@ -80,8 +75,9 @@ class ModelLines:
         elif self._link.is_lost:  # nobody can say anything any more
             self._call.end("providers_failed")
             return
-        elif agent.lines.get(self._floor.voice_name, text) is not None:
+        elif agent.lines.get(self._link.voice_name, text) is not None:
             reply = RecalledLine(
+                voice=self._link.voice_name,
                 number=self._replies.next_number(),
                 text=text,
                 is_interruptible=is_interruptible,

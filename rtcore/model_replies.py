@@ -103,6 +103,7 @@ class ModelReplies:
     def asked(self, reply: ModelReply) -> None:
         """A session is asked for ``reply``, or has begun it unasked."""
         self._made[reply.id] = reply
+        reply.voice = self._link.voice_name
         self._used.requests += 1
 
     def is_known(self, id: str) -> bool:

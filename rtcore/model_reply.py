@@ -35,7 +35,9 @@ class Sound:
 
 @dataclass(slots=True, eq=False)
 class RecalledLine(Reply):
-    """A fixed line that the model has said before: its sound is known."""
+    """A fixed line that a model has said before: its sound is known, by the name of its voice."""
+
+    voice: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +46,7 @@ class ModelReply(Reply):
 
     id: str = ""
     is_asked_for: bool = True  # by us; else the model began it
+    voice: str = ""  # of the model that makes it
     steps: list[Step] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)  # one for each step
     spoken: list[SpeechAudio] = field(default_factory=list)  # of a fixed line, its sound

@@ -140,6 +140,11 @@ class SpeechLink:
         return _members(self._model)[self.place]
 
     @property
+    def voice_name(self) -> str:
+        """By which the sound of a line that the model has said is known again."""
+        return f"{self.model.name} {self.place}" if self.place else self.model.name
+
+    @property
     def has_another(self) -> bool:
         """Whether there is a model left that was not tried since something was last answered."""
         return self._rotation is not None and self._rotation.has_another

@@ -79,7 +79,7 @@ class DeepgramAgentSettings(Settings, frozen=True):
 
 
 class DeepgramAgent(DialogueService):
-    """Deepgram's Voice Agent; fills :class:`rtcore.ports.SpeechModel`.
+    """Deepgram's Voice Agent; fills :class:`rtcore.speech_port.SpeechModel`.
 
     Raises:
         ConfigError: the key is missing, or the turns are to be ours.
@@ -108,7 +108,7 @@ class DeepgramAgent(DialogueService):
         commands: trio.MemoryReceiveChannel[SpeechCommand],
         emit: Callable[[SpeechEvent], None],
     ) -> None:
-        """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
+        """Hold one session; see :class:`rtcore.speech_port.SpeechModel`."""
         await self._hold(_Dialogue(self.name, self._settings, session), commands, emit)
 
 

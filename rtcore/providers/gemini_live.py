@@ -73,7 +73,7 @@ WANTS_MORE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT
 
 
 class GeminiLive(DialogueService):
-    """Gemini Live; fills :class:`rtcore.ports.SpeechModel`.
+    """Gemini Live; fills :class:`rtcore.speech_port.SpeechModel`.
 
     A connection lasts some ten minutes: the session goes on in another at a moment when nothing
     is made, and the conversation with it.
@@ -94,7 +94,7 @@ class GeminiLive(DialogueService):
         commands: trio.MemoryReceiveChannel[SpeechCommand],
         emit: Callable[[SpeechEvent], None],
     ) -> None:
-        """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
+        """Hold one session; see :class:`rtcore.speech_port.SpeechModel`."""
         dialogue = _Dialogue(self.name, self._settings, session)
         while True:
             try:

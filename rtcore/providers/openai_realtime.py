@@ -9,7 +9,6 @@ to here: what is asked for waits, and what was cancelled too early is cancelled 
 
 from __future__ import annotations
 
-import base64
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import structlog
 import trio
 
-from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm, pcm_to_mulaw
+from rtcore.audio import RATE_HZ, Resampler, mulaw_to_pcm
 from rtcore.errors import SessionOver
 from rtcore.ports import CallerAudio, ToolCall
 from rtcore.providers._dialogue import DialogueService
@@ -38,13 +37,11 @@ from rtcore.providers._openai_realtime import (
     session_of,
     tools_of,
 )
+from rtcore.providers._openai_realtime_caller import Caller
 from rtcore.providers._settings import find_secret
 from rtcore.providers._wire import b64decode, decode, encode_text
 from rtcore.providers._ws import ws_url
 from rtcore.speech_port import (
-    CallerBegan,
-    CallerEnded,
-    CallerSaid,
     CancelReply,
     Forget,
     Instruct,
@@ -68,8 +65,6 @@ __all__ = ["OpenAIRealtime", "OpenAIRealtimeSettings"]
 
 log = structlog.get_logger()
 
-COMMIT_MIN_SAMPLES = RATE_HZ // 10  # less than 100 ms is refused
-MULAW_SILENCE = b"\xff"  # G.711: the first zero
 REPLIES_KEPT = 64  # whose late events and truncations are still understood
 SPOKEN = "conversation.item.input_audio_transcription."
 BETA = frozenset({"response.audio.delta", "response.audio_transcript.delta"})
@@ -84,7 +79,7 @@ SAY = (
 
 
 class OpenAIRealtime(DialogueService):
-    """OpenAI Realtime; fills :class:`rtcore.ports.SpeechModel`."""
+    """OpenAI Realtime; fills :class:`rtcore.speech_port.SpeechModel`."""
 
     can_be_instructed = True
 
@@ -105,7 +100,7 @@ class OpenAIRealtime(DialogueService):
         commands: trio.MemoryReceiveChannel[SpeechCommand],
         emit: Callable[[SpeechEvent], None],
     ) -> None:
-        """Hold one session; see :class:`rtcore.ports.SpeechModel`."""
+        """Hold one session; see :class:`rtcore.speech_port.SpeechModel`."""
         await self._hold(_Dialogue(self.name, self._settings, session), commands, emit)
 
 
@@ -156,18 +151,13 @@ class _Dialogue:
         self._provider = provider
         self._settings = settings
         self._session = session
-        self._is_ours = settings.turns == "ours"
-        is_pcm = settings.encoding == "pcm"
-        self._up = Resampler(RATE_HZ, PCM_RATE_HZ) if is_pcm else None
+        self._is_pcm = settings.encoding == "pcm"
+        self._caller = Caller(
+            self._send, self.events, is_ours=settings.turns == "ours", is_pcm=self._is_pcm
+        )
         self._down: tuple[str, Resampler] | None = None  # of the item being heard
 
-        self._uncommitted_samples = 0
-        self._first_sample: int | None = None  # of the caller, that the service has heard
         self._told = 0  # turns that were no speech
-        self._committing: deque[str] = deque()  # turns whose items are not known yet
-        self._turns: dict[str, str] = {}  # item -> turn, under our turn-taking
-        self._words: dict[str, str] = {}  # item -> what is transcribed so far
-
         self._replies: dict[str, _Reply] = {}
         self._responses: dict[str, _Reply] = {}  # by response
         self._calls: dict[str, _Reply] = {}  # by function call
@@ -188,12 +178,10 @@ class _Dialogue:
 
     def obey(self, command: SpeechCommand) -> None:
         match command:
-            case CallerAudio(pcm=pcm, start_sample=start_sample):
-                if self._first_sample is None:
-                    self._first_sample = start_sample
-                self._append(pcm_to_mulaw(pcm))
+            case CallerAudio():
+                self._caller.says(command)
             case Respond(reply=id):
-                self._commit(id)
+                self._caller.commit(id)
                 self._ask(self._reply(id), {})
             case Say(reply=id, text=text):
                 # without the conversation before it the model has nothing to do but say it
@@ -211,9 +199,7 @@ class _Dialogue:
                     self._told += 1
                     self._ask(self._reply(f"told-{self._told}"), {})
             case Forget():
-                if self._uncommitted_samples:
-                    self._uncommitted_samples = 0
-                    self._send("input_audio_buffer.clear")
+                self._caller.forget()
             case Instruct(instructions=instructions, tools=tools):
                 session = {
                     "type": "realtime",
@@ -221,21 +207,6 @@ class _Dialogue:
                     "tools": tools_of(tools),
                 }
                 self._send("session.update", id="instructions", session=session)
-
-    def _append(self, mulaw: bytes) -> None:
-        self._uncommitted_samples += len(mulaw)
-        octets = mulaw if self._up is None else self._up.push(mulaw_to_pcm(mulaw))
-        self._send("input_audio_buffer.append", audio=base64.b64encode(octets).decode())
-
-    def _commit(self, turn: str) -> None:
-        """What was appended is the caller's turn ``turn``; nothing, if it was keys alone."""
-        if not self._uncommitted_samples:
-            return
-        if (short := COMMIT_MIN_SAMPLES - self._uncommitted_samples) > 0:
-            self._append(MULAW_SILENCE * short)
-        self._uncommitted_samples = 0
-        self._committing.append(turn)
-        self._send("input_audio_buffer.commit", id="commit")
 
     def _reply(self, id: str) -> _Reply:
         if id not in self._replies:
@@ -334,16 +305,11 @@ class _Dialogue:
         elif kind == "response.done" and said is not None:
             self._on_done(said)
         elif kind.startswith(SPOKEN):
-            self._on_words(kind.removeprefix(SPOKEN), event)
+            self._caller.on_words(kind.removeprefix(SPOKEN), event)
         elif kind == "input_audio_buffer.speech_started":
-            if not self._is_ours:
-                at_sample = (self._first_sample or 0) + event.audio_start_ms * RATE_HZ // 1000
-                self.events.append(CallerBegan(turn=event.item_id, at_sample=at_sample))
+            self._caller.on_began(event)
         elif kind == "input_audio_buffer.committed":
-            if not self._is_ours:
-                self.events.append(CallerEnded(turn=event.item_id))
-            elif self._committing:
-                self._turns[event.item_id] = self._committing.popleft()
+            self._caller.on_committed(event)
         elif kind == "session.updated":
             self.is_ready = True
         elif kind == "error":
@@ -396,7 +362,7 @@ class _Dialogue:
             return
         reply, step = found
         octets = b64decode(self._provider, event.delta)
-        if self._up is None:
+        if not self._is_pcm:
             pcm = mulaw_to_pcm(octets)
         else:
             if self._down is None or self._down[0] != event.item_id:
@@ -454,18 +420,6 @@ class _Dialogue:
             done = ReplyDone(reply=reply.id, status=status, usage=reply.usage, detail=detail)
             self.events.append(done)
 
-    def _on_words(self, kind: str, event: Event) -> None:
-        turn = self._turns.get(event.item_id, event.item_id)
-        known = self._words.get(event.item_id, "")
-        if kind == "delta":
-            self._words[event.item_id] = known = known + (event.delta or "")
-            self.events.append(CallerSaid(turn=turn, text=known, is_final=False))
-        elif kind in ("completed", "failed"):
-            text = event.transcript if kind == "completed" else known
-            self.events.append(CallerSaid(turn=turn, text=text.strip(), is_final=True))
-            self._words.pop(event.item_id, None)
-            self._turns.pop(event.item_id, None)
-
     def _on_error(self, error: Error) -> None:
         """Most errors leave the session as it was; those that end it are raised."""
         code, about, ask = error.code or "", error.event_id or "", self._asked
@@ -474,8 +428,7 @@ class _Dialogue:
             fault = service_fault(self._provider, kind, error.message or "")
             raise SessionOver(self._provider, kind) if code in OVER else fault
         if code == COMMIT_EMPTY:
-            if self._committing:
-                self._committing.popleft()
+            self._caller.on_empty()
         elif ask is not None and (about == f"ask-{ask.reply.id}" or code == BUSY):
             self._asked = None
             if ask.reply.is_cancelled:

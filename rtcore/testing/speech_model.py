@@ -46,7 +46,9 @@ Said = Part | tuple[Part, ...]
 
 
 class ScriptedSpeechModel:
-    """Answers the caller's n-th turn with the n-th reply; fills :class:`rtcore.ports.SpeechModel`.
+    """Answers the caller's n-th turn with the n-th reply.
+
+    Fills :class:`rtcore.speech_port.SpeechModel`.
 
     A reply none of which was heard is given again: the turn it answered had gone on.
 
