@@ -7,6 +7,7 @@ and the other calls go on.
 from __future__ import annotations
 
 import functools
+import math
 import socket as stdlib_socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
 SILERO_TICK_S = 0.032  # one window of the network
 FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
+EXPECTED_MAX = 10_000  # calls on their way; past it those expected for longest are not waited for
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +112,9 @@ class Node:
         self._calls: dict[str, Call] = {}
         self._sources: dict[str, int] = {}
         self._draining = trio.Event()
-        self._held: trio.Nursery | None = None  # of the connections; set while serving
+        self._expected: dict[str, float] = {}  # until when; those expected for longest first
+        self._fewer = trio.Event()  # expected, or held
+        self._held: trio.Nursery | None = None  # of the connections; set while calls may come
 
     @property
     def calls(self) -> Mapping[str, Call]:
@@ -128,11 +132,32 @@ class Node:
 
     @property
     def _is_full(self) -> bool:
-        return self.is_draining or sum(self._sources.values()) >= self.config.calls_max
+        return self.is_draining or not self._has_place
+
+    @property
+    def _has_place(self) -> bool:
+        return sum(self._sources.values()) < self.config.calls_max
 
     def drain(self) -> None:
-        """Take no more calls; :meth:`serve` returns when those held are over."""
+        """Take no more calls but those expected; :meth:`serve` returns when all are over."""
         self._draining.set()
+
+    def expect(self, call_id: str, limit_s: float) -> None:
+        """A call is on its way that was let in, or begun, here: a drain waits so long for it."""
+        self._expected.pop(call_id, None)
+        self._expected[call_id] = trio.current_time() + limit_s
+        if len(self._expected) > EXPECTED_MAX:
+            del self._expected[next(iter(self._expected))]
+
+    @property
+    def may_expect(self) -> bool:
+        """Whether a call that is expected would be let in, be it that the node drains."""
+        return self._held is not None and self._has_place
+
+    def expect_no_more(self, call_id: str) -> None:
+        """The call has come, or never will."""
+        if self._expected.pop(call_id, None) is not None:
+            self._fewer.set()
 
     async def serve(
         self,
@@ -148,8 +173,8 @@ class Node:
 
         Without any, connections come by :meth:`take` alone.
 
-        After a drain the calls held have ``drain_s`` to end by themselves, then a farewell is
-        said, then they end. Cancelled: all calls end at once.
+        After a drain the calls held and those expected have ``drain_s`` to end by themselves,
+        then a farewell is said, then they end. Cancelled: all calls end at once.
 
         Raises:
             ConfigError: ``tls`` with the fast socket.
@@ -162,30 +187,48 @@ class Node:
             nursery.start_soon(self.pacer.run)
             if self._silero is not None:
                 nursery.start_soon(_judge_voices, self._silero)
-            async with trio.open_nursery() as calls, trio.open_nursery() as accepting:
+            async with trio.open_nursery() as calls:
                 self._held = calls
-                if doors:
-                    accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
-                    accepting.start_soon(accept, self._serve_stream, doors)
-                task_status.started()
-                await self._draining.wait()
-                accepting.cancel_scope.cancel(reason="draining")
-                nursery.start_soon(self._hurry, calls)
+                try:
+                    async with trio.open_nursery() as accepting:
+                        if doors:
+                            accept = functools.partial(trio.serve_listeners, handler_nursery=calls)
+                            accepting.start_soon(accept, self._serve_stream, doors)
+                        task_status.started()
+                        await self._draining.wait()
+                        nursery.start_soon(self._hurry, calls)
+                        await self._until_none(self._expected)
+                        accepting.cancel_scope.cancel(reason="draining")
+                    while self._sources or self._expected:  # one held may yet bring another
+                        await self._until_none(self._sources)
+                        await self._until_none(self._expected)
+                finally:
+                    self._held = None  # who comes from here on is refused
             nursery.cancel_scope.cancel(reason="drained")
 
     async def take(self, stream: trio.SocketStream) -> None:
         """Serve a connection that was accepted elsewhere, as one of the node's own.
 
-        Returns at once, with ``stream`` left without its socket; while the node drains, once
-        the connection has been refused. :meth:`serve` must be running.
+        Returns at once, with ``stream`` left without its socket; where no call may come any
+        more, once the connection has been refused. :meth:`serve` must be running.
         """
-        if self.is_draining:
+        if self._held is None:
+            assert self.is_draining, "serve() is not running"
             await self._serve_stream(stream)
             return
-        assert self._held is not None, "serve() is not running"
         sock = stdlib_socket.socket(fileno=stream.socket.detach())
         own = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._held.start_soon(self._serve_stream, own)
+
+    async def _until_none(self, calls: Mapping[str, float]) -> None:
+        """Until there is none among ``calls``: those expected, or those held."""
+        while calls:
+            with trio.move_on_at(min(self._expected.values(), default=math.inf)):
+                await self._fewer.wait()
+            self._fewer = trio.Event()
+            now_s = trio.current_time()
+            for id in [id for id, until_s in self._expected.items() if until_s <= now_s]:
+                del self._expected[id]
 
     async def _hurry(self, calls: trio.Nursery) -> None:
         """See to it that a drain ends."""
@@ -241,7 +284,7 @@ class Node:
     def _no_room(self, source: str) -> Rejection | None:
         """Refuse at the door what would make the calls inside suffer."""
         again = (("Retry-After", RETRY_AFTER_S),)
-        if self._is_full:
+        if not self._has_place or (self.is_draining and not self._expected):
             self.stats.refused_full += 1
             return Rejection(status=503, body="no room for another call", headers=again)
         if self.pacer.lag_ms > self.config.lag_max_ms:
@@ -261,6 +304,7 @@ class Node:
             self._sources[source] -= 1
             if not self._sources[source]:
                 del self._sources[source]
+            self._fewer.set()
 
     async def _serve_call(self, socket: MediaSocket, admission: Admission) -> None:
         served: Call | None = None

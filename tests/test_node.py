@@ -394,3 +394,45 @@ async def test_serving_calls_from_another_program() -> None:
         assert b"playAudio" in message
         await socket.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_lets_in_who_is_expected_and_waits_for_them() -> None:
+    """Somebody was rung, or their call was let in, a moment before."""
+    listeners = open_listeners("127.0.0.1", 0)
+    port = listeners[0].socket.getsockname()[1]
+    records: list[CallRecord] = []
+    node = Node(MediaGate({}, default=agent("")).admit, on_record=records.append)
+    async with trio.open_nursery() as dialling:
+        with trio.fail_after(LIMIT_S):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.serve, listeners)
+                node.expect("c1", 30)
+                node.expect("never", 0.2)
+                node.drain()
+                await trio.sleep(0.05)
+                assert not node.has_room
+                assert node.may_expect
+                socket = await fast.connect("127.0.0.1", port, f"{MEDIA_PATH}x", LIMITS, dialling)
+                node.expect_no_more("c1")
+                socket.send(START % (b"c1", b"s1"))
+                while not node.calls:
+                    await trio.sleep(0.005)
+                await trio.sleep(0.3)
+                with pytest.raises(OSError, match="all attempts to connect"):
+                    await trio.open_tcp_stream("127.0.0.1", port)
+                await socket.aclose()
+        dialling.cancel_scope.cancel()
+    assert [record.ended_by for record in records] == ["hung_up"]
+    assert not node.may_expect
+
+
+async def test_a_drain_waits_for_nobody_who_does_not_come(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    node = Node(MediaGate({}, default=agent()).admit)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.serve, [])
+        for number in range(3):
+            node.expect(f"c{number}", 10 + number)
+        node.drain()
+    assert trio.current_time() == pytest.approx(12, abs=0.1)

@@ -97,6 +97,7 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
         ring_timeout_s=body.ring_timeout_s,
         time_limit_s=body.time_limit_s,
     )
+    line.expect_answer(call, body.ring_timeout_s)
     try:
         request_id = await carrier.make_call(wanted)
     except PlivoError as exc:

@@ -55,10 +55,13 @@ __all__ = ["EXTENSION", "Telephony", "telephony"]
 log = structlog.get_logger()
 
 EXTENSION = "rtcore-telephony"
+ANSWER_LIMIT_S = 20.0  # past its ring timeout: the carrier queues a call, and tells us late
+OPENING_LIMIT_S = 10.0  # from a callback to its stream: the carrier takes well under a second
 ENDINGS_MAX = 10_000  # streams that ended lately: the carrier asks what next within seconds
 OPENING_MAX = 10_000  # streams that were let in and have not said which call they are
 ENDING_LIMIT_S = 1.0  # a node that died with a call: the caller hears nothing meanwhile
 PARTIALS_EVERY_S = 0.25  # to those who listen
+ON_THE_WAY = ("queued", "ringing")
 TOLD: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 
 
@@ -229,6 +232,15 @@ class Telephony:
         records = await self.store.read(get_streams, call.id)
         return records[-1].ended_by if len(records) == call.streams else ""
 
+    def expect_answer(self, call: StoredCall, ring_timeout_s: int) -> None:
+        """A call is about to ring somebody: who answers is not sent away by a drain."""
+        self.node.expect(call.id, ring_timeout_s + ANSWER_LIMIT_S)
+
+    def expect_stream(self, carrier_id: str, media_url: str) -> None:
+        """A call is about to be told to open its stream there: if here, a drain lets it in."""
+        if media_url == self.media_url:
+            self.node.expect(carrier_id, OPENING_LIMIT_S)
+
     # --- who listens ----------------------------------------------------------------------
 
     def tell(self, call_id: str, event: CallEvent, *, ends: bool = False) -> None:
@@ -255,6 +267,7 @@ class Telephony:
     def _tell_here(self, told: Told) -> None:
         self.listeners.tell(told.call_id, told.event, relays=False)  # the others know
         if told.ends:
+            self.node.expect_no_more(told.call_id)
             self.listeners.end(told.call_id)
 
     def _hear(self, body: bytes) -> None:
@@ -267,6 +280,8 @@ class Telephony:
         held = self.live.get(told.call_id)
         if told.ends and held is not None:
             held.call.end("hung_up")
+        if told.event.event == "state" and told.event.data.get("state") not in ON_THE_WAY:
+            self.node.expect_no_more(told.call_id)  # it was answered there
         self._tell_here(told)
 
     # --- the other nodes ------------------------------------------------------------------
@@ -394,6 +409,8 @@ class Telephony:
             return None
         except StoreUnavailable as exc:
             return _away(exc)
+        for each in (call.id, token.call_id):
+            self.node.expect_no_more(each)
         self._opening[token.call_id] = call
         if len(self._opening) > OPENING_MAX:
             carrier_id, _ = self._opening.popitem(last=False)

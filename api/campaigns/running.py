@@ -147,6 +147,7 @@ class Runner:
             ring_timeout_s=spec.ring_timeout_s,
             time_limit_s=spec.time_limit_s,
         )
+        line.expect_answer(call, spec.ring_timeout_s)
         try:
             # once: whoever was paused or put on the list meanwhile would be called seconds later
             request_id = await line.carrier.make_call(order, repeats=False)

@@ -56,9 +56,10 @@ async def answer(agent_id: str, told: Told) -> bytes | None:
         return documents.goodbye()
     if not told.carrier_id:
         raise ApiError(HTTPStatus.UNPROCESSABLE_ENTITY, "CallUUID: missing")
-    media_url = await _media_url(line)
+    media_url = await _media_url(line, _call_id(told))
     if media_url is None:
         return await _no_room(line, agent_id, told)
+    line.expect_stream(told.carrier_id, media_url)
     try:
         call = await line.store.write(_answered, agent_id, told)
     except NotFound:
@@ -68,8 +69,11 @@ async def answer(agent_id: str, told: Told) -> bytes | None:
     return await _stream(line, call, media_url)
 
 
-async def _media_url(line: Telephony) -> str | None:
-    """Where there is room for one more call: here, or at another node that can be reached."""
+async def _media_url(line: Telephony, call_id: str | None = None) -> str | None:
+    """Where there is room for one more call: here, or at another node that can be reached.
+
+    Whoever answers a call of ours, ``call_id``, is taken even by a node that drains.
+    """
     if line.node.has_room:
         return line.media_url
     if line.presence.nodes > 1:
@@ -78,6 +82,8 @@ async def _media_url(line: Telephony) -> str | None:
         if other is not None:
             line.no_room.labels("other_node").inc()
             return other.state.url
+    if call_id is not None and line.node.may_expect:
+        return line.media_url
     return None
 
 
@@ -128,6 +134,7 @@ async def _stream(line: Telephony, call: StoredCall, media_url: str) -> bytes:
 async def _stream_again(line: Telephony, call_id: str, told: Told) -> bytes:
     """Let the agent go on, wherever there is room; a call that was let in is not sent away."""
     media_url = await _media_url(line) or line.media_url
+    line.expect_stream(told.carrier_id, media_url)
     call = await line.store.write(mark_resumed, call_id, told.carrier_id)
     return await _stream(line, call, media_url)
 

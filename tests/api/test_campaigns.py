@@ -11,6 +11,7 @@ import trio
 from api.agents import SharedProviders
 from api.campaigns import resolving, running
 from api.campaigns.tools import OPT_OUT
+from api.plivo import webhooks
 from api.store import Actor, attempts
 from api.store.attempts import claim_call
 from api.store.campaigns import start_campaign
@@ -506,3 +507,52 @@ async def test_a_file_that_cannot_be_used(
         problem = await upload(node, id, text, 422)
         assert [each["field"] for each in problem["errors"]] == fields
         assert (await node.ask("GET", f"/v1/campaigns/{id}/targets"))["total"] == 0
+
+
+# --- a node that leaves -----------------------------------------------------------------
+
+
+async def test_whoever_is_being_rung_is_talked_with_though_the_node_drains(
+    sqlite_url: str,
+) -> None:
+    """Nobody picks up to hear a busy tone, or nothing; and nobody else is rung."""
+    async with serving(sqlite_url) as node:
+        node.plivo.phones[CALLER] = Phone(ring_s=1.0, scripts=[[wait(300), hang_up()]])
+        node.plivo.phones[NUMBERS[1]] = HANGS_UP
+        id = await campaign(node, CALLER, NUMBERS[1], concurrency=1)
+        await node.until(lambda: rung(node) == [CALLER])
+        node.line.node.drain()
+        (call,) = node.plivo.calls.values()
+        await node.until(call.over.is_set)
+        assert [report.ended_by for report in call.reports] == ["caller"]
+        report = await node.ask("GET", f"/v1/campaigns/{id}/report")
+        assert report["outcomes"] in ({}, {"answered": 1})  # another node may find it out
+        assert report["waiting"] == 1
+    assert rung(node) == [CALLER]
+
+
+async def test_a_node_that_drains_waits_for_nobody_who_does_not_answer(sqlite_url: str) -> None:
+    with trio.fail_after(20):
+        async with serving(sqlite_url) as node:
+            node.plivo.phones[CALLER] = Phone(ring_s=0.5, when_rung="reject")
+            await campaign(node, CALLER)
+            await node.until(lambda: rung(node) == [CALLER])
+            node.line.node.drain()
+
+
+async def test_a_stream_on_its_way_is_not_lost_to_a_drain(sqlite_url: str) -> None:
+    """The carrier has our answer to a call, and opens its stream a moment after SIGTERM."""
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        stream = webhooks._stream
+
+        async def stream_late(*args: Any) -> bytes:
+            document = await stream(*args)
+            node.line.node.drain()
+            return document
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(webhooks, "_stream", stream_late)
+            call = node.plivo.ring(CALLER, OURS, HANGS_UP)
+            await node.until(call.over.is_set)
+        assert [report.ended_by for report in call.reports] == ["caller"]
