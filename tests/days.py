@@ -73,7 +73,7 @@ from tests.adapters.programs import (
     refusable,
 )
 from tests.adapters.programs import sound_of as espeak_says
-from tests.adapters.run import BEGINNINGS, KEYS, later
+from tests.adapters.run import KEYS, later
 from tests.adapters.table import FAULTS
 from tests.adapters.talk import FUNCTION, GATE, GOODBYE, LINE_OPENS, LONG, SENTENCES
 from tests.fakes._ears import teach
@@ -164,8 +164,6 @@ class Dice:
     def __init__(self, adapter: Adapter, seed: int, day: Day) -> None:
         self._dice = random.Random(f"{seed}/{adapter.name}")
         self._faults: list[Any] = list(FAULTS[adapter.kind].values())
-        if adapter.kind == "speech":
-            self._faults += BEGINNINGS
         if adapter in OWN_MINDS:
             self._faults = list(MIND_FAULTS)
         self._usual = "" if adapter in OWN_MINDS else adapter.usual
@@ -209,10 +207,13 @@ def agent_of(provider: str) -> Mapping[Kind, Adapter]:
 
 def simulated_day(agent: Mapping[Kind, Adapter], hours: float, seed: int) -> Day:
     """:func:`simulate_day` on a clock of its own."""
-    if any(adapter in PROGRAMS for adapter in agent.values()):
+    has_programs = any(adapter in PROGRAMS for adapter in agent.values())
+    if has_programs:
         trio.run(learn_to_speak)
     with refusable() as folder:
-        return simulate_patiently(simulate_day, agent, hours, seed, folder, seed=seed)
+        return simulate_patiently(
+            simulate_day, agent, hours, seed, folder, seed=seed, has_processes=has_programs
+        )
 
 
 async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int, folder: Path) -> Day:

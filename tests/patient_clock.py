@@ -26,11 +26,22 @@ WORK_MAX_S = 60.0  # of real time: what works for longer without a pause hangs
 READS_INPUT = "0 0x0 "  # Linux, x86-64: read(2) of descriptor 0
 
 
-def simulate_patiently(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, seed: int = 0) -> T:
-    """As :func:`rtcore.testing.simulate`, for what uses threads and processes."""
+def simulate_patiently(
+    async_fn: Callable[[*Ts], Awaitable[T]],
+    *args: *Ts,
+    seed: int = 0,
+    has_processes: bool = True,
+) -> T:
+    """As :func:`rtcore.testing.simulate`, for what uses threads and processes.
+
+    ``has_processes``: there may be some; to look for them takes a quarter of a millisecond each
+    time the clock jumps.
+    """
     with _deterministic_scheduling(seed), _counted() as threads:
         clock = trio.testing.MockClock(autojump_threshold=0)
-        patience = _Patience(clock, lambda: threads.are_busy or _processes_are_busy())
+        patience = _Patience(
+            clock, lambda: threads.are_busy or (has_processes and _processes_are_busy())
+        )
         clock._autojump = patience.autojump  # type: ignore[method-assign] # it may not be subclassed
         return trio.run(async_fn, *args, clock=clock, instruments=[patience])
 

@@ -17,6 +17,7 @@ import sys
 import time
 
 import psutil
+import structlog
 
 from rtcore.testing import Resources
 from tests.days import COLUMNS, DAYS, agent_of, simulated_day
@@ -42,6 +43,7 @@ def share(first: int, last: int) -> tuple[float, float, list[str]]:
 
 def days(provider: str, hours: float, seed: int) -> int:
     """Print a line of the table for each agent that is asked for."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     agents = DAYS if provider == "all" else (agent_of(provider),)
     sys.stdout.write(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n")
     is_good = True

@@ -44,7 +44,7 @@ _Call = Callable[[Gate, Path], Awaitable[None]]
 ALL = (*ADAPTERS, *OWN_MINDS, *MODELS, *PROGRAMS)
 AT_ONCE = 3  # calls: the caller's side of all of them is this process
 ATTEMPTS_MAX = 3
-TROUBLED_TURNS = 12
+TROUBLED_TURNS = 14
 LATE_MAX_MS = 50.0  # of the caller's frames: what comes in later is a stalled line to the node
 INTRO = """# Adapters in a whole node
 
@@ -80,7 +80,7 @@ def rows_of(only: str = "") -> Rows:
 
 async def conversations(rows: Rows, at_once: int = AT_ONCE) -> None:
     """All but the fail-over and the faults."""
-    alone: list[Agent] = [{"speech": model} for model in MODELS]  # a list of them cannot be
+    alone: list[Agent] = [{"speech": model} for model in MODELS]
     calls: list[_Call] = [partial(_own, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
     agents = (*alone, *AGENTS, *PROGRAM_AGENTS)
     calls += [partial(_converse, each, rows) for each in agents if _of(rows, each)]
@@ -90,7 +90,8 @@ async def conversations(rows: Rows, at_once: int = AT_ONCE) -> None:
 
 async def fail_overs(rows: Rows) -> None:
     """The same behind others that refuse."""
-    hosted = (*AGENTS, *PROGRAM_AGENTS)
+    alone: list[Agent] = [{"speech": model} for model in MODELS]
+    hosted = (*alone, *AGENTS, *PROGRAM_AGENTS)
     calls: list[_Call] = [partial(_fail_over, each, rows) for each in hosted if _of(rows, each)]
     for program in _of(rows, PROGRAMS):
         if program is not RULES:  # there is nothing of it that could be missing
@@ -98,6 +99,7 @@ async def fail_overs(rows: Rows) -> None:
     for own in _of(rows, OWN_MINDS):
         calls.append(partial(_own_fails_over, own, rows[own.name], "second"))
         calls.append(partial(_own_fails_over, own, rows[own.name], "first"))
+    await learn_to_speak()
     await _at_once(calls)
 
 
@@ -106,6 +108,7 @@ async def troubles(rows: Rows) -> None:
     harmed = _of(rows, (*ADAPTERS, *MODELS, EMBEDDED_EARS, EMBEDDED_VOICE, PIPER_VOICE))
     calls: list[_Call] = [partial(_trouble, each, rows[each.name]) for each in harmed]
     calls += [partial(_own_in_trouble, each, rows[each.name]) for each in _of(rows, OWN_MINDS)]
+    await learn_to_speak()
     await _at_once(calls)
 
 
@@ -173,29 +176,34 @@ async def _fails_over(program: Adapter, row: Row, gate: Gate, folder: Path) -> N
 async def _hold(agent: Agent, gate: Gate, folder: Path, backing: Backing = "alone") -> Seen:
     return await _patiently(
         lambda place, gate: converse(
-            agent, conversation(_voice_for(agent)), place, gate=gate, backing=backing
+            agent, conversation(_voice_for(agent, backing)), place, gate=gate, backing=backing
         ),
         table.complaints, gate, folder,
     )  # fmt: skip
 
 
-def _voice_for(agent: Agent) -> Callable[[str], bytes]:
-    """How the caller speaks: as people do, to ears that are no fake's."""
-    return sound_of.__getitem__ if agent.get("stt") is EMBEDDED_EARS else teach
+def _voice_for(agent: Agent, backing: Backing = "alone") -> Callable[[str], bytes]:
+    """How the caller speaks: as people do, where the ears that are to hear are no fake's."""
+    is_heard = agent.get("stt") is EMBEDDED_EARS and backing != "first"
+    return sound_of.__getitem__ if is_heard else teach
 
 
 async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
     faults: Mapping[str, Any] = HARMS if adapter in PROGRAMS else FAULTS[adapter.kind]
     agent: Agent = {**USUAL, adapter.kind: adapter}
-    if adapter.kind == "speech":
-        agent = {"speech": replace(adapter, fake=adapter.steady)}
+    backing: Backing = "alone"
+    if adapter.kind == "speech":  # one alone that is refused as it connects again is given up
+        agent, backing = {"speech": replace(adapter, fake=adapter.steady)}, "first"
     script = troubled(TROUBLED_TURNS, _voice_for(agent))
     given = {adapter.kind: tuple(faults.values())}
     seen = await _patiently(
-        lambda place, gate: converse(agent, script, place, gate=gate, faults=given),
+        lambda place, gate: converse(
+            agent, script, place, gate=gate, faults=given, backing=backing
+        ),
         table.survived, gate, folder,
     )  # fmt: skip
-    _account(row, seen, tuple(faults), len(seen.fakes[adapter.kind][-1].faults.waiting))
+    unmet = sum(len(fake.faults.waiting) for fake in seen.fakes[adapter.kind])
+    _account(row, seen, tuple(faults), unmet)
 
 
 def _account(row: Row, seen: Seen, faults: Sequence[str], unmet: int) -> None:

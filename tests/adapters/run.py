@@ -103,7 +103,7 @@ async def converse(
 
     Args:
         backing: the place of each provider in its list: ``second`` to one that refuses all, or
-            ``first``, a program that cannot be started any more, and a service after it.
+            ``first``, with another after it; a program cannot be started any more then.
         faults: what goes wrong with each kind, one every ``FAULT_EVERY_S``: the next session or
             request meets it, and sessions that are open are lost.
         gate: passed once the node is up; None: the call is made at once.
@@ -145,7 +145,8 @@ async def converse(
             await gate.passed()
         url = f"ws://127.0.0.1:{port}/plivo/media/dev"
         for kind, some in faults.items():
-            nursery.start_soon(harm, kind, fakes[kind][-1], some)
+            harming = harm_sessions if kind == "speech" else harm
+            nursery.start_soon(harming, fakes[kind], some)
         clock = LineClock()
         nursery.start_soon(clock.run)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
@@ -226,22 +227,33 @@ class _Own(msgspec.Struct, frozen=True):
     mind: OwnMind
 
 
-async def harm(kind: Kind, fake: Any, faults: Sequence[Any]) -> None:
-    """Have ``faults`` met one by one.
-
-    A speech model meets them in the session that is open, where they are of a session's middle:
-    one that is lost and whose next is refused is lost for good.
-    """
+async def harm(fakes: Sequence[Any], faults: Sequence[Any]) -> None:
+    """Have ``faults`` met one by one, by the last of a list."""
     for fault in faults:
         await trio.sleep(FAULT_EVERY_S)
-        if kind == "speech" and fault not in BEGINNINGS:
-            fake.sessions[-1].fault = later(fault, fake.sessions[-1].sent)
-            continue
+        fake = fakes[-1]
         fake.faults.add(fault)
         if isinstance(fake, Program):
             await fake.befall()
         if isinstance(fake, FakeSocketServer):
             await fake.drop_all()
+
+
+async def harm_sessions(fakes: Sequence[Any], faults: Sequence[Fault]) -> None:
+    """The same for two speech models, of which one holds the session.
+
+    What befalls a session's middle befalls that one; what befalls who connects, the other, to
+    which the call goes as the session is lost.
+    """
+    for fault in faults:
+        await trio.sleep(FAULT_EVERY_S)
+        present, other = sorted(fakes, key=lambda fake: not fake.open_sessions)
+        if fault in BEGINNINGS:
+            other.faults.add(fault)
+            await present.drop_all()
+        else:
+            session = next(each for each in present.sessions if each.is_open)
+            session.fault = later(fault, session.sent)
 
 
 def later(fault: Fault, sent: int) -> Fault:
@@ -308,7 +320,7 @@ def agent_file(specs: Mapping[Kind, Sequence[Mapping[str, Any]]], function_url: 
     ]
     for kind, members in specs.items():
         for spec in members:
-            lines.append("[speech_model]" if kind == "speech" else f"[[{PORTS[kind]}]]")
+            lines.append(f"[[{PORTS[kind]}]]")
             lines += [f"{name} = {_toml(value)}" for name, value in spec.items()]
     function = {
         "type": "webhook",

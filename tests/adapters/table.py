@@ -47,6 +47,8 @@ FAULTS: dict[Kind, dict[str, Fault]] = {
         "stall": Fault(stall_after=6),
         "error": Fault(error_after=6),
         "malformed": Fault(malformed_after=6),
+        "503": REFUSED,
+        "slow": Fault(first_delay_s=3.0),
     },
 }
 UNITS: dict[Kind, str] = {"stt": "s", "llm": "requests", "tts": "characters", "speech": "s"}
