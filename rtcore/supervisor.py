@@ -213,9 +213,15 @@ class Supervisor:
                 return
             *lines, unread = (unread + data).split(b"\n")
             for line in lines:
+                try:
+                    report = msgspec.json.decode(line, type=Report)
+                except msgspec.DecodeError:  # it must not take the others with it
+                    log.error("worker_unreadable", worker=worker.number)
+                    process.kill()
+                    return
                 if worker.report is None:
                     log.info("worker_ready", worker=worker.number)
-                worker.report = msgspec.json.decode(line, type=Report)
+                worker.report = report
                 worker.settled.set()
 
     async def _end(self, worker: Worker, process: trio.Process, stream: trio.SocketStream) -> None:

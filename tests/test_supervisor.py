@@ -97,6 +97,18 @@ async def test_a_worker_that_was_drained_by_hand_is_started_anew_however_often()
     assert statuses == [0]
 
 
+async def test_a_worker_that_reports_nonsense_is_killed_and_the_others_stay() -> None:
+    nonsense = "import sys\nif sys.argv[-1] == '1': import socket, time; " + (
+        "socket.socket(fileno=0).sendall(b'nonsense' + bytes([10])); time.sleep(60)"
+    )
+    made = supervisor(f"{nonsense}\n{OBEDIENT}")
+    async with running(made) as statuses:
+        await until(lambda: made.workers[0].is_given_up)
+        await until(lambda: made.workers[1].report is not None)
+        made.drain()
+    assert statuses == [1]
+
+
 async def test_one_place_given_up_leaves_the_others_at_work() -> None:
     code = f"import sys\nif sys.argv[-1] == '1': {DYING}\n{OBEDIENT}"
     made = supervisor(code)
