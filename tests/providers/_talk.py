@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+import pytest
 import trio
 
-from rtcore.errors import first_error
+from rtcore.errors import ProviderError, first_error
 from rtcore.ports import Message
 from rtcore.speech_port import (
     CallerSaid,
@@ -23,7 +24,7 @@ from rtcore.speech_port import (
     SpeechSession,
 )
 from tests.fakes import _voice
-from tests.providers._harness import CONTEXT, LOOKUP
+from tests.providers._harness import CONTEXT, KEY, LOOKUP
 
 E = TypeVar("E")
 LIMIT_S = 10.0
@@ -93,14 +94,6 @@ def session_of(*messages: Message) -> SpeechSession:
     )
 
 
-async def one_error(talk: Callable[[], Awaitable[None]]) -> None:
-    """Run ``talk``; the error that ends it is raised bare."""
-    try:
-        await talk()
-    except ExceptionGroup as group:
-        raise first_error(group) from None
-
-
 @asynccontextmanager
 async def talking(model: SpeechModel, *messages: Message) -> AsyncIterator[Talk]:
     """Hold a session beside the block; it must end by itself once its commands do."""
@@ -110,3 +103,34 @@ async def talking(model: SpeechModel, *messages: Message) -> AsyncIterator[Talk]
             nursery.start_soon(model.converse, session_of(*messages), talk.commands, talk.emit)
             yield talk
             talk.end()
+
+
+async def one_error(talk: Callable[[], Awaitable[None]]) -> None:
+    """Run ``talk``; the error that ends it is raised bare."""
+    try:
+        await talk()
+    except ExceptionGroup as group:
+        raise first_error(group) from None
+
+
+async def fault_that_ends(model: SpeechModel, *commands: SpeechCommand) -> ProviderError:
+    """The one plain error that ends a session which was told ``commands``; it keeps secrets."""
+
+    async def converse() -> None:
+        async with talking(model) as talk:
+            talk.tell(*commands)
+            await trio.sleep_forever()
+
+    with pytest.raises(ProviderError) as caught:
+        await one_error(converse)
+    assert KEY not in str(caught.value)
+    return caught.value
+
+
+async def hang_up_at_any_instant(model: SpeechModel, *commands: SpeechCommand) -> None:
+    """Sessions that are told ``commands`` and cancelled, each a little later."""
+    for number in range(20):
+        with trio.move_on_after(number * 0.001):
+            async with talking(model) as talk:
+                talk.tell(*commands)
+                await trio.sleep_forever()

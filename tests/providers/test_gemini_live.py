@@ -32,7 +32,13 @@ from tests.fakes._faults import Fault
 from tests.fakes._http import eventually
 from tests.fakes.gemini_live import FakeGeminiLive
 from tests.providers._harness import KEY, pause, said
-from tests.providers._talk import one_error, sounds_like, talking
+from tests.providers._talk import (
+    fault_that_ends,
+    hang_up_at_any_instant,
+    one_error,
+    sounds_like,
+    talking,
+)
 
 SECRETS = {"GEMINI_API_KEY": KEY}
 SHORT = Deadlines(connect_s=1.5, first_byte_s=1.5, stall_s=1.5)
@@ -384,15 +390,8 @@ async def test_each_fault_is_one_plain_error(
     fake, model = await _pair(nursery, piece_s=0.005)
     fake.faults.add(fault)
 
-    async def converse() -> None:
-        async with talking(model) as talk:
-            talk.tell(*said("one two three four"), Respond(reply="r1"))
-            await trio.sleep_forever()
-
-    with pytest.raises(ProviderError) as caught:
-        await one_error(converse)
-    assert caught.value.retryable is retryable
-    assert KEY not in str(caught.value)
+    error = await fault_that_ends(model, *said("one two three four"), Respond(reply="r1"))
+    assert error.retryable is retryable
     await eventually(lambda: fake.open_sessions == 0 or fault.stall_after is not None)
 
 
@@ -406,11 +405,7 @@ async def test_unknown_messages_are_ignored(nursery: trio.Nursery) -> None:
 
 async def test_a_hang_up_at_any_instant_leaves_nothing_open(nursery: trio.Nursery) -> None:
     fake, model = await _pair(nursery, piece_s=0.001)
-    for number in range(20):
-        with trio.move_on_after(number * 0.001):
-            async with talking(model) as talk:
-                talk.tell(*said("my order number"), Respond(reply="r1"))
-                await trio.sleep_forever()
+    await hang_up_at_any_instant(model, *said("my order number"), Respond(reply="r1"))
     await eventually(lambda: fake.open_sessions == 0)
 
 
