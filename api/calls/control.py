@@ -24,7 +24,7 @@ from api.calls.records import (
     set_transfer,
 )
 from api.calls.telephony import Telephony
-from api.calls.views import AgentChange, CallRequest, TransferRequest
+from api.calls.views import AgentChange, CallRequest, Dialling, TransferRequest, plan_of
 from api.plivo.client import OutboundCall, PlivoError, PlivoRefused, PlivoUnreachable
 from api.plivo.documents import Links
 from api.store.agents import get_published
@@ -83,20 +83,9 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
             f"calls begin at {carrier.account.calls_per_s:g} a second: ask again in {wait_s:.0f} s",
             headers={"Retry-After": str(math.ceil(wait_s))},
         )
-    policy = body.machine_detection
-    plan = CallPlan(
-        variables=body.variables,
-        on_machine="" if policy == "off" else policy,
-        machine_message=body.machine_message,
-    )
+    plan = plan_of(body, body.variables)
     call = await line.store.write(_begun, actor, body.agent_id, from_number, to_number, plan)
-    wanted = order_of(
-        line,
-        call,
-        caller_name=body.caller_name,
-        ring_timeout_s=body.ring_timeout_s,
-        time_limit_s=body.time_limit_s,
-    )
+    wanted = order_of(line, call, body)
     line.expect_answer(call, body.ring_timeout_s)
     try:
         request_id = await carrier.make_call(wanted)
@@ -118,9 +107,7 @@ def _begun(
     return begin_outbound(tx, actor, agent_id, from_number, to_number, plan)
 
 
-def order_of(
-    line: Telephony, call: StoredCall, *, caller_name: str, ring_timeout_s: int, time_limit_s: int
-) -> OutboundCall:
+def order_of(line: Telephony, call: StoredCall, how: Dialling) -> OutboundCall:
     """What the carrier is asked for: ``call``, with its id in every address it is told."""
     links = Links(base=line.public_url)
     policy = call.plan.on_machine
@@ -132,9 +119,9 @@ def order_of(
         hangup_url=links.hangup(call.agent_id, call.id),
         fallback_url=links.fallback(call.agent_id),
         ring_url=links.of_call("ring", call.id),
-        caller_name=caller_name or None,
-        ring_timeout=ring_timeout_s,
-        time_limit=time_limit_s,
+        caller_name=how.caller_name or None,
+        ring_timeout=how.ring_timeout_s,
+        time_limit=how.time_limit_s,
         machine_detection="hangup" if policy == "hang_up" else "true" if asks_later else None,
         machine_detection_url=links.of_call("machine", call.id) if asks_later else None,
     )

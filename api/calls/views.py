@@ -10,7 +10,7 @@ from msgspec import Meta
 from api.analysis.records import StoredAnalysis
 from api.analysis.views import AnalysisView, analysis_view
 from api.calls.live import CallEvent
-from api.calls.records import CallState, Direction, StoredCall
+from api.calls.records import CallPlan, CallState, Direction, StoredCall
 from api.specs import Destination
 from api.web.requests import Paging
 from api.web.times import Time, shown_time
@@ -27,6 +27,7 @@ __all__ = [
     "CallRequest",
     "CallTranscript",
     "CallView",
+    "Dialling",
     "DtmfRequest",
     "SayRequest",
     "StreamMetrics",
@@ -35,6 +36,7 @@ __all__ = [
     "WhisperRequest",
     "call_detail",
     "call_view",
+    "plan_of",
     "transcript_lines",
 ]
 
@@ -43,19 +45,15 @@ Phone = Annotated[
 ]
 AgentId = Annotated[str, Meta(pattern="^agt_[0-9a-f]{24}$")]
 VariableName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+Variables = Annotated[
+    dict[VariableName, Annotated[str, Meta(max_length=2000)]], Meta(max_length=50)
+]
 Said = Annotated[str, Meta(min_length=1, max_length=2000)]
 
 
-class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A call to make: the agent talks to whoever answers ``to``."""
+class Dialling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How somebody is called, by itself or by a campaign."""
 
-    to: Phone
-    from_: Annotated[Phone, Meta(description="One of your numbers.")] = msgspec.field(name="from")
-    agent_id: AgentId
-    variables: Annotated[
-        dict[VariableName, Annotated[str, Meta(max_length=2000)]],
-        Meta(max_length=50, description="For the agent's prompt and greeting: `{name}`."),
-    ] = {}
     ring_timeout_s: Annotated[int, Meta(ge=5, le=600)] = 45  # a voicemail answers after 20 to 30
     time_limit_s: Annotated[int, Meta(ge=10, le=86_400)] = 1800
     caller_name: Annotated[str, Meta(max_length=50)] = ""
@@ -66,6 +64,27 @@ class CallRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     machine_message: Annotated[
         str, Meta(max_length=2000, description="What `leave_message` says before it hangs up.")
     ] = ""
+
+
+class CallRequest(Dialling, frozen=True, kw_only=True):
+    """A call to make: the agent talks to whoever answers ``to``."""
+
+    to: Phone
+    from_: Annotated[Phone, Meta(description="One of your numbers.")] = msgspec.field(name="from")
+    agent_id: AgentId
+    variables: Annotated[
+        Variables, Meta(description="For the agent's prompt and greeting: `{name}`.")
+    ] = {}
+
+
+def plan_of(how: Dialling, variables: dict[str, str]) -> CallPlan:
+    """What a call that is made so knows of itself."""
+    policy = how.machine_detection
+    return CallPlan(
+        variables=variables,
+        on_machine="" if policy == "off" else policy,
+        machine_message=how.machine_message,
+    )
 
 
 class TransferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

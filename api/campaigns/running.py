@@ -140,13 +140,7 @@ class Runner:
 
     async def _ask(self, claimed: Claimed) -> None:
         line, call, spec = self._line, claimed.call, claimed.spec
-        order = order_of(
-            line,
-            call,
-            caller_name=spec.caller_name,
-            ring_timeout_s=spec.ring_timeout_s,
-            time_limit_s=spec.time_limit_s,
-        )
+        order = order_of(line, call, spec)
         line.expect_answer(call, spec.ring_timeout_s)
         try:
             # once: whoever was paused or put on the list meanwhile would be called seconds later

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from api.calls.views import AgentId, Phone, VariableName
+from api.calls.views import AgentId, Dialling, Phone, Variables
 
 __all__ = [
     "DAYS",
@@ -79,7 +79,7 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     failed: Retry = Retry(times=1, after_s=900)
 
 
-class CampaignSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CampaignSpec(Dialling, frozen=True, kw_only=True):
     """How a list of numbers is called."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -104,19 +104,8 @@ class CampaignSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = 3
     retries: Retries = Retries()
     variables: Annotated[
-        dict[VariableName, Annotated[str, Meta(max_length=2000)]],
-        Meta(max_length=50, description="Of every number that does not set its own."),
-    ] = {}
-    ring_timeout_s: Annotated[int, Meta(ge=5, le=600)] = 45  # a voicemail answers after 20 to 30
-    time_limit_s: Annotated[int, Meta(ge=10, le=86_400)] = 1800
-    caller_name: Annotated[str, Meta(max_length=50)] = ""
-    machine_detection: Annotated[
-        Literal["off", "hang_up", "continue", "leave_message"],
-        Meta(description="What to do when a machine answers."),
-    ] = "off"
-    machine_message: Annotated[
-        str, Meta(max_length=2000, description="What `leave_message` says before it hangs up.")
-    ] = ""
+        Variables, Meta(description="Of every number that does not set its own.")
+    ] = msgspec.field(default_factory=dict)
 
 
 class TargetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,6 +114,5 @@ class TargetSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     number: Phone
     time_zone: Annotated[TimeZone | None, Meta(description="By default the campaign's.")] = None
     variables: Annotated[
-        dict[VariableName, Annotated[str, Meta(max_length=2000)]],
-        Meta(max_length=50, description="For the agent's prompt and greeting: `{name}`."),
+        Variables, Meta(description="For the agent's prompt and greeting: `{name}`.")
     ] = {}

@@ -24,15 +24,14 @@ from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import configured
 from api.web.requests import (
-    NameFilter,
     PageView,
     Paging,
     changes_of,
-    etag,
     page_view,
     partial_of,
     wanted_revision,
 )
+from api.web.resources import add_resources, shown
 from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.providers.functions import checked_url
@@ -118,6 +117,20 @@ def _check(spec: WebhookSpec) -> WebhookSpec:
     return spec
 
 
+add_resources(
+    blueprint,
+    WEBHOOKS,
+    _view,
+    key="webhook_id",
+    shows=WebhookView,
+    scope="admin",
+    lists="List webhooks",
+    reads="Read a webhook",
+    deletes="Delete a webhook, and what it was to be told",
+    deletes_scope="admin",
+)
+
+
 @operation(
     blueprint,
     "POST",
@@ -131,35 +144,8 @@ def _check(spec: WebhookSpec) -> WebhookSpec:
 )
 async def create(body: WebhookSpec) -> Answer:
     record, secret = await services().store.write(create_webhook, actor(), _check(body))
-    headers = {"ETag": etag(record.revision), "Location": f"/v1/webhooks/{record.id}"}
-    return Answer(_new_view(record, secret), 201, headers)
-
-
-@operation(
-    blueprint,
-    "GET",
-    "",
-    Operation(
-        summary="List webhooks",
-        scope="admin",
-        query=NameFilter,
-        returns={200: PageView[WebhookView]},
-    ),
-)
-async def find(query: NameFilter) -> Answer:
-    page = await services().store.read(WEBHOOKS.find, query.limit, query.offset, query.name)
-    return Answer(page_view(page, map(_view, page.items), query))
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/<id:webhook_id>",
-    Operation(summary="Read a webhook", scope="admin", returns={200: WebhookView}),
-)
-async def get(webhook_id: str) -> Answer:
-    record = await services().store.read(WEBHOOKS.get, webhook_id)
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
+    location = f"/v1/webhooks/{record.id}"
+    return shown(record, _new_view(record, secret), 201, Location=location)
 
 
 @operation(
@@ -181,25 +167,7 @@ async def update(webhook_id: str, body: msgspec.Struct) -> Answer:
         return _check(msgspec.structs.replace(spec, **changes))
 
     record = await services().store.write(update_webhook, actor(), webhook_id, revision, change)
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
-
-
-@operation(
-    blueprint,
-    "DELETE",
-    "/<id:webhook_id>",
-    Operation(
-        summary="Delete a webhook, and what it was to be told",
-        scope="admin",
-        returns={204: None},
-        problems=(409,),
-        conditional="optional",
-    ),
-)
-async def delete(webhook_id: str) -> Answer:
-    revision = wanted_revision(required=False)
-    await services().store.write(WEBHOOKS.delete, actor(), webhook_id, revision)
-    return Answer(status=204)
+    return shown(record, _view(record))
 
 
 @operation(
@@ -214,7 +182,7 @@ async def delete(webhook_id: str) -> Answer:
 )
 async def renew(webhook_id: str) -> Answer:
     record, secret = await services().store.write(renew_secret, actor(), webhook_id)
-    return Answer(_new_view(record, secret), headers={"ETag": etag(record.revision)})
+    return shown(record, _new_view(record, secret))
 
 
 @operation(

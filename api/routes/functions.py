@@ -11,14 +11,11 @@ from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import configured, invalid
 from api.web.requests import (
-    NameFilter,
-    PageView,
     changes_of,
-    etag,
-    page_view,
     partial_of,
     wanted_revision,
 )
+from api.web.resources import add_resources, shown
 from api.web.services import services
 from api.web.times import Time, shown_time
 from rtcore.agent.schema import Parameters
@@ -65,6 +62,20 @@ def _check(spec: FunctionSpec) -> FunctionSpec:
     return spec
 
 
+add_resources(
+    blueprint,
+    FUNCTIONS,
+    _view,
+    key="function_id",
+    shows=FunctionView,
+    scope="read",
+    lists="List functions",
+    reads="Read a function",
+    deletes="Delete a function that no agent uses",
+    deletes_scope="write",
+)
+
+
 @operation(
     blueprint,
     "POST",
@@ -79,35 +90,8 @@ def _check(spec: FunctionSpec) -> FunctionSpec:
 )
 async def create(body: FunctionSpec) -> Answer:
     record = await services().store.write(create_function, actor(), _check(body))
-    headers = {"ETag": etag(record.revision), "Location": f"/v1/functions/{record.id}"}
-    return Answer(_view(record), 201, headers)
-
-
-@operation(
-    blueprint,
-    "GET",
-    "",
-    Operation(
-        summary="List functions",
-        scope="read",
-        query=NameFilter,
-        returns={200: PageView[FunctionView]},
-    ),
-)
-async def find(query: NameFilter) -> Answer:
-    page = await services().store.read(FUNCTIONS.find, query.limit, query.offset, query.name)
-    return Answer(page_view(page, map(_view, page.items), query))
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/<id:function_id>",
-    Operation(summary="Read a function", scope="read", returns={200: FunctionView}),
-)
-async def get(function_id: str) -> Answer:
-    record = await services().store.read(FUNCTIONS.get, function_id)
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
+    location = f"/v1/functions/{record.id}"
+    return shown(record, _view(record), 201, Location=location)
 
 
 @operation(
@@ -129,22 +113,4 @@ async def update(function_id: str, body: msgspec.Struct) -> Answer:
         return _check(msgspec.structs.replace(spec, **changes))
 
     record = await services().store.write(update_function, actor(), function_id, revision, change)
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
-
-
-@operation(
-    blueprint,
-    "DELETE",
-    "/<id:function_id>",
-    Operation(
-        summary="Delete a function that no agent uses",
-        scope="write",
-        returns={204: None},
-        problems=(409,),
-        conditional="optional",
-    ),
-)
-async def delete(function_id: str) -> Answer:
-    revision = wanted_revision(required=False)
-    await services().store.write(FUNCTIONS.delete, actor(), function_id, revision)
-    return Answer(status=204)
+    return shown(record, _view(record))

@@ -28,15 +28,14 @@ from api.store.records import Record
 from api.web.operations import Answer, Operation, actor, operation
 from api.web.problems import ApiError, configured, invalid
 from api.web.requests import (
-    NameFilter,
     PageView,
     Paging,
     changes_of,
-    etag,
     page_view,
     partial_of,
     wanted_revision,
 )
+from api.web.resources import add_resources, shown
 from api.web.services import services
 from api.web.times import Time, shown_time
 from api.web.uploads import read_upload
@@ -160,6 +159,20 @@ def source_view(hit: Hit) -> SourceView:
     )
 
 
+add_resources(
+    blueprint,
+    KNOWLEDGE_BASES,
+    _view,
+    key="knowledgebase_id",
+    shows=KnowledgeBaseView,
+    scope="read",
+    lists="List knowledge bases",
+    reads="Read a knowledge base",
+    deletes="Delete a knowledge base that no agent uses, and its documents",
+    deletes_scope="write",
+)
+
+
 @operation(
     blueprint,
     "POST",
@@ -174,36 +187,8 @@ def source_view(hit: Hit) -> SourceView:
 )
 async def create(body: KnowledgeBaseSpec) -> Answer:
     record = await services().store.write(create_base, actor(), _check(body))
-    headers = {"ETag": etag(record.revision), "Location": f"/v1/knowledgebases/{record.id}"}
-    return Answer(_view(record), 201, headers)
-
-
-@operation(
-    blueprint,
-    "GET",
-    "",
-    Operation(
-        summary="List knowledge bases",
-        scope="read",
-        query=NameFilter,
-        returns={200: PageView[KnowledgeBaseView]},
-    ),
-)
-async def find(query: NameFilter) -> Answer:
-    store = services().store
-    page = await store.read(KNOWLEDGE_BASES.find, query.limit, query.offset, query.name)
-    return Answer(page_view(page, map(_view, page.items), query))
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/<id:knowledgebase_id>",
-    Operation(summary="Read a knowledge base", scope="read", returns={200: KnowledgeBaseView}),
-)
-async def get(knowledgebase_id: str) -> Answer:
-    record = await services().store.read(KNOWLEDGE_BASES.get, knowledgebase_id)
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
+    location = f"/v1/knowledgebases/{record.id}"
+    return shown(record, _view(record), 201, Location=location)
 
 
 @operation(
@@ -226,25 +211,7 @@ async def update(knowledgebase_id: str, body: msgspec.Struct) -> Answer:
 
     record = await services().store.write(update_base, actor(), knowledgebase_id, revision, change)
     services().indexer.wake()  # its passages may need other vectors
-    return Answer(_view(record), headers={"ETag": etag(record.revision)})
-
-
-@operation(
-    blueprint,
-    "DELETE",
-    "/<id:knowledgebase_id>",
-    Operation(
-        summary="Delete a knowledge base that no agent uses, and its documents",
-        scope="write",
-        returns={204: None},
-        problems=(409,),
-        conditional="optional",
-    ),
-)
-async def delete(knowledgebase_id: str) -> Answer:
-    revision = wanted_revision(required=False)
-    await services().store.write(KNOWLEDGE_BASES.delete, actor(), knowledgebase_id, revision)
-    return Answer(status=204)
+    return shown(record, _view(record))
 
 
 @operation(

@@ -15,7 +15,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from api.calls.records import CallPlan, StoredCall, begin_outbound, stored_call
+from api.calls.records import StoredCall, begin_outbound, stored_call
+from api.calls.views import plan_of
 from api.campaigns.rules import (
     FAILURES_MAX,
     breaks_off,
@@ -248,12 +249,7 @@ def _begin(tx: Tx, campaign: CampaignRecord, row: sa.Row[Any], node: str) -> Sto
     if tx.conn.scalar(talks.limit(1)) is not None:
         return None
     variables = {**spec.variables, **msgspec.json.decode(row.variables, type=dict[str, str])}
-    policy = spec.machine_detection
-    plan = CallPlan(
-        variables=variables,
-        on_machine="" if policy == "off" else policy,
-        machine_message=spec.machine_message,
-    )
+    plan = plan_of(spec, variables)
     from_number = spec.from_.removeprefix("+")
     newest = sa.select(sa.func.max(ATTEMPTS.ordinal)).where(ATTEMPTS.target_id == row.id)
     ordinal = (tx.conn.scalar(newest) or 0) + 1
