@@ -9,7 +9,7 @@ from quart_trio import QuartTrio
 from api.agents import SharedProviders
 from api.app import create_app
 from api.settings import ApiSettings
-from api.specs import AgentPlan, ProviderChoice
+from api.specs import AgentPlan, AgentSpec, ProviderChoice
 from api.store import Store
 from rtcore.agent.absent import ABSENT
 from rtcore.agent.agent import Agent
@@ -133,6 +133,22 @@ async def test_a_list_that_cannot_take_over_is_refused(
     tag = {"If-Match": "*"}
     changed = await api.ask("PATCH", f"/v1/agents/{made['id']}", spec, headers=tag)
     assert changed.status == 422
+
+
+def test_an_agent_stored_with_one_table_is_read_as_a_list_of_one() -> None:
+    stored = b'{"name":"desk","speech_model":{"provider":"openai_realtime","voice":"marin"}}'
+    spec = msgspec.json.decode(stored, type=AgentSpec)
+    assert [choice.voice for choice in spec.speech_models] == ["marin"]
+    assert msgspec.json.decode(b'{"name":"desk"}', type=AgentSpec).speech_models == ()
+
+
+async def test_the_specification_tells_of_one_and_of_several(api: Api) -> None:
+    told = (await api.ask("GET", "/openapi.json")).json["components"]["schemas"]
+    field = str(told["AgentSpec"]["properties"]["speech_model"])
+    assert "#/components/schemas/ProviderChoice" in field
+    assert "'minItems': 1" in field
+    assert "'maxItems': 5" in field
+    assert "null" in field
 
 
 async def test_an_empty_list_of_them_is_refused(api: Api) -> None:
