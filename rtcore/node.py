@@ -10,6 +10,7 @@ import functools
 import math
 import socket as stdlib_socket
 import ssl
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Literal
@@ -270,7 +271,8 @@ class Node:
             log.warning("carrier_broke_protocol", error=str(_innermost(group)))
         except* Exception:
             self.stats.failed += 1
-            log.exception("call_failed")
+            # as text: some renderers print a traceback with the words and keys in its variables
+            log.error("call_failed", exception=traceback.format_exc())
 
     async def _accept(
         self, stream: Connection, authorise: Authorise, nursery: trio.Nursery

@@ -247,6 +247,8 @@ async def test_a_fault_of_ours_ends_one_call_and_is_counted(
 ) -> None:
     class Broken(ScriptedTranscriber):
         async def transcribe(self, context, hearing, emit):  # type: ignore[no-untyped-def]
+            words = ["my", "pin"]
+            words += ["is", "4711"]
             raise ZeroDivisionError("a bug")
 
     broken = Agent(
@@ -267,7 +269,10 @@ async def test_a_fault_of_ours_ends_one_call_and_is_counted(
         await closed_with(await start("b"))
         await run.until(lambda: run.node.stats.failed == 1)
         assert list(run.node.calls) == ["a"]
-    assert "call_failed" in capsys.readouterr().out
+    logged = capsys.readouterr().out
+    assert "call_failed" in logged
+    assert "ZeroDivisionError: a bug" in logged
+    assert "'pin'" not in logged  # what variables hold stays out of it, whatever renders it
 
 
 async def test_a_second_stream_of_a_call_takes_its_place() -> None:

@@ -9,6 +9,7 @@ SQLite notifies nobody: the processes that share it look often, once there are s
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -219,7 +220,8 @@ class Bus:
         except StoreUnavailable as exc:
             log.warning("answer_lost", reason=str(exc))
         except Exception:  # a command must not end the node: who asked hears nothing, in time
-            log.exception("command_failed")
+            # as text: some renderers print a traceback with the words and keys in its variables
+            log.error("command_failed", exception=traceback.format_exc())
         finally:
             self._working.release_on_behalf_of(command)
 
