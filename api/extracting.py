@@ -46,16 +46,20 @@ async def extract(media_type: MediaType, content: bytes) -> tuple[Passage, ...]:
     Cancelled: the worker is killed.
     """
     with trio.move_on_after(LIMIT_S):
-        done = await trio.run_process(
-            [sys.executable, "-m", "api.extracting", media_type, str(MEMORY_MAX_BYTES)],
-            stdin=content,
-            capture_stdout=True,
-            stderr=subprocess.DEVNULL,  # a traceback would quote the document
-            check=False,
-        )
-        if done.returncode:
-            raise Unreadable("the file could not be read", is_type=False)
-        found = msgspec.json.decode(done.stdout, type=Found)
+        try:
+            done = await trio.run_process(
+                [sys.executable, "-m", "api.extracting", media_type, str(MEMORY_MAX_BYTES)],
+                stdin=content,
+                capture_stdout=True,
+                stderr=subprocess.DEVNULL,  # a traceback would quote the document
+                check=False,
+            )
+        except OSError as exc:  # no memory, or no descriptors, for one more process
+            raise Unreadable("no process could be started to read it", is_type=False) from exc
+        try:
+            found = msgspec.json.decode(done.stdout, type=Found)
+        except msgspec.DecodeError as exc:  # it died, or what read the file wrote to its output
+            raise Unreadable("the file could not be read", is_type=False) from exc
         if found.error:
             raise Unreadable(found.error, is_type=False)
         return found.passages

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
+import trio
 
 from api.calls.commands import Become, Command, ask
 from api.calls.handing import begin_warm, is_pending
@@ -86,9 +87,19 @@ async def make_call(line: Telephony, actor: Actor, body: CallRequest) -> StoredC
     plan = plan_of(body, body.variables)
     call = await line.store.write(_begun, actor, body.agent_id, from_number, to_number, plan)
     wanted = order_of(line, call, body)
-    line.expect_answer(call, body.ring_timeout_s)
+    # shielded: what was asked of the carrier is written down even if this client has gone
+    with trio.CancelScope(shield=True):
+        call = await _asked(line, call, wanted, body.ring_timeout_s)
+    return call
+
+
+async def _asked(
+    line: Telephony, call: StoredCall, wanted: OutboundCall, ring_timeout_s: int
+) -> StoredCall:
+    """Ask the carrier for a call that has begun here; each wait has its own limit."""
+    line.expect_answer(call, ring_timeout_s)
     try:
-        request_id = await carrier.make_call(wanted)
+        request_id = await line.carrier.make_call(wanted)
     except PlivoError as exc:
         if not (isinstance(exc, PlivoUnreachable) and exc.may_have_happened):
             failed = Ended(state="failed", cause="the carrier did not take the call")

@@ -11,6 +11,7 @@ import trio
 from quart_trio import QuartTrio
 
 from api.app import create_app
+from api.calls.control import make_call
 from api.calls.examples import EXAMPLES
 from api.calls.joining import add_telephony
 from api.calls.live import EVENTS_MAX, LISTENERS_MAX, CallEvent, Listeners, RecordKeeper
@@ -20,11 +21,14 @@ from api.calls.records import (
     CallPlan,
     begin_inbound,
     begin_outbound,
+    get_call,
     get_streams,
     touch_streams,
     write_streams,
 )
 from api.calls.sweeping import sweep
+from api.calls.views import CallRequest
+from api.plivo.client import OutboundCall
 from api.settings import ApiSettings
 from api.specs import AgentSpec
 from api.store import Actor, Store, Tx
@@ -102,6 +106,31 @@ async def test_a_call_that_cannot_be_made(
         assert problem["errors"][0]["field"].startswith(field)
         assert node.plivo.calls == {}
         assert (await node.ask("GET", "/v1/calls"))["total"] == 0
+
+
+async def test_a_client_that_goes_leaves_no_call_that_nobody_knows_of(sqlite_url: str) -> None:
+    """The carrier was asked: by what it calls the call, it can be ended."""
+    async with serving(sqlite_url) as node:
+        node.plivo.phones[CALLER] = Phone(ring_s=1.0, scripts=[[hang_up()]])
+        agent_id = await node.agent()
+        body = CallRequest(to=CALLER, from_=OURS, agent_id=agent_id)
+        make = node.line.carrier.make_call
+
+        async def make_and_wait(call: OutboundCall, *, repeats: bool = True) -> str:
+            made = await make(call, repeats=repeats)
+            asking.cancel()
+            await trio.lowlevel.checkpoint()
+            return made
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(node.line.carrier, "make_call", make_and_wait)
+            with trio.CancelScope() as asking:
+                await make_call(node.line, ME, body)
+        (shown,) = (await node.ask("GET", "/v1/calls"))["items"]
+        stored = await node.line.store.read(get_call, shown["id"])
+        assert stored.request_id is not None
+        await node.ask("POST", f"/v1/calls/{shown['id']}/hangup", status=202)
+        await node.until(lambda: all(call.over.is_set() for call in node.plivo.calls.values()))
 
 
 async def test_nobody_is_called_who_is_on_the_list(sqlite_url: str) -> None:

@@ -191,3 +191,13 @@ async def test_a_worker_that_takes_too_long_or_dies_fails_its_document(
     monkeypatch.setattr(extracting, "LIMIT_S", 0.001)
     with pytest.raises(Unreadable, match="split it"):
         await extracting.extract("text/plain", b"text")
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/echo"])
+async def test_a_worker_that_cannot_begin_or_talks_nonsense_fails_one_document_alone(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """Else it would end the node, and then the next one that takes the document up."""
+    monkeypatch.setattr(extracting.sys, "executable", program)
+    with pytest.raises(Unreadable):
+        await extracting.extract("text/plain", b"text")
