@@ -92,6 +92,7 @@ GIVE_UP_MS = 30_000  # of a caller who hears nothing: past the limit, so that a 
 TEARDOWN_MAX_S = 0.1
 STUCK_S = 1800.0  # a call that outlasts its own limit
 TROUBLE = 0.15  # of requests and sessions
+SPEECH_TROUBLE = 0.5  # of sessions: they are whole calls
 BETWEEN_S = 900.0  # calls, on average
 HARMED = 0.5  # of calls with programs
 HARM_WITHIN_S = 60.0
@@ -168,11 +169,12 @@ class Dice:
             self._faults = list(MIND_FAULTS)
         self._usual = "" if adapter in OWN_MINDS else adapter.usual
         self._is_speech = adapter.kind == "speech"
+        self._share = SPEECH_TROUBLE if self._is_speech else TROUBLE
         self._day = day
         self.is_on = True
 
     def next(self) -> Any:
-        if not self.is_on or self._dice.random() >= TROUBLE:
+        if not self.is_on or self._dice.random() >= self._share:
             return self._usual
         self._day.faults += 1
         fault = self._dice.choice(self._faults)

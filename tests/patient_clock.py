@@ -34,14 +34,12 @@ def simulate_patiently(
 ) -> T:
     """As :func:`rtcore.testing.simulate`, for what uses threads and processes.
 
-    ``has_processes``: there may be some; to look for them takes a quarter of a millisecond each
-    time the clock jumps.
+    ``has_processes``: there may be some, and must be looked at.
     """
-    with _deterministic_scheduling(seed), _counted() as threads:
+    children = _Children(may_work=has_processes)
+    with _deterministic_scheduling(seed), _counted(children) as threads:
         clock = trio.testing.MockClock(autojump_threshold=0)
-        patience = _Patience(
-            clock, lambda: threads.are_busy or (has_processes and _processes_are_busy())
-        )
+        patience = _Patience(clock, lambda: threads.are_busy or children.are_busy())
         clock._autojump = patience.autojump  # type: ignore[method-assign] # it may not be subclassed
         return trio.run(async_fn, *args, clock=clock, instruments=[patience])
 
@@ -95,10 +93,71 @@ class _Threads:
             self._working.discard(thread)
 
 
+class _Children:
+    """The processes that were started, all of which wait for their input when they rest.
+
+    To look at them takes a quarter of a millisecond: it is done only where they may work, which
+    is from when they are told something, or started, until they rest.
+    """
+
+    def __init__(self, *, may_work: bool) -> None:
+        self._has_any = self._may_work = may_work
+
+    def were_told(self) -> None:
+        """One of them, perhaps."""
+        self._may_work = self._has_any
+
+    def are_busy(self) -> bool:
+        """Whether one does anything but wait for its input, or stand stopped."""
+        if not self._may_work:
+            return False
+        try:
+            states = {_state(pid) for pid in _children()}
+        except (
+            FileNotFoundError,
+            ProcessLookupError,
+        ):  # a thread, of ours or theirs, has just ended
+            return True
+        self._may_work = bool(states - {"rests"})  # one that is stopped may be let go on
+        return "works" in states
+
+
+def _state(pid: str) -> str:
+    """Whether it works, is stopped, or rests: all its threads sleep, one of them for its input."""
+    is_reading = False
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as stat:
+            state = stat.read().rpartition(")")[2].split()[0]
+        if state == "T":
+            return "stopped"
+        if state != "S":  # it works, begins, or is dead and not yet missed
+            return "works"
+        with open(f"/proc/{pid}/task/{thread}/syscall", encoding="ascii") as syscall:
+            is_reading = is_reading or syscall.read().startswith(READS_INPUT)
+    return "rests" if is_reading else "works"
+
+
 @contextmanager
-def _counted() -> Iterator[_Threads]:
-    """Count Trio's threads while the block runs."""
+def _counted(children: _Children) -> Iterator[_Threads]:
+    """Count Trio's threads while the block runs, and note what may make ``children`` work."""
     threads, to_thread, from_thread = _Threads(), trio.to_thread.run_sync, trio.from_thread.run
+    send_all, aclose, kill = (
+        trio.lowlevel.FdStream.send_all, trio.lowlevel.FdStream.aclose, os.kill
+    )  # fmt: skip
+
+    async def tell(stream: trio.lowlevel.FdStream, data: bytes) -> None:
+        try:
+            await send_all(stream, data)
+        finally:
+            children.were_told()
+
+    async def tell_of_the_end(stream: trio.lowlevel.FdStream) -> None:
+        children.were_told()
+        await aclose(stream)
+
+    def signal(pid: int, number: int) -> None:
+        children.were_told()
+        kill(pid, number)
 
     async def run_sync(sync_fn: Callable[..., Any], *args: Any, **how: Any) -> Any:
         thread, is_left, is_over = object(), False, False
@@ -110,6 +169,7 @@ def _counted() -> Iterator[_Threads]:
                 return sync_fn(*args)
             finally:
                 is_over = True
+                children.were_told()  # it may have started one
                 if is_left:  # else the loop, which has still to be told, says so
                     threads.rests(thread)
 
@@ -134,33 +194,13 @@ def _counted() -> Iterator[_Threads]:
         return from_thread(wait, **how)
 
     trio.to_thread.run_sync, trio.from_thread.run = run_sync, run  # type: ignore[assignment]
+    trio.lowlevel.FdStream.send_all = tell  # type: ignore[assignment,method-assign]
+    trio.lowlevel.FdStream.aclose = tell_of_the_end  # type: ignore[assignment,method-assign]
+    os.kill = signal
     try:
         yield threads
     finally:
         trio.to_thread.run_sync, trio.from_thread.run = to_thread, from_thread
-
-
-def _processes_are_busy() -> bool:
-    """Whether a child does anything but wait for its input, or stand stopped."""
-    try:
-        return any(_is_busy(pid) for pid in _children())
-    except (FileNotFoundError, ProcessLookupError):  # a thread of ours has just ended
-        return True
-
-
-def _is_busy(pid: str) -> bool:
-    """Whether ``pid`` works: it does not if all its threads sleep, one of them for its input."""
-    is_reading = False
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8") as stat:
-                state = stat.read().rpartition(")")[2].split()[0]
-            if state == "T":
-                return False
-            if state != "S":  # it works, begins, or is dead and not yet missed
-                return True
-            with open(f"/proc/{pid}/task/{thread}/syscall", encoding="ascii") as syscall:
-                is_reading = is_reading or syscall.read().startswith(READS_INPUT)
-    except (FileNotFoundError, ProcessLookupError):
-        return True  # something of it has just ended
-    return not is_reading
+        trio.lowlevel.FdStream.send_all = send_all  # type: ignore[method-assign]
+        trio.lowlevel.FdStream.aclose = aclose  # type: ignore[method-assign]
+        os.kill = kill
