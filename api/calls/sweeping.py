@@ -192,5 +192,5 @@ async def erase_expired(line: Telephony) -> None:
     forgotten += await store.write(
         forget_idle, int(settings.chat_idle_limit_s * 1000), int(settings.idempotency_keep_s * 1000)
     )
-    if has_erased or forgotten:
+    if has_erased or forgotten or not store.is_settled:
         await store.settle()

@@ -127,6 +127,7 @@ class Store:
         self.engine = engine
         self.vault = vault or Vault(())
         self.now_s = now_s
+        self.is_settled = True
         self._readers = trio.CapacityLimiter(THREADS_MAX)
         # SQLite has one writer, and those that wait for it poll: let them queue here, in turn
         is_sqlite = engine.dialect.name == "sqlite"
@@ -182,22 +183,25 @@ class Store:
             reason = type(getattr(exc, "orig", None) or exc).__name__
             raise StoreUnavailable(f"the database did not answer ({reason})") from exc
 
-    async def settle(self) -> None:
+    async def settle(self) -> bool:
         """Let the file hold what was written, and nothing of what was erased.
 
         SQLite keeps old pages in its log until that is written back; PostgreSQL's vacuum does
-        the like by itself.
+        the like by itself. False: somebody reads what was before, so it is there for now
+        (:attr:`is_settled`): ask again.
 
         Raises:
             StoreUnavailable: the database did not answer.
         """
         if self.engine.dialect.name == "sqlite":
-            await trio.to_thread.run_sync(self._checkpoint, limiter=self._writers)
+            self.is_settled = await trio.to_thread.run_sync(self._checkpoint, limiter=self._writers)
+        return self.is_settled
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self) -> bool:
         raw = self.engine.raw_connection()
         try:
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (is_busy, *_) = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not is_busy
         except sqlite3.OperationalError as exc:
             raise StoreUnavailable("the database is locked") from exc
         finally:

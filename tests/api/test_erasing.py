@@ -45,7 +45,7 @@ from api.calls.records import (
     write_streams,
 )
 from api.specs import AgentSpec, Retention
-from api.store import Actor, Store, Tx
+from api.store import Actor, Store, Tx, database
 from api.store.agents import create_agent
 from api.store.chats import begin_chat, get_chat, save_chat
 from api.store.errors import Conflict, NotFound
@@ -362,6 +362,30 @@ async def test_no_octet_of_it_stays_in_the_file(sqlite_url: str) -> None:
     await store.settle()
     assert not holds(WORDS)
     assert not holds(ANN)
+    store.close()
+
+
+async def test_what_a_reader_holds_back_is_settled_later(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that began before it was erased sees it still, and so does the log."""
+    monkeypatch.setattr(database, "BUSY_LIMIT_S", 0.05)
+    store = Store.open(sqlite_url)
+
+    def kept() -> bytes:
+        return Path(sqlite_url.removeprefix("sqlite:///") + "-wal").read_bytes()
+
+    id = Filled(store).call(ANN)
+    reader = store.engine.execution_options(rtcore_writes=False).connect()
+    reader.execute(sa.select(call_streams)).all()
+    await store.write(erase_call, ME, id)
+    assert not await store.settle()
+    assert not store.is_settled
+    assert WORDS.encode() in kept()
+    reader.close()
+    assert await store.settle()
+    assert store.is_settled
+    assert kept() == b""
     store.close()
 
 
