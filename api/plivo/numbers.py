@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Meta
 from quart import Blueprint
+from sqlalchemy.dialects import postgresql, sqlite
 from werkzeug.routing import BaseConverter
 
 from api.calls.control import as_api_error
@@ -84,9 +85,9 @@ def put_number(tx: Tx, actor: Actor, number: str, agent_id: str, app_id: str) ->
     """
     known_agent(tx, agent_id, lock=True)
     row = {"agent_id": agent_id, "app_id": app_id, "updated_at_ms": tx.now_ms}
-    where = COLUMNS.number == number
-    if tx.conn.execute(sa.update(numbers).where(where).values(**row)).rowcount == 0:
-        tx.conn.execute(sa.insert(numbers).values(number=number, created_at_ms=tx.now_ms, **row))
+    insert = (postgresql if tx.is_postgres else sqlite).insert(numbers)
+    new = insert.values(number=number, created_at_ms=tx.now_ms, **row)
+    tx.conn.execute(new.on_conflict_do_update(index_elements=[COLUMNS.number], set_=row))
     set_uses(tx, User(kind="number", id=number, name=number), [("agent", agent_id)])
     note(tx, actor, "number.bound", number, ["agent_id"])
     return get_number(tx, number)

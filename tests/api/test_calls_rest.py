@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import Any
 
 import msgspec
@@ -29,12 +30,13 @@ from api.calls.records import (
 from api.calls.sweeping import sweep
 from api.calls.views import CallRequest
 from api.plivo.client import OutboundCall
+from api.plivo.numbers import get_number, put_number
 from api.settings import ApiSettings
 from api.specs import AgentSpec
 from api.store import Actor, Store, Tx
-from api.store.agents import create_agent
+from api.store.agents import create_agent, delete_agent
 from api.store.do_not_call import block_numbers
-from api.store.errors import StoreUnavailable
+from api.store.errors import InUse, StoreUnavailable
 from api.web.operations import operation_of
 from rtcore.call import CallRecord
 from rtcore.journal import Journal, Noted
@@ -106,6 +108,25 @@ async def test_a_call_that_cannot_be_made(
         assert problem["errors"][0]["field"].startswith(field)
         assert node.plivo.calls == {}
         assert (await node.ask("GET", "/v1/calls"))["total"] == 0
+
+
+def test_a_number_that_two_bind_at_once_is_the_later_ones(store: Store) -> None:
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    first, later = (store.run(create_agent, True, ME, AgentSpec(name=name)).id for name in "ab")
+    other = threading.Thread(target=lambda: store.run(put_number, True, ME, OURS, later, "app-b"))
+
+    def put(tx: Tx) -> None:
+        put_number(tx, ME, OURS, first, "app-a")
+        other.start()
+        other.join(0.3)  # it waits for us
+
+    store.run(put, True)
+    other.join(5)
+    assert store.run(get_number, False, OURS).agent_id == later
+    store.run(delete_agent, True, ME, first)  # nothing holds on to it any more
+    with pytest.raises(InUse):
+        store.run(delete_agent, True, ME, later)
 
 
 async def test_a_client_that_goes_leaves_no_call_that_nobody_knows_of(sqlite_url: str) -> None:
