@@ -9,7 +9,7 @@ import trio
 
 from tests.adapters.__main__ import conversations, rows_of
 
-AT_ONCE = 6  # two rounds of some 15 s each on two cores that have nothing else to do
+AT_ONCE = 7  # two rounds of some 20 s each on two cores that have nothing else to do
 
 
 def test_every_provider_holds_a_conversation_is_stopped_and_counted() -> None:

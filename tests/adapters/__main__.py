@@ -48,25 +48,42 @@ TROUBLED_TURNS = 14
 LATE_MAX_MS = 50.0  # of the caller's frames: what comes in later is a stalled line to the node
 INTRO = """# Adapters in a whole node
 
-Written by `python -m tests.adapters`: do not edit. For each line a real node
-(`rtcore serve` as a process of its own, with an agent's file that names the provider by URL), a
-caller over a real socket, and the provider's fake (`tests/fakes`) on loopback between them.
+Written by `python -m tests.adapters`: do not edit. For each line a real node (`rtcore serve` as a
+process of its own, with an agent's file that names the provider by URL), a caller over a real
+socket, and the provider's fake (`tests/fakes`) on loopback between them.
 
 - **works**: what was heard, said, looked up and called, word by word; what was talked over is in
-  the record as far as it was heard.
+  the record as far as it was heard. *knowledge*: the passage of a document was found while the
+  caller spoke and given to the mind; a speech model has the function `look_up` instead, calls it,
+  and is told the passage before it answers.
 - **cancel stops the service**: what the fake was told when the caller interrupted (a recogniser:
   when the call ended).
 - **fail-over**: the same conversation with a member before it in the list that refuses all (503).
-- **usage**: the call's record beside what the fake counted; they may differ by 1 %, a recogniser's
-  by the silence that fills up the least message it takes (80 ms an utterance), a voice's by the
-  sentence that was being asked for when the caller interrupted.
+- **usage**: the call's record beside what the fake counted; they may differ by 1 %, a
+  recogniser's by the silence that fills up the least message it takes (80 ms an utterance), a
+  voice's by the sentence that was being asked for when the caller interrupted.
 - **faults injected**: in one call, each once, every five seconds, open connections lost with it;
   each turn ended in an answer or an apology, and the call went on to its end. *longest wait*:
   from the end of the caller's words to the first sound, the worst of that call.
 
-A mind of one's own is in a program of its own, and a speech model stands alone: there is no list of
-either, and theirs is the conversation only. The embedded providers and Piper, which have no
-service at the other end, are left to their own tests.
+A mind of one's own (`callable`, an async generator; `thread`, a plain one) is in a program of its
+own, which counts how often it was asked and stopped. It stands behind a service that refuses
+(`fail-over`), then, *raising* whenever it is asked, before one that answers. Its faults: it
+raises at once, breaks off with an error, stalls, is slow, ends early, yields what is no text.
+
+A speech model's faults befall the session that is open; *503* and *slow* befall who connects,
+which is the second of a list of two: a model that stands alone and is refused as it connects
+again is given up, and the caller told so.
+
+The embedded providers and Piper are programs of the node's own machine, found among its
+processes: killed, stopped (SIGSTOP), 4 KiB of garbage written into their pipe, killed and for
+three seconds kept from starting. *dead*: first of a list and not to be started at all. Nobody
+counts what they do but Piper's stand-in, which keeps the lines it was given
+(`tests/fakes/piper_cli.py`; the real program where `RTCORE_PIPER_VOICE` names a voice). Instead
+there stands what the caller said, with 0.6 s around each utterance (embedded recogniser), the
+questions and the function's result (rules; a guess that was thrown away comes on top), and what
+was said to the end or to the interruption (embedded voice, which is up to three sentences ahead
+of it).
 """
 
 
