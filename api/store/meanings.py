@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from api.specs import EmbeddingChoice
 from api.store.database import Tx
+from api.store.errors import NotFound
 from api.store.knowledge import KNOWLEDGE_BASES
 from api.store.passages import Hit
 from api.store.tables import documents, knowledge_bases, passage_vectors, passages
@@ -53,14 +54,21 @@ def find_meaningless(tx: Tx, limit: int, besides: Collection[str] = ()) -> Meani
 
 def add_vectors(tx: Tx, asked: Meaningless, vectors: Mapping[int, bytes]) -> None:
     """Keep the vectors of ``asked``, unless its passages or its model have gone meanwhile."""
-    found = KNOWLEDGE_BASES.get_all(tx, [asked.knowledgebase_id])
-    if not found or found[0].spec.embedding != asked.embedding:
+    try:  # locked: another node may be at the same passages, or somebody at the model
+        base = KNOWLEDGE_BASES.get(tx, asked.knowledgebase_id, lock=True)
+    except NotFound:
         return
-    there = sa.select(passages.c.id).where(passages.c.id.in_(vectors))
+    if base.spec.embedding != asked.embedding:
+        return
+    there = (
+        sa.select(passages.c.id)
+        .where(passages.c.id.in_(vectors))
+        .with_for_update(read=True, key_share=True)
+    )
     done = sa.select(VECTORS.passage_id).where(VECTORS.passage_id.in_(vectors))
     wanted = set(tx.conn.scalars(there)) - set(tx.conn.scalars(done))
     rows = [
-        {"passage_id": id, "knowledge_base_id": found[0].id, "vector": vectors[id]}
+        {"passage_id": id, "knowledge_base_id": base.id, "vector": vectors[id]}
         for id in sorted(wanted)
     ]
     if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import msgspec
@@ -13,10 +14,11 @@ pytest.importorskip("numpy")
 from api.meaning import Meanings, fused
 from api.settings import ApiSettings
 from api.specs import EmbeddingChoice, KnowledgeBaseSpec
-from api.store import Actor, Store
-from api.store.knowledge import KNOWLEDGE_BASES
-from api.store.meanings import vectors_marker
+from api.store import Actor, Store, Tx
+from api.store.knowledge import KNOWLEDGE_BASES, add_document, add_passages, delete_document
+from api.store.meanings import add_vectors, find_meaningless, vectors_marker
 from api.store.passages import Hit
+from rtcore.agent.documents import Passage
 from tests.api.client import Api
 from tests.api.test_knowledge import indexed
 from tests.fakes._faults import Fault
@@ -129,6 +131,48 @@ async def test_a_key_that_is_missing_hinders_nothing(store: Store) -> None:
     assert await meanings.find((base,), "anything", 3) == ()
     await meanings.fill()
     await meanings.aclose()
+
+
+@pytest.mark.parametrize("what", ["another node adds them", "the document is deleted"])
+def test_vectors_come_once_and_only_while_there_are_passages(store: Store, what: str) -> None:
+    """Else the indexer would end, and its node with it."""
+    if store.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    choice = EmbeddingChoice(model="small")
+
+    def fill(tx: Tx) -> tuple[str, str]:
+        base = KNOWLEDGE_BASES.create(tx, ME, KnowledgeBaseSpec(name="x", embedding=choice)).id
+        document = add_document(tx, ME, base, "a.md", "text/markdown", b"text", 10).id
+        add_passages(tx, document, 0, [Passage("", "text")], 1)
+        return base, document
+
+    base, document = store.run(fill, True)
+    asked = store.run(find_meaningless, False, 10)
+    assert asked is not None
+    vectors = dict.fromkeys(asked.texts, b"\0" * 4)
+    errors: list[BaseException] = []
+
+    def add() -> None:
+        try:
+            store.run(add_vectors, True, asked, vectors)
+        except BaseException as exc:
+            errors.append(exc)
+
+    other = threading.Thread(target=add)
+
+    def change(tx: Tx) -> None:
+        if what == "another node adds them":
+            add_vectors(tx, asked, vectors)
+        else:
+            delete_document(tx, ME, base, document)
+        other.start()
+        other.join(0.3)  # it waits for us
+
+    store.run(change, True)
+    other.join(5)
+    assert errors == []
+    expected = 1 if what == "another node adds them" else 0
+    assert store.run(vectors_marker, False, base)[0] == expected
 
 
 async def test_a_service_that_was_stored_before_it_is_forbidden_is_not_asked(
