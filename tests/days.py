@@ -94,8 +94,7 @@ STUCK_S = 1800.0  # a call that outlasts its own limit
 TROUBLE = 0.15  # of requests and sessions
 SPEECH_TROUBLE = 0.5  # of sessions: they are whole calls
 BETWEEN_S = 900.0  # calls, on average
-HARMED = 0.5  # of calls with programs
-HARM_WITHIN_S = 60.0
+HARM_WITHIN_S = 40.0  # of the beginning of a call with programs, if it lasts so long
 SLOW_MAX_S = 3.0  # a program that is stopped, and goes on
 STRIKE_MAX = 60  # messages into its session, a speech model's fault strikes
 SHORT_STORY = " ".join(LONG.split(" ")[:60]) + "."
@@ -247,8 +246,8 @@ async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int, f
         while trio.current_time() < hours * 3600:
             with trio.fail_after(STUCK_S):
                 async with trio.open_nursery() as call:
-                    if programs and dice.random() < HARMED:
-                        call.start_soon(_harm, dice.choice(programs), dice, day)
+                    if programs:
+                        call.start_soon(_harm, programs, dice, day)
                     await _call(ready, dice, day, sound_of)
                     call.cancel_scope.cancel(reason="the call is over")
             for fake in fakes.values():
@@ -270,12 +269,14 @@ async def simulate_day(agent: Mapping[Kind, Adapter], hours: float, seed: int, f
     return day
 
 
-async def _harm(program: Program, dice: random.Random, day: Day) -> None:
-    """Have something befall ``program`` within a call."""
+async def _harm(programs: Sequence[Program], dice: random.Random, day: Day) -> None:
+    """Have something befall one of ``programs`` within a call."""
     await trio.sleep(dice.uniform(0, HARM_WITHIN_S))
-    pids = [process.pid for process in program.processes]
-    if not pids:
+    running = [program for program in programs if program.processes]
+    if not running:
         return
+    program = dice.choice(running)
+    pids = [process.pid for process in program.processes]
     day.faults += 1
     harm = dice.choice((*Harm, None))
     if harm is None:  # slow
