@@ -179,9 +179,9 @@ async def test_a_service_that_is_down_is_found_out_once_for_all_agents() -> None
     factory = SharedProviders(KEYS)
     alone, listed = factory(plan()), factory(plan(llm=(GROQ, GROQ)))
     rekeyed = factory(plan(secrets={"groq_key": "another"}))
-    (breaker,) = alone.responder._breakers  # type: ignore[attr-defined] # a list of one
-    assert breaker in listed.responder._breakers  # type: ignore[attr-defined]
-    assert breaker not in rekeyed.responder._breakers  # type: ignore[attr-defined]
+    (breaker,) = alone.responder.breakers  # type: ignore[attr-defined] # a list of one
+    assert breaker in listed.responder.breakers  # type: ignore[attr-defined]
+    assert breaker not in rekeyed.responder.breakers  # type: ignore[attr-defined]
 
 
 async def test_a_service_on_private_addresses_is_for_the_operator_to_allow() -> None:
