@@ -74,7 +74,7 @@ cdef class Wire:
     def read(self):
         """Read once and hand on what came; never waits, never raises."""
         cdef list messages
-        handle = self._handle
+        handle, fail = self._handle, self._fail  # `look`, or a write in `handle`, may leave
         if handle is None:
             return
         try:
@@ -84,7 +84,6 @@ cdef class Wire:
             if messages:
                 handle(messages)
         except BaseException as exc:  # not for who reads: raised in the task that owns this
-            fail = self._fail
             self.leave()
             fail(exc)
 

@@ -106,6 +106,28 @@ async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool) -> N
 
 
 @pumped
+async def test_a_handler_that_raises_at_the_last_message_harms_nobody_else(is_pumped: bool) -> None:
+    """A stop and the close come in one go: what the stop raises is not for who reads for all."""
+    async with pairs(2, is_pumped=is_pumped) as (clients, servers):
+
+        def refuse(messages: list[bytes]) -> None:
+            raise ZeroDivisionError
+
+        heard: list[bytes] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(servers[1].deliver, heard.extend)
+            codec = clients[0]._codec
+            clients[0]._sock.send(codec.encode(fast.TEXT, b"stop") + codec.encode_close(1000))
+            with trio.fail_after(LIMIT_S), pytest.raises(ZeroDivisionError):
+                await servers[0].deliver(refuse)
+            clients[1].send(b"y")
+            with trio.fail_after(LIMIT_S):
+                while not heard:
+                    await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+
+
+@pumped
 async def test_a_broken_frame_ends_its_own_delivery(is_pumped: bool) -> None:
     async with pairs(1, is_pumped=is_pumped) as (clients, servers):
         clients[0]._sock.send(b"\x81\x01a")  # not masked

@@ -122,6 +122,19 @@ def test_what_a_handler_raises_is_told_once_and_ends_the_reading(pair: Pair) -> 
     assert [type(each) for each in told] == [ZeroDivisionError]
 
 
+def test_what_a_handler_raises_is_told_though_nobody_attends_any_more(pair: Pair) -> None:
+    told: list[BaseException] = []
+
+    def refuse(messages: list[bytes]) -> None:
+        pair.wire.leave()
+        raise ZeroDivisionError
+
+    pair.wire.attend(refuse, lambda: None, told.append)
+    pair.say(b"x")
+    pair.wire.read()
+    assert [type(each) for each in told] == [ZeroDivisionError]
+
+
 def test_a_buffer_that_is_too_small_is_not_written_past() -> None:
     made = Pair()
     codec = FrameCodec(is_client=False, max_message_bytes=2**20)
