@@ -35,6 +35,8 @@ __all__ = ["SocketPool", "WebSocket", "connect", "ws_url"]
 MESSAGE_MAX_BYTES = 4 << 20  # 30 s of speech at 44.1 kHz in base64
 READ_BYTES = 1 << 16
 IDLE_CHECK_S = 0.001  # for what lies there already; a TLS ticket alone would wait for more
+TLS_PORT = 443
+PORTS = {"wss": TLS_PORT, "https": TLS_PORT, "ws": 80, "http": 80}  # many write a service's own
 CLEAN_CODES = frozenset({1000, 1001, 1005})  # 1005: closed without a status, as Flux does
 FINAL_CODES = frozenset({1003, 1007, 1008, 4001, 4002, 4003})  # asking again will not help
 
@@ -65,7 +67,10 @@ async def connect(
     Cancelled: nothing is left open.
     """
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    if parts.scheme not in PORTS:  # never in the clear for want of a letter
+        message = f"an address begins with one of {', '.join(PORTS)}, not {parts.scheme!r}"
+        raise ProviderError(provider, message, retryable=False)
+    port = parts.port or PORTS[parts.scheme]
     host = parts.hostname or ""
     target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     upgrade = Request(
@@ -81,7 +86,7 @@ async def connect(
             else:
                 stream = await trio.open_tcp_stream(host, port)
             try:
-                if parts.scheme == "wss":
+                if PORTS[parts.scheme] == TLS_PORT:
                     stream = trio.SSLStream(
                         stream, tls_context(), server_hostname=host, https_compatible=True
                     )

@@ -73,7 +73,10 @@ async def test_text_and_octets_come_whole(echoing: tuple[Server, str]) -> None:
     await eventually(lambda: echoing[0].close_codes == [1000])
 
 
-async def test_over_tls(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["wss", "https"])
+async def test_over_tls(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
     authority = trustme.CA()
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(server_context)
@@ -82,6 +85,7 @@ async def test_over_tls(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("rtcore.providers._ws.tls_context", lambda: client_context)
     server = Server(echo)
     url = await nursery.start(server.serve, server_context)
+    url = url.replace("wss", scheme)
     pool = SocketPool(lambda: _connect(url), idle_max=2, idle_limit_s=5)
     for word in ("one", "two"):
         socket = await pool.take()
@@ -99,6 +103,13 @@ async def test_a_stranger_is_not_trusted(nursery: trio.Nursery) -> None:
     url = await nursery.start(Server(echo).serve, server_context)
     with pytest.raises(ProviderError, match="cannot connect"):
         await _connect(url)
+
+
+@pytest.mark.parametrize("url", ["ftp://localhost", "localhost:9", "//localhost"])
+async def test_an_address_of_another_kind_is_not_tried_in_the_clear(url: str) -> None:
+    with pytest.raises(ProviderError, match="an address begins with") as caught:
+        await _connect(url)
+    assert not caught.value.retryable
 
 
 async def test_pings_are_answered_while_waiting(nursery: trio.Nursery) -> None:
