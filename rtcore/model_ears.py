@@ -124,16 +124,16 @@ class ModelEars:
 
     @property
     def is_told_anew(self) -> bool:
-        """Whether a new session is told, as sound, a turn that nobody has answered."""
-        return self._is_answer_due and self._link.has_unanswered
+        """Whether a new session is told, as sound or as keys, a turn that nobody has answered."""
+        return self._is_answer_due and (self._link.has_unanswered or bool(self._last_keys))
 
     def lost(self) -> None:
         """A session has ended: the next one has its own names."""
-        self._is_told_again = self.is_told_anew
+        self._is_told_again = self.is_told_anew and not self._last_keys  # keys it finds nowhere
         self._parts.clear()
 
     def known(self, messages: Sequence[Message]) -> list[Message]:
-        """Of ``messages``, those a new session is not told as sound."""
+        """Of ``messages``, those a new session is not told as sound or as keys."""
         known = list(messages)
         while self.is_told_anew and known and known[-1].role == "user":
             known.pop()
@@ -141,5 +141,6 @@ class ModelEars:
 
     @property
     def untold_keys(self) -> str:
-        """The keys of a turn that a new session is told as sound."""
-        return self._last_keys if self.is_told_anew else ""
+        """The keys of the turns that a new session is told: one not answered, the open one."""
+        last = self._last_keys if self.is_told_anew else ""
+        return f"{last} {self._keys}".strip()

@@ -87,7 +87,8 @@ class ModelSessions:
     def pending(self) -> Iterator[SpeechCommand]:
         """What a session is to be asked at once: what the last one left unanswered."""
         if keys := self._ears.untold_keys:
-            yield Tell(text=keys)
+            # where turns are the model's own, these were one: nothing else asks for its answer
+            yield Tell(text=keys, is_turn=self._link.model.turns == "theirs")
         reply = self._floor.reply
         if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
             reply.begin_again()

@@ -131,6 +131,36 @@ def test_keys_of_a_turn_are_told_to_the_next_session_too() -> None:
 
 
 @pytest.mark.parametrize("turns", TURNS)
+def test_keys_alone_are_told_to_the_next_session_and_answered(turns: Any) -> None:
+    """No sound speaks of them, so nothing but the keys themselves can be told again."""
+    keyed = [wait(500), dtmf("12#"), wait(9000), say(VOICE), wait_for_agent_quiet(1500)]
+    talker = Breaking(0.8, ANSWERS, first_audio_ms=1000, turns=turns)
+    made = simulate(make_call, agent_of(talker), keyed)
+    assert talker.sessions.opened == 2
+    keys = Tell(text="(pressed 12#)", is_turn=turns == "theirs")
+    assert told(talker, Tell) == [keys, keys]
+    assert talker.begun[1].messages == ()
+    assert said(made.record, "user") == ["(pressed 12#)", "(not transcribed)"]
+    assert said(made.record, "assistant") == list(ANSWERS)
+    assert made.record.stats.floor_lost == 0
+
+
+def test_keys_told_in_advance_are_told_to_the_next_session_too() -> None:
+    """The turn is not over yet: the answer begun at its eager end is lost, the keys are not."""
+    keyed = [wait(500), dtmf("12"), wait(100), say(VOICE), wait_for_agent_quiet(1500)]
+    alone = ScriptedSpeechModel(ANSWERS, QUESTIONS, first_audio_ms=1000)
+    eager = simulate(make_call, agent_of(alone), keyed)
+    (eager_ms, *_) = [note.at_ms for note in eager.record.notes if note.kind == "reply_begun"]
+    talker = Breaking(eager_ms / 1000 + 0.05, ANSWERS, QUESTIONS, first_audio_ms=1000)
+    made = simulate(make_call, agent_of(talker), keyed)
+    assert talker.sessions.opened == 2
+    keys = Tell(text="(pressed 12)")
+    assert told(talker, Tell) == [keys, keys]
+    assert said(made.record, "user") == [f"{QUESTIONS[0]} (pressed 12)"]
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+
+
+@pytest.mark.parametrize("turns", TURNS)
 def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> None:
     talker = Breaking(1.2, ANSWERS, QUESTIONS, first_audio_ms=300, turns=turns)
     made = simulate(make_call, agent_of(talker), ASK)
