@@ -71,9 +71,9 @@ own, which counts how often it was asked and stopped. It stands behind a service
 (`fail-over`), then, *raising* whenever it is asked, before one that answers. Its faults: it
 raises at once, breaks off with an error, stalls, is slow, ends early, yields what is no text.
 
-A speech model's faults befall the session that is open; *503* and *slow* befall who connects,
-which is the second of a list of two: a model that stands alone and is refused as it connects
-again is given up, and the caller told so.
+A speech model's faults befall the session that is open; *503* and *slow* befall whoever is
+connected to as it is lost, of a list of two: a model that stands alone and is refused as it
+connects again is given up, and the call ends.
 
 The embedded providers and Piper are programs of the node's own machine, found among its
 processes: killed, stopped (SIGSTOP), 4 KiB of garbage written into their pipe, killed and for
@@ -163,8 +163,11 @@ async def _own_fails_over(
         ),
         table.complaints, gate, folder,
     )  # fmt: skip
-    as_second = "" if backing == "second" else "; raising, "
-    row.fail_over += as_second + table.fail_over(adapter, seen)
+    found = table.fail_over(adapter, seen)
+    if backing == "second":
+        row.fail_over = found
+    else:
+        row.as_first = f"; raising, {found}"
 
 
 async def _own_in_trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None:
@@ -187,7 +190,7 @@ async def _fail_over(agent: Agent, rows: Rows, gate: Gate, folder: Path) -> None
 async def _fails_over(program: Adapter, row: Row, gate: Gate, folder: Path) -> None:
     agent: Agent = {**USUAL, program.kind: program}
     seen = await _hold(agent, gate, folder, "first")
-    row.fail_over += "; dead, " + table.fail_over(program, seen)
+    row.as_first = f"; dead, {table.fail_over(program, seen)}"
 
 
 async def _hold(agent: Agent, gate: Gate, folder: Path, backing: Backing = "alone") -> Seen:
@@ -219,7 +222,7 @@ async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None
         ),
         table.survived, gate, folder,
     )  # fmt: skip
-    unmet = sum(len(fake.faults.waiting) for fake in seen.fakes[adapter.kind])
+    unmet = max(len(fake.faults.waiting) for fake in seen.fakes[adapter.kind])
     _account(row, seen, tuple(faults), unmet)
 
 

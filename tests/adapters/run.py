@@ -242,14 +242,16 @@ async def harm(fakes: Sequence[Any], faults: Sequence[Any]) -> None:
 async def harm_sessions(fakes: Sequence[Any], faults: Sequence[Fault]) -> None:
     """The same for two speech models, of which one holds the session.
 
-    What befalls a session's middle befalls that one; what befalls who connects, the other, to
-    which the call goes as the session is lost.
+    What befalls a session's middle befalls that one. What befalls who connects befalls whoever
+    is connected to as the session is lost: the other, or the same where a session is resumed.
     """
+    for fake in fakes[1:]:
+        fake.faults = fakes[0].faults
     for fault in faults:
         await trio.sleep(FAULT_EVERY_S)
-        present, other = sorted(fakes, key=lambda fake: not fake.open_sessions)
+        present = max(fakes, key=lambda fake: fake.open_sessions)
         if fault in BEGINNINGS:
-            other.faults.add(fault)
+            present.faults.add(fault)
             await present.drop_all()
         else:
             session = next(each for each in present.sessions if each.is_open)

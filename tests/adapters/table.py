@@ -66,6 +66,7 @@ class Row:
     works: str = ""
     cancel: str = ""
     fail_over: str = ""
+    as_first: str = ""  # of a list, and unable to answer
     usage: str = ""
     faults: str = ""
     waited_ms: list[float] = field(default_factory=list)
@@ -74,12 +75,13 @@ class Row:
     def cells(self) -> list[str]:
         longest = f"{max(self.waited_ms):.0f}" if self.waited_ms else ""
         return [
-            self.name, self.works, self.cancel, self.fail_over, self.usage, self.faults, longest,
+            self.name, self.works, self.cancel, self.fail_over + self.as_first, self.usage,
+            self.faults, longest,
         ]  # fmt: skip
 
     @property
     def holds(self) -> bool:
-        return not any(cell == "no" or cell.startswith("no:") for cell in self.cells[1:])
+        return not any(cell == "no" or "no: " in cell for cell in self.cells[1:])
 
 
 def complaints(seen: Seen) -> list[str]:
