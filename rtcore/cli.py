@@ -10,7 +10,7 @@ import logging
 import resource
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import structlog
@@ -37,7 +37,9 @@ KeepDays = Annotated[
     int | None,
     typer.Option(min=0, max=36_500, help="With a database: erased after so long; else never."),
 ]
-Socket = Annotated[str, typer.Option(help="The media socket's filling: fast or portable.")]
+Socket = Annotated[
+    Literal["fast", "portable"], typer.Option(help="What the media socket is made of.")
+]
 
 
 @app.command()
@@ -49,8 +51,12 @@ def serve(
     ] = None,
     public_url: Annotated[str, typer.Option(help="https://… as the carrier dials it.")] = "",
     socket: Socket = "fast",
-    calls_max: Annotated[int, typer.Option(min=1, help="Refuse calls past so many.")] = 1000,
-    drain_s: Annotated[float, typer.Option(min=0, help="For calls to end on SIGTERM.")] = 300.0,
+    calls_max: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Refuse calls past so many.")
+    ] = 1000,
+    drain_s: Annotated[
+        float, typer.Option(min=0, max=86_400, help="For calls to end on SIGTERM.")
+    ] = 300.0,
     records: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Append each call's record, as JSON.")
     ] = None,
@@ -60,7 +66,9 @@ def serve(
         typer.Option(help="With a database: services and webhooks may be on private addresses."),
     ] = False,
     log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
-    voice: Annotated[str, typer.Option(help="The voice detector: webrtc or silero.")] = "webrtc",
+    voice: Annotated[
+        Literal["webrtc", "silero"], typer.Option(help="What tells voice from noise.")
+    ] = "webrtc",
     database: Annotated[
         str | None,
         typer.Option(

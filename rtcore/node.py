@@ -393,7 +393,7 @@ def open_listeners(
     """Listen on every address of ``host``; with ``shares_port`` several processes may.
 
     Raises:
-        OSError: the address is taken or not ours.
+        OSError: the address is taken or not ours; the message names it.
     """
     listeners: list[trio.SocketListener] = []
     infos = stdlib_socket.getaddrinfo(
@@ -409,11 +409,12 @@ def open_listeners(
                 sock.setsockopt(stdlib_socket.IPPROTO_IPV6, stdlib_socket.IPV6_V6ONLY, 1)
             sock.bind(address)
             sock.listen(backlog)
-        except OSError:
+        except OSError as exc:
             sock.close()
             for listener in listeners:
                 listener.socket.close()
-            raise
+            what = f"cannot listen on {host}, port {port}: {exc.strerror}"
+            raise OSError(exc.errno, what) from exc
         listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
     return listeners
 

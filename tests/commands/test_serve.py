@@ -71,3 +71,22 @@ def test_what_needs_a_database_is_refused_without_one(
     monkeypatch.delenv("RTCORE_DATABASE", raising=False)
     with pytest.raises(ConfigError, match=f"{option[0][2:]}: means nothing without --database"):
         app(["serve", *option, *workers], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--socket", "quick", "'fast', 'portable'"),
+        ("--voice", "quiet", "'webrtc', 'silero'"),
+        ("--calls-max", "100001", "100000"),
+        ("--drain-s", "86401", "86400"),
+    ],
+)
+def test_what_an_option_may_be_is_told(
+    option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        app(["serve", option, value])
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())  # however wide it is drawn
+    assert option in said
+    assert told in said

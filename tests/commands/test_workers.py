@@ -97,7 +97,7 @@ async def test_every_worker_counts_under_its_number_in_one_place(tmp_path: Path)
 async def test_a_port_that_somebody_has_is_not_shared_with_them() -> None:
     (listener,) = open_listeners("127.0.0.1", 0, shares_port=True)
     port = listener.socket.getsockname()[1]
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1, port {port}: .* in use"):
         await serve(WorkersOptions(arguments=("serve",), workers=2, port=port))
     await listener.aclose()
 
