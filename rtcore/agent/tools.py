@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from rtcore.agent.schema import Parameters
-from rtcore.errors import ToolError
+from rtcore.errors import ConfigError, ToolError
 from rtcore.ports import ToolCall, ToolSpec, ToolUse
 
 __all__ = [
@@ -41,7 +41,7 @@ class Tool:
     ``fixed`` is added to what the model fills in, which never sees it and cannot change it.
 
     Raises:
-        ConfigError: ``spec.parameters`` is not the JSON Schema of an object.
+        ConfigError: ``spec.parameters`` is not the JSON Schema of an object, or ``effect`` is none.
     """
 
     spec: ToolSpec
@@ -52,8 +52,12 @@ class Tool:
     parameters: Parameters = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        where = f"functions.{self.spec.name}.parameters"
-        object.__setattr__(self, "parameters", Parameters(self.spec.parameters, where))
+        where = f"functions.{self.spec.name}"
+        if self.effect not in get_args(Effect):  # misspelt, a write would lose its protection
+            known = ", ".join(get_args(Effect))
+            raise ConfigError(f"{where}.effect", f"{self.effect!r} is none of {known}")
+        parameters = Parameters(self.spec.parameters, f"{where}.parameters")
+        object.__setattr__(self, "parameters", parameters)
 
     @property
     def name(self) -> str:

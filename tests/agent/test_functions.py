@@ -57,6 +57,16 @@ def test_a_schema_of_an_older_draft_is_taken() -> None:
     assert look.parameters.faults({}) == '"n" is a required property'
 
 
+def test_an_effect_that_is_none_is_refused_by_name() -> None:
+    spec = ToolSpec(name="order", description="Order.", parameters={"type": "object"})
+    with pytest.raises(ConfigError, match=r"functions\.order\.effect: 'wirte' is none of read, wr"):
+        Tool(spec=spec, effect="wirte", run=_nothing)  # type: ignore[arg-type] # that is tested
+
+
+async def _nothing(_: ToolUse) -> str:
+    return ""
+
+
 def test_two_functions_of_one_name_are_refused() -> None:
     ports = ScriptedTranscriber([""]), Model(""), ScriptedSynthesizer()
     with pytest.raises(ConfigError, match="two are called book"):
