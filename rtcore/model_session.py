@@ -103,10 +103,10 @@ class ModelSessions:
         self._call.note("session_lost", provider=provider, is_last=self._link.is_lost)
         self._own.drop_waiting()
         reply = self._floor.reply
-        if isinstance(reply, ModelReply) and not reply.is_done:
-            if not reply.committed.is_set():
-                self._floor.discard()
-            elif self._link.is_lost or reply.has_acted:
+        if isinstance(reply, ModelReply) and not reply.committed.is_set():
+            self._floor.discard()  # made whole or not: the next session would not know of it
+        elif isinstance(reply, ModelReply) and not reply.is_done:
+            if self._link.is_lost or reply.has_acted:
                 if any(step.calls for step in reply.steps):
                     self._ears.answered()  # heard once more, the turn would be acted on twice
                 reply.close("its session was lost")

@@ -170,6 +170,36 @@ def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> N
     assert talker.sessions.open == 0
 
 
+def test_an_answer_made_in_advance_is_made_anew_where_its_session_is_lost() -> None:
+    """The next one hears the turn as well: else its words were lost, and it would answer twice."""
+    alone = ScriptedSpeechModel(["Yes."], QUESTIONS, speed=100)
+    eager = simulate(make_call, agent_of(alone), ASK)
+    (eager_ms, *_) = [note.at_ms for note in eager.record.notes if note.kind == "reply_begun"]
+    talker = Breaking(eager_ms / 1000 + 0.1, ["Yes."], QUESTIONS, speed=100)
+    made = simulate(make_call, agent_of(talker), [wait(500), *TWICE])
+    assert talker.sessions.opened == 2
+    assert said(made.record, "user") == list(QUESTIONS)
+    assert said(made.record, "assistant") == ["Yes.", "Yes."]
+
+
+def test_the_last_session_lost_with_an_answer_in_hand_is_the_end_of_the_call() -> None:
+    """Nobody commits that answer any more: it must not keep the floor."""
+    alone = ScriptedSpeechModel(["Yes."], QUESTIONS, speed=100)
+    eager = simulate(make_call, agent_of(alone), ASK)
+    (eager_ms, *_) = [note.at_ms for note in eager.record.notes if note.kind == "reply_begun"]
+
+    class Last(ScriptedSpeechModel):
+        async def converse(self, *args: Any) -> None:
+            with trio.move_on_after(eager_ms / 1000 + 0.1):
+                await super().converse(*args)
+            raise ProviderError(self.name, "no more", retryable=False)
+
+    agent = agent_of(Last(["Yes."], QUESTIONS, speed=100), voice=ScriptedSynthesizer(100))
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait(20_000)])
+    assert said(made.record, "assistant") == [agent.definition.farewell_line]
+    assert made.record.stats.floor_lost == 0
+
+
 @pytest.mark.parametrize("has_voice", [True, False])
 def test_a_model_that_cannot_be_had_is_the_end_of_the_call(has_voice: bool) -> None:
     faults = {number: ProviderFault(kind="raise") for number in range(9)}
