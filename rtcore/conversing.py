@@ -107,9 +107,7 @@ class Conversing:
         reply = self.reply
         if reply is None or not reply.committed.is_set():
             return ""
-        steps = len(reply.steps) if isinstance(reply, ModelReply) else 1
-        parts = (self._ledger.heard_text((reply.number, step)) for step in range(steps))
-        return " ".join(part for part in parts if part)
+        return self._heard_of(reply)
 
     @property
     def tool_calls(self) -> int:
@@ -387,8 +385,8 @@ class Conversing:
         """``reply`` is over: it becomes history, and the floor is free."""
         self.reply = None
         self._thinks_on = False
-        heard = self._ledger.heard_text((reply.number, 0))
-        if isinstance(reply, RecalledLine) and heard:  # the model did not say it: it must know
+        if not self._replies.is_of_session(reply) and (heard := self._heard_of(reply)):
+            # a line it did not say, or the rest of what a lost session gave: it must know
             note = f"(You have just said to the caller: {heard})"
             self.link.tell(Tell(text=note, is_note=True))
         self._write_down(reply)
@@ -417,6 +415,11 @@ class Conversing:
                 if outcome.result is None:
                     outcome.entry = entry
         self._ledger.forget(reply.number)
+
+    def _heard_of(self, reply: Reply) -> str:
+        steps = len(reply.steps) if isinstance(reply, ModelReply) else 1
+        parts = (self._ledger.heard_text((reply.number, step)) for step in range(steps))
+        return " ".join(part for part in parts if part)
 
     # --- functions --------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from rtcore.metrics import TurnClock
 from rtcore.model_hands import ModelHands
 from rtcore.model_mouth import ModelMouth
 from rtcore.model_reply import ModelReply
+from rtcore.reply import Reply
 from rtcore.speech_link import SpeechLink
 from rtcore.speech_port import (
     CancelReply,
@@ -109,6 +110,10 @@ class ModelReplies:
     def is_known(self, id: str) -> bool:
         """Whether ``id`` is the name of a reply that was begun or dropped in this session."""
         return id in self._made or id in self._gone
+
+    def is_of_session(self, reply: Reply) -> bool:
+        """Whether the present session makes ``reply``, and so knows what it says."""
+        return isinstance(reply, ModelReply) and self._made.get(reply.id) is reply
 
     def drop(self, reply: ModelReply) -> None:
         """What the model still says of ``reply`` is not heard any more."""

@@ -170,6 +170,18 @@ def test_a_session_lost_while_the_caller_speaks_hears_all_of_it(turns: Any) -> N
     assert talker.sessions.open == 0
 
 
+@pytest.mark.parametrize("turns", TURNS)
+def test_the_next_session_knows_all_that_was_heard_of_an_answer_begun_before_it(turns: Any) -> None:
+    """It came whole, and was still being heard when its session ended."""
+    talker = Breaking(4.5, ANSWERS, QUESTIONS, first_audio_ms=300, speed=100, turns=turns)
+    made = simulate(make_call, agent_of(talker), [wait(500), *TWICE])
+    assert said(made.record, "assistant") == list(ANSWERS)
+    begun = talker.begun[1].messages[-1]
+    assert (begun.role, begun.text) != ("assistant", ANSWERS[0])
+    note = f"(You have just said to the caller: {ANSWERS[0]})"
+    assert told(talker, Tell) == [Tell(text=note, is_note=True)]
+
+
 def test_an_answer_made_in_advance_is_made_anew_where_its_session_is_lost() -> None:
     """The next one hears the turn as well: else its words were lost, and it would answer twice."""
     alone = ScriptedSpeechModel(["Yes."], QUESTIONS, speed=100)
