@@ -3,9 +3,9 @@
 ``python -m tests.soak [--calls 10000] [--workers 2]``. The same checks as
 ``test_hung_up_anywhere_nothing_is_left``, more of them, and the memory watched.
 
-``python -m tests.soak --provider NAME [--hours 24]`` lets a node with that provider, its fake behind
-it or its processes beside it, live through so many simulated hours of calls and faults instead;
-``all`` does it for each agent of :mod:`tests.days`, which have every provider between them.
+``python -m tests.soak --provider NAME [--hours 24]`` lets a node with that provider, its fake
+behind it or its processes beside it, live through so many simulated hours of calls and faults
+instead; ``all`` does it for each agent of :mod:`tests.days`, which have every provider.
 """
 
 from __future__ import annotations
