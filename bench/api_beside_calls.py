@@ -30,6 +30,7 @@ from bench.load.lines import Address
 from bench.load.results import LATENESS_P99_MS, fault_budgets, fault_table
 from bench.load.server import Server, ServerError, cores, free_port, go_first, pin, serving
 from bench.load.voice import question
+from bench.options import Parser, count
 from bench.report import Run, Series, Table, budget, percentile, spread, surroundings, write
 from bench.report.write import consoles, show
 
@@ -286,11 +287,11 @@ def _notes(windows: list[Window]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write the report; 0 if the bar is met, 1 if not, 3 if nothing ran."""
-    parser = argparse.ArgumentParser(prog="python -m bench api_beside_calls", description=__doc__)
-    parser.add_argument("--calls", type=int, default=50)
+    parser = Parser(prog="python -m bench api_beside_calls", description=__doc__)
+    parser.add_argument("--calls", type=count, default=50)
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
     parser.add_argument("--seconds", type=float, default=20, help="of each window")
-    parser.add_argument("--rounds", type=int, default=3, help="a window without, one with, again")
+    parser.add_argument("--rounds", type=count, default=3, help="a window without, one with, again")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))

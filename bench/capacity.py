@@ -6,7 +6,6 @@ step by step and measures in each caller's ear; see docs/benchmarks.md.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from bench.load.ours import NodeOptions, OurNode, decision_to_clear_ms, our_node
 from bench.load.results import LATENESS_P99_MS, fault_budgets, fault_table
 from bench.load.server import ServerError, cores, go_first, pin
 from bench.load.voice import question
+from bench.options import Parser, counts
 from bench.report import (
     Budget,
     Plot,
@@ -381,8 +381,8 @@ def _line(step: Measured) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Ramp, print, and write the report; 0 if the bar is met, 1 if not, 3 if nothing ran."""
-    parser = argparse.ArgumentParser(prog="python -m bench capacity", description=__doc__)
-    parser.add_argument("--calls", default="1,50,100,200,300,400,500,600")
+    parser = Parser(prog="python -m bench capacity", description=__doc__)
+    parser.add_argument("--calls", type=counts, default="1,50,100,200,300,400,500,600")
     parser.add_argument("--seconds", type=float, default=20, help="measured at each step")
     parser.add_argument("--socket", choices=["fast", "portable"], default="fast")
     parser.add_argument("--tls", action="store_true", help="in the node's process (portable)")
@@ -395,7 +395,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-stages", action="store_true", help="do not split the CPU by stage")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
-    calls = sorted({int(number) for number in given.calls.split(",")})
     options = NodeOptions(
         socket="portable" if given.tls else given.socket,
         voice="silero" if given.silero else "webrtc",
@@ -409,10 +408,10 @@ def main(argv: list[str] | None = None) -> int:
     if given.first and not go_first():
         err.print("--first: not allowed; going on without", style="yellow")
     try:
-        steps, clear_ms = measure_ramp(options, calls, given.seconds, given.seed, err)
+        steps, clear_ms = measure_ramp(options, given.calls, given.seconds, given.seed, err)
         split = None
         if not given.no_stages:
-            at = min(STAGE_CALLS, calls[-1])
+            at = min(STAGE_CALLS, given.calls[-1])
             split = stage_split(options, at, given.seconds, given.seed)
     except (ServerError, LoadError) as exc:
         err.print(f"bench capacity: {exc}", style="red", highlight=False)

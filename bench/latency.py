@@ -7,7 +7,6 @@ Plivo's stream protocol is measured, by ear alone. See docs/benchmarks.md.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections import defaultdict
@@ -23,6 +22,7 @@ from bench.load.ours import NodeOptions, Record, our_node
 from bench.load.results import LATENESS_P99_MS, Counts, fault_budgets, fault_table
 from bench.load.server import ServerError, cores, go_first, pin
 from bench.load.voice import question, recorded, speech_of
+from bench.options import Parser, count
 from bench.report import (
     Budget,
     Plot,
@@ -323,10 +323,10 @@ def _waterfall(turns: Sequence[Turn]) -> Plot:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; 0 if the bar is met, 1 if not, 3 if there was no conversation."""
-    parser = argparse.ArgumentParser(prog="python -m bench latency", description=__doc__)
+    parser = Parser(prog="python -m bench latency", description=__doc__)
     parser.add_argument("--url", help="another server: measured by ear alone")
-    parser.add_argument("--turns", type=int, default=1000)
-    parser.add_argument("--calls", type=int, default=40, help="at once")
+    parser.add_argument("--turns", type=count, default=1000)
+    parser.add_argument("--calls", type=count, default=40, help="at once")
     parser.add_argument("--providers", choices=["scripted", "drawn", "live"], default="scripted")
     for option in LIVE:
         parser.add_argument(option, help="with --providers live: a name, or a spec as JSON")
@@ -360,7 +360,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     plan = Plan(speech=speech, interrupt_every=INTERRUPT_EVERY)
     network = Network(delay_ms=given.network_ms, jitter_ms=given.jitter_ms)
-    calls = max(1, min(given.calls, given.turns))
+    calls = min(given.calls, given.turns)
     where = surroundings(["latency", *(argv or [])])
     err, out = consoles()
     if given.first and not go_first():

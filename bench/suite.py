@@ -5,7 +5,6 @@ Each runs in a process of its own, since a bench pins itself to a core. See docs
 
 from __future__ import annotations
 
-import argparse
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.options import Parser
 from bench.report import Budget, Run
 from bench.report.write import consoles, load, page_of, show_budgets, verdict
 
@@ -47,7 +47,9 @@ MISSED, NOT_MEASURED = 1, 3
 
 def main(argv: list[str] | None = None) -> int:
     """Run all; 0 if every bar is met, 1 if one is missed, 3 if something was not measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    each = ", ".join([*SUITE, *BY_HAND, "compare"])
+    epilog = f"One by itself: python -m bench NAME. NAME is one of {each}; each has its own --help."
+    parser = Parser(prog="python -m bench", description=__doc__, epilog=epilog)
     parser.add_argument("--only", help="names, with commas between")
     parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")
     parser.add_argument("--out", type=Path, default=Path("build/bench"))

@@ -27,6 +27,7 @@ from bench.load.ours import NodeOptions, our_node
 from bench.load.results import fault_budgets, fault_table
 from bench.load.server import ServerError, cores, go_first, pin
 from bench.load.voice import paused, question, recorded, speech_of, voiced
+from bench.options import Parser, count
 from bench.report import Budget, Plot, Run, Series, Table, budget, percentile, spread, surroundings
 from bench.report.write import consoles, show, write
 from rtcore.metrics import CallStats
@@ -177,15 +178,15 @@ def _by_owner(run: Measured) -> Table:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, write; 0 if the bar is met, 1 if not, 3 if there was no conversation."""
-    parser = argparse.ArgumentParser(prog="python -m bench turnaround", description=__doc__)
-    parser.add_argument("--turns", type=int, default=200, help="of each of the four")
-    parser.add_argument("--calls", type=int, default=10, help="at once")
+    parser = Parser(prog="python -m bench turnaround", description=__doc__)
+    parser.add_argument("--turns", type=count, default=200, help="of each of the four")
+    parser.add_argument("--calls", type=count, default=10, help="at once")
     parser.add_argument("--stt-ms", type=float, default=150)
     parser.add_argument("--llm-ms", type=float, default=350)
     parser.add_argument("--tts-ms", type=float, default=120)
     parser.add_argument("--token-ms", type=float, default=40)
     parser.add_argument("--pause-ms", type=int, default=500, help="inside a question")
-    parser.add_argument("--paused-every", type=int, default=3)
+    parser.add_argument("--paused-every", type=count, default=3)
     parser.add_argument("--speech", type=Path, help="WAV at 8000 Hz: what the callers say")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", action="store_true", help="go before other jobs (needs root)")

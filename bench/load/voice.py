@@ -24,6 +24,7 @@ from rtcore.audio import (
     frame_power,
     pcm_to_mulaw,
 )
+from rtcore.errors import ConfigError
 from rtcore.testing import Utterance, read_wav
 
 __all__ = ["FRAME_S", "Speech", "hush", "paused", "question", "recorded", "speech_of", "voiced"]
@@ -84,7 +85,10 @@ def recorded(path: Path) -> bytes:
         OSError: it cannot be read.
         ValueError: it is no recording, or nobody speaks in it.
     """
-    pcm = read_wav(path)
+    try:
+        pcm = read_wav(path)
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from exc
     stretches = Utterance(pcm).stretches
     if not stretches:
         raise ValueError(f"{path}: nobody speaks in it")

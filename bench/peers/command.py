@@ -6,7 +6,6 @@ servers before the next begins, so that what the machine does meanwhile meets th
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from bench.load.ours import NodeOptions, our_node
 from bench.load.results import LATENESS_P99_MS, fault_table
 from bench.load.server import Server, ServerError, cores, free_port, pin, serving
 from bench.load.voice import paused, recorded, speech_of, voiced
+from bench.options import Parser, counts
 from bench.peers.environments import HERE, PEERS, Peer, Unavailable, python_of
 from bench.report import (
     Budget,
@@ -383,8 +383,8 @@ def _row(outcome: Outcome) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Compare, print, write; 0 if the bar is met, 1 if not, 3 if nothing could be measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench peers", description=__doc__)
-    parser.add_argument("--calls", default="1,10,25")
+    parser = Parser(prog="python -m bench peers", description=__doc__)
+    parser.add_argument("--calls", type=counts, default="1,10,25")
     parser.add_argument("--only", help="names of servers, with commas between: part is enough")
     parser.add_argument("--seconds", type=float, default=20, help="measured at each load")
     parser.add_argument("--speech", type=Path, help="WAV at 8000 Hz: what the callers say")
@@ -414,12 +414,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(exc))
     plan = Plan(speech=speech_of(pcm), paused=paused(pcm))
     wanted, missing = _had(wanted, err)
-    calls = sorted({int(number) for number in given.calls.split(",")})
-    outcomes, fallen = compare_all(wanted, options, plan, calls, given.seconds, given.seed, err)
+    outcomes, fallen = compare_all(
+        wanted, options, plan, given.calls, given.seconds, given.seed, err
+    )
     if not outcomes:
         err.print("bench peers: nothing could be measured", style="red")
         return 3
     settings = {name: str(value) for name, value in vars(given).items() if value is not None}
+    settings["calls"] = ",".join(map(str, given.calls))
     skipped = [voice, *(f"{name} was skipped: {why}" for name, why in (missing | fallen).items())]
     run = report(outcomes, skipped, where, dict(settings))
     show(run, out)

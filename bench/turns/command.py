@@ -40,7 +40,7 @@ QUICK_DETECTORS, QUICK_PRESETS = ["rtcore", "webrtc-timer"], ["balanced"]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench turns", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench turns", description=__doc__)
     names = lambda text: [part for part in text.split(",") if part]  # noqa: E731
     parser.add_argument(
         "--audio",

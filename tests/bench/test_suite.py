@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 import bench.__main__
-from bench import suite
+from bench import capacity, latency, suite
+from bench.options import counts
 from bench.report import Run, budget
 from bench.report.write import write
 
@@ -107,3 +109,35 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         suite.main(["--only", "speed"])
+
+
+def test_the_help_names_every_bench_and_each_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        suite.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert set(bench.__main__.BENCHES) - {"all"} <= set(re.findall(r"\w+", said))
+    assert "(default: build/bench)" in said
+    assert "SUPPRESS" not in said
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1,x", "", "1.5"])
+def test_a_number_of_calls_that_is_none_is_refused(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for measure in (latency, capacity):
+        with pytest.raises(SystemExit, match="2"):
+            measure.main([f"--calls={number}"])
+        assert "from 1 up is needed" in capsys.readouterr().err
+
+
+def test_numbers_of_calls_come_in_order() -> None:
+    assert counts("50,1,50,100") == [1, 50, 100]
+
+
+def test_a_recording_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "question.wav").write_text("What are your opening hours?")
+    with pytest.raises(SystemExit, match="2"):
+        latency.main(["--speech", str(tmp_path / "question.wav")])
+    assert "question.wav: not a WAV file" in capsys.readouterr().err
