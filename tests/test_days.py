@@ -12,7 +12,7 @@ from tests.adapters.programs import PROGRAM_AGENTS
 from tests.days import DAYS, Day, agent_of, simulated_day
 from tests.patient_clock import simulate_patiently
 
-HOURS = 0.1  # a call, or two; with programs, which are real, one
+HOURS = 0.05  # a call, or two; with programs, which are real, one
 
 
 @pytest.mark.parametrize(
