@@ -376,6 +376,13 @@ def _line(call_id: str, event: CarrierEvent) -> str:
 def _print(outcome: Outcome, out: Console) -> None:
     if len(outcome.calls) == 1:
         _print_call(outcome.calls[0], out)
+    if outcome.calls:
+        _print_summary(outcome, out)
+    for failure in sorted(set(outcome.failures)):
+        out.print(f"not connected: {failure}", style="red")
+
+
+def _print_summary(outcome: Outcome, out: Console) -> None:
     table = Table(title="summary", show_header=False)
     for field in Summary.__struct_fields__:
         value = getattr(outcome.summary, field)
@@ -390,8 +397,6 @@ def _print(outcome: Outcome, out: Console) -> None:
             f"{outcome.latest_ms:.0f} ms",
             style="yellow",
         )
-    for failure in sorted(set(outcome.failures)):
-        out.print(f"not connected: {failure}", style="red")
 
 
 def _print_call(report: CarrierReport, out: Console) -> None:
