@@ -80,6 +80,11 @@ class ModelReply(Reply):
         """Whether the caller, or the world, may have noticed something of it."""
         return self.is_audible or any(step.calls for step in self.steps)
 
+    @property
+    def is_in_hand(self) -> bool:
+        """Whether sound of it is here that has not gone to the line."""
+        return any(sound.played < sound.received for sound in self.sounds)
+
     def segment(self, index: int) -> tuple[int, str]:
         return index, self.steps[index].text
 

@@ -106,7 +106,8 @@ class ModelSessions:
         if isinstance(reply, ModelReply) and not reply.committed.is_set():
             self._floor.discard()  # made whole or not: the next session would not know of it
         elif isinstance(reply, ModelReply) and not reply.is_done:
-            if self._link.is_lost or reply.has_acted:
+            # what is in hand is let go in this very tick: too late to have another made
+            if self._link.is_lost or reply.has_acted or reply.is_in_hand:
                 if any(step.calls for step in reply.steps):
                     self._ears.answered()  # heard once more, the turn would be acted on twice
                 reply.close("its session was lost")

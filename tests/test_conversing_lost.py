@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
+from rtcore.conversing import Conversing
 from rtcore.errors import ProviderError
+from rtcore.providers.fallback import FallbackSpeechModel
 from rtcore.speech_port import (
     Tell,
 )
@@ -210,6 +213,40 @@ def test_the_last_session_lost_with_an_answer_in_hand_is_the_end_of_the_call() -
     made = simulate(make_call, agent, [wait(500), say(VOICE), wait(20_000)])
     assert said(made.record, "assistant") == [agent.definition.farewell_line]
     assert made.record.stats.floor_lost == 0
+
+
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_a_session_lost_in_the_tick_that_commits_its_answer_harms_no_call(
+    is_listed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sound in hand is let go in that tick: it is said, not asked for once more."""
+    is_due, waiting, commit = trio.Event(), list[Conversing](), Conversing.commit
+
+    def commit_by_the_session(self: Conversing) -> None:
+        waiting.append(self)
+        is_due.set()
+
+    class Torn(ScriptedSpeechModel):
+        async def converse(self, *args: Any) -> None:
+            if self.sessions.opened:
+                await super().converse(*args)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(super().converse, *args)
+                await is_due.wait()
+                nursery.cancel_scope.cancel()
+            commit(waiting[0])
+            raise ProviderError(self.name, "torn", retryable=True)
+
+    monkeypatch.setattr(Conversing, "commit", commit_by_the_session)
+    talker, two = Torn(ANSWERS, QUESTIONS, speed=2), model()
+    agent = agent_of(talker)
+    if is_listed:  # the next is asked at once
+        agent = replace(agent, speech_model=FallbackSpeechModel([talker, two]))
+    made = simulate(make_call, agent, [wait(500), say(VOICE), wait(15_000)])
+    assert made.record.ended_by == "hung_up"
+    assert talker.sessions.opened + two.sessions.opened == 2
+    first, *_ = said(made.record, "assistant")
+    assert ANSWERS[0].startswith(first)
 
 
 @pytest.mark.parametrize("has_voice", [True, False])
