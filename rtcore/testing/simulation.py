@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar, TypeVarTuple
 
 import msgspec
@@ -111,5 +111,6 @@ def _children() -> Iterator[str]:
     if not os.path.isdir(folder):
         return
     for thread in os.listdir(folder):
-        with open(f"{folder}/{thread}/children", encoding="ascii") as listing:
-            yield from listing.read().split()
+        with suppress(FileNotFoundError):  # it has ended since
+            with open(f"{folder}/{thread}/children", encoding="ascii") as listing:
+                yield from listing.read().split()
