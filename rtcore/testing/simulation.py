@@ -111,6 +111,6 @@ def _children() -> Iterator[str]:
     if not os.path.isdir(folder):
         return
     for thread in os.listdir(folder):
-        with suppress(FileNotFoundError):  # it has ended since
-            with open(f"{folder}/{thread}/children", encoding="ascii") as listing:
-                yield from listing.read().split()
+        path = f"{folder}/{thread}/children"
+        with suppress(FileNotFoundError), open(path, encoding="ascii") as listing:  # it may end
+            yield from listing.read().split()
