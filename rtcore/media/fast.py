@@ -180,7 +180,10 @@ class FastSocket:
             finally:
                 self._leave_pump()
         if fault is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                fault = None  # or the error and this frame hold one another, and all they know
         await trio.lowlevel.checkpoint()
         assert self._ending is not None
         raise self._over(self._ending)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -125,6 +128,28 @@ async def test_a_handler_that_raises_at_the_last_message_harms_nobody_else(is_pu
                 while not heard:
                     await trio.sleep(0.001)
             nursery.cancel_scope.cancel()
+
+
+@pumped
+async def test_what_ends_a_delivery_keeps_nothing_of_it(is_pumped: bool) -> None:
+    class Hearer:
+        def hear(self, messages: list[bytes]) -> None:
+            raise ZeroDivisionError
+
+    async def deliver() -> weakref.ref[Hearer]:
+        hearer = Hearer()
+        with trio.fail_after(LIMIT_S), contextlib.suppress(ZeroDivisionError):
+            await servers[0].deliver(hearer.hear)
+        return weakref.ref(hearer)
+
+    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+        clients[0].send(b"x")
+        gc.disable()  # which would only hide it
+        try:
+            left = await deliver()
+            assert left() is None
+        finally:
+            gc.enable()
 
 
 @pumped
