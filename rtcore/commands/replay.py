@@ -10,8 +10,6 @@ from __future__ import annotations
 import bisect
 import statistics
 import sys
-import wave
-from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -22,6 +20,7 @@ from rich.table import Table
 
 from rtcore.audio import FRAME_SAMPLES, RATE_HZ
 from rtcore.errors import ConfigError
+from rtcore.testing.wav import read_channels
 from rtcore.turn import TurnConfig, TurnDetector
 from rtcore.turn.config import Preset
 from rtcore.turn.events import (
@@ -62,23 +61,17 @@ def read_call(path: Path) -> tuple[bytes, bytes]:
     """The caller (left) and the agent (right) of a recording, as int16 at 8000 Hz.
 
     Raises:
-        ConfigError: it is not a 16-bit stereo WAV at 8000 Hz.
+        ConfigError: it cannot be read, or has not these two channels.
     """
     try:
-        with wave.open(str(path)) as wav:
-            shape = (wav.getnchannels(), wav.getsampwidth(), wav.getframerate())
-            if shape != (2, 2, RATE_HZ):
-                raise ConfigError(
-                    "wav",
-                    f"{path}: {shape[0]} channels of {8 * shape[1]} bits at {shape[2]} Hz; needed "
-                    f"is 16-bit stereo at {RATE_HZ} Hz, caller left, agent right",
-                )
-            samples = array("h", wav.readframes(wav.getnframes()))
-    except (wave.Error, EOFError, OSError) as exc:
-        raise ConfigError("wav", f"{path}: {exc or 'not a WAV file'}") from exc
-    if sys.byteorder == "big":
-        samples.byteswap()
-    return samples[0::2].tobytes(), samples[1::2].tobytes()
+        channels = read_channels(path)
+    except OSError as exc:
+        raise ConfigError("wav", str(exc)) from exc
+    if len(channels) != 2:
+        what = f"{path}: {len(channels)} channels; needed are two, caller left, agent right"
+        raise ConfigError("wav", what)
+    caller, agent = channels
+    return caller, agent
 
 
 def decide(caller: bytes, agent: bytes, config: TurnConfig) -> list[Decision]:
@@ -132,7 +125,7 @@ def replay(wav: Path, preset: str, against: str | None = None, *, json: bool = F
     """Print what ``preset`` decides on a recorded call and, with ``against``, what changes.
 
     Args:
-        wav: a 16-bit stereo WAV at 8000 Hz, the caller left and the agent right.
+        wav: a stereo recording, the caller left and the agent right.
         preset: the turn-taking to run.
         against: the preset to compare with: the changes are those of moving from ``against``
             to ``preset``.

@@ -14,7 +14,7 @@ from rtcore.errors import ConfigError
 from rtcore.testing.line import LineFormat
 from rtcore.testing.tape import Tape, interleave
 
-__all__ = ["WavTape", "WavWriter", "read_wav"]
+__all__ = ["WavTape", "WavWriter", "read_channels", "read_wav"]
 
 # format tags of RFC 2361; 0xFFFE says that the true one follows in the extension
 PCM, ALAW, MULAW, EXTENSIBLE = 0x0001, 0x0006, 0x0007, 0xFFFE
@@ -25,6 +25,18 @@ HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 def read_wav(path: Path) -> bytes:
     """Read a recording as int16 mono at 8000 Hz; channels are averaged.
+
+    Reads what :func:`read_channels` does, and raises what that does.
+    """
+    channels = read_channels(path)
+    if len(channels) == 1:
+        return channels[0]
+    frames = zip(*(array("h", channel) for channel in channels), strict=True)
+    return array("h", [sum(frame) // len(channels) for frame in frames]).tobytes()
+
+
+def read_channels(path: Path) -> list[bytes]:
+    """Read each channel of a recording as int16 at 8000 Hz, all of one length.
 
     Reads PCM of 8, 16, 24 or 32 bits, A-law and µ-law, at the rates of
     :data:`rtcore.audio.RATES_HZ`. A file cut short gives what is there.
@@ -45,7 +57,12 @@ def read_wav(path: Path) -> bytes:
         refuse(f"{rate_hz} Hz: resample it to one of {', '.join(map(str, RATES_HZ))}")
     if not channels:
         refuse("it has no channel")
-    pcm = _mono(_linear(tag, bits, data, refuse), channels)
+    pcm = _linear(tag, bits, data, refuse)
+    samples = array("h", pcm[: len(pcm) // (2 * channels) * 2 * channels])
+    return [_resampled(samples[side::channels].tobytes(), rate_hz) for side in range(channels)]
+
+
+def _resampled(pcm: bytes, rate_hz: int) -> bytes:
     resampler = Resampler(rate_hz, RATE_HZ)
     return resampler.push(pcm) + resampler.flush()
 
@@ -84,14 +101,6 @@ def _linear(tag: int, bits: int, data: bytes, refuse: Callable[[str], NoReturn])
     pcm[0::2] = data[width - 2 :: width]
     pcm[1::2] = data[width - 1 :: width]
     return bytes(pcm)
-
-
-def _mono(pcm: bytes, channels: int) -> bytes:
-    if channels == 1:
-        return pcm
-    samples = array("h", pcm[: len(pcm) // (2 * channels) * 2 * channels])
-    sides = [samples[side::channels] for side in range(channels)]
-    return array("h", [sum(frame) // channels for frame in zip(*sides, strict=True)]).tobytes()
 
 
 class WavWriter:

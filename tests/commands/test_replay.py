@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+import struct
 import wave
 from array import array
 from pathlib import Path
 
 import pytest
 
-from rtcore.audio import RATE_HZ
+from rtcore.audio import RATE_HZ, mulaw_to_pcm, pcm_to_mulaw
 from rtcore.commands.replay import Change, Decision, changes, decide, read_call, replay
 from rtcore.errors import ConfigError
 from rtcore.turn import TurnConfig
@@ -143,6 +144,20 @@ def test_tables_name_both_presets(call: Path, capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().out
     assert "decisions of patient" in printed
     assert "from balanced to patient" in printed
+
+
+def test_a_recording_of_a_node_is_read_as_it_is(call: Path, tmp_path: Path) -> None:
+    """It is µ-law: what the line carried."""
+    caller, agent = read_call(call)
+    line = bytes(
+        octet for both in zip(*map(pcm_to_mulaw, (caller, agent)), strict=True) for octet in both
+    )
+    shape = struct.pack("<HHIIHH", 7, 2, RATE_HZ, 2 * RATE_HZ, 2, 8)
+    body = b"WAVEfmt " + struct.pack("<I", len(shape)) + shape
+    body += b"data" + struct.pack("<I", len(line)) + line
+    path = tmp_path / "kept.wav"
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    assert read_call(path) == tuple(mulaw_to_pcm(pcm_to_mulaw(side)) for side in (caller, agent))
 
 
 def test_an_unknown_preset_is_named(call: Path, capsys: pytest.CaptureFixture[str]) -> None:
