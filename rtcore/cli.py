@@ -263,7 +263,12 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def replay(
-    wav: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A recorded call: caller left, agent right.")],
+    wav: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="A recorded call: caller left, agent right."
+        ),
+    ],
     preset: Annotated[str, typer.Option(help="eager, balanced or patient.")] = "balanced",
     against: Annotated[str | None, typer.Option(help="Show what changes from this one.")] = None,
     as_json: AsJson = False,
