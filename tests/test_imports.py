@@ -52,8 +52,8 @@ ALLOWED: dict[str, set[str] | None] = {
         "answering", "model_replies", "model_reply", "reply", "speech_link", "speech_port",
     },
     "model_replies": {
-        "agent", "answering", "metrics", "model_hands", "model_mouth", "model_reply", "speech_link",
-        "speech_port", "usage",
+        "agent", "answering", "metrics", "model_hands", "model_mouth", "model_reply", "reply",
+        "speech_link", "speech_port", "usage",
     },
     "model_session": {
         "agent", "answering", "model_ears", "model_mouth", "model_replies", "model_reply",
