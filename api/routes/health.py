@@ -63,7 +63,7 @@ async def readyz() -> Answer:
     "GET",
     "/metrics",
     Operation(
-        summary="Counters and times for Prometheus; needs a key unless the operator says otherwise",
+        summary="Counters and times for Prometheus; needs a key that may read",
         scope=None,
         returns={200: str},
         problems=(401, 403, 429, 503),

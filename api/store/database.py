@@ -16,11 +16,12 @@ import sqlalchemy as sa
 import trio
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.store.errors import StoreUnavailable
 from api.store.vault import Vault
+from rtcore.errors import ConfigError
 
 __all__ = ["Actor", "Store", "Tx", "make_engine"]
 
@@ -31,6 +32,7 @@ THREADS_MAX = 8  # one small transaction is about 0.2 ms: enough for thousands a
 BUSY_LIMIT_S = 5  # SQLite: another process may hold the write lock for so long
 WAL_RETRY_S = 0.02
 CONNECT_LIMIT_S = 5
+FORMS = "must be sqlite:///path/to/file.db or postgresql://user@host/name"
 STATEMENT_LIMIT_MS = 10_000  # PostgreSQL: none of ours takes a tenth of it
 
 
@@ -56,8 +58,17 @@ class Tx:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for ``sqlite:///path`` or ``postgresql://…`` with our rules of both."""
-    parsed = sa.make_url(url)
+    """An engine for ``sqlite:///path`` or ``postgresql://…`` with our rules of both.
+
+    Raises:
+        ConfigError: ``url`` is neither.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except ArgumentError:
+        raise ConfigError("database", FORMS) from None  # it may hold a password
+    if parsed.get_backend_name() not in ("postgresql", "sqlite"):
+        raise ConfigError("database", FORMS)
     if parsed.get_backend_name() == "postgresql":
         return sa.create_engine(
             parsed.set(drivername="postgresql+psycopg"),

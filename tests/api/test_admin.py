@@ -34,6 +34,27 @@ def test_a_database_that_was_never_upgraded_is_refused(tmp_path: object) -> None
         create_api_key(f"sqlite:///{tmp_path}/x.db", "ci", ["read"])
 
 
+@pytest.mark.parametrize("url", ["rtcore.db", "mysql://u:hidden@h/x", "oracle+none://h", "://", ""])
+def test_what_is_no_address_of_a_database_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database: must be sqlite:///") as caught:
+        upgrade_database(url)
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(ConfigError, match="database"):
+        create_api_key(url, "ci", ["read"])
+
+
+def test_a_database_that_cannot_be_had_is_told_as_such(tmp_path: object) -> None:
+    for url in (
+        "postgresql://u:hidden@127.0.0.1:9/x?connect_timeout=1",
+        f"sqlite:///{tmp_path}/none/x.db",
+    ):
+        with pytest.raises(StoreUnavailable, match="did not answer") as caught:
+            upgrade_database(url)
+        assert "hidden" not in str(caught.value)
+        with pytest.raises(StoreUnavailable):
+            create_api_key(url, "ci", ["read"])
+
+
 def test_secret_keys_can_be_changed() -> None:
     old, new = create_secret_key(), create_secret_key()
     sealed = Vault((old,)).seal("s")
