@@ -142,11 +142,12 @@ class StatusPage:
                         ("Connection", "close"),
                     ],
                 )
-                parts = (head, h11.Data(data=body), h11.EndOfMessage())
+                data = () if event.method == b"HEAD" else (h11.Data(data=body),)
+                parts = (head, *data, h11.EndOfMessage())
                 await stream.send_all(b"".join(http.send(part) or b"" for part in parts))
 
     def _page(self, method: bytes, path: bytes) -> tuple[HTTPStatus, str, bytes]:
-        if method != b"GET":
+        if method not in (b"GET", b"HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, JSON, b""
         if path == b"/metrics":
             return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)

@@ -71,6 +71,11 @@ cdef class Wire:
         """Read nothing more by :meth:`read`."""
         self._handle = self._look = self._fail = None
 
+    def close(self):
+        """Touch the socket no more: its owner closes it, and its number may be another's soon."""
+        self.leave()
+        self.lost = self.lost or "closed"
+
     def read(self):
         """Read once and hand on what came; never waits, never raises."""
         cdef list messages

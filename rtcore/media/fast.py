@@ -313,6 +313,7 @@ class FastSocket:
                 await self._say_goodbye()
         finally:
             trio.lowlevel.notify_closing(self._sock)
+            self._wire.close()
             self._sock.close()
             self._closed.set()
         await trio.lowlevel.checkpoint()

@@ -47,9 +47,9 @@ class Served:
         self.open: set[int] = set()  # numbers of the calls that go on
         self._page = f"http://127.0.0.1:{metrics_port}"
 
-    async def ask(self, path: str) -> httpx.Response:
+    async def ask(self, path: str, method: str = "GET") -> httpx.Response:
         async with client_of(self._page) as client:
-            return await client.get(path)
+            return await client.request(method, path)
 
     async def workers(self) -> list[dict[str, Any]]:
         try:

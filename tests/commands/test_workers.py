@@ -76,6 +76,9 @@ async def test_every_worker_counts_under_its_number_in_one_place(tmp_path: Path)
     async with serving("--agent", mute(tmp_path), "--workers", "1", "--pin", *kept) as served:
         await served.until(lambda workers: bool(workers) and workers[0]["serves"])
         assert (await served.ask("/readyz")).status_code == 200
+        probed = await served.ask("/readyz", "HEAD")  # as some balancers do
+        assert (probed.status_code, probed.content) == (200, b"")
+        assert (await served.ask("/readyz", "POST")).status_code == 405
         pid = child(served.process, 1)
         assert len(os.sched_getaffinity(pid)) == 1
         page = (await served.ask("/metrics")).text

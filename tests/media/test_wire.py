@@ -92,6 +92,16 @@ def test_a_closed_socket_is_lost_and_not_raised(pair: Pair) -> None:
     assert pair.wire.lost == "connection lost: Bad file descriptor"
 
 
+def test_a_wire_that_was_closed_leaves_whoever_has_the_number_alone(pair: Pair) -> None:
+    pair.say(b"not for you")
+    pair.wire.close()
+    assert pair.wire.receive() == []
+    assert pair.wire.write(b"x", 0) == 0
+    assert pair.sock.recv(100)  # still there
+    pair.sock.close()
+    assert pair.peer.recv(100) == b""  # nothing was written
+
+
 def test_messages_before_a_close_are_handed_on_after_the_close_was_seen(pair: Pair) -> None:
     seen: list[object] = []
 
