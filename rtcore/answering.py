@@ -76,7 +76,13 @@ class Answering:
     def __init__(self, call: Answers, line: Line) -> None:
         self._call = call
         self._ledger = Ledger()
-        self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
+        self.mouth = Mouth(
+            line,
+            self._ledger,
+            call.config,
+            self._on_audible,
+            lambda: call.steering.is_caller_audible,
+        )
         self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
         knowledge = call.agent.knowledge
         self.lookup = Lookup(knowledge) if knowledge is not None else None

@@ -72,7 +72,13 @@ class Conversing:
         self._model = model
         self._recogniser = ears
         self._ledger = Ledger()
-        self.mouth = Mouth(line, self._ledger, call.config, self._on_audible)
+        self.mouth = Mouth(
+            line,
+            self._ledger,
+            call.config,
+            self._on_audible,
+            lambda: self._is_ours and call.steering.is_caller_audible,
+        )
         self.link = SpeechLink(model, call.config, call.stats, ears)
         self._voice = ModelMouth(call, self.mouth, self._ledger)
         self._ears = ModelEars(call, self.link)

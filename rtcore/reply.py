@@ -15,7 +15,7 @@ import trio
 from rtcore.agent.agent import Agent
 from rtcore.agent.speech_text import speakable
 from rtcore.agent.thinking import Thought
-from rtcore.audio import FRAME_SAMPLES, RATE_HZ, frame_power
+from rtcore.audio import FRAME_MS, FRAME_SAMPLES, RATE_HZ, frame_power
 from rtcore.channels import put
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
@@ -27,6 +27,7 @@ from rtcore.usage import Tally, Usage
 
 __all__ = ["Mouth", "Reply", "speak"]
 
+YIELD_MAX_S = 0.24  # longer than it takes a voice to void an answer (`TurnConfig.thinking_ms`)
 SEGMENTS_MAX = 4  # sentences a model may be ahead of the voice
 SOUND_MAX = 16  # pieces a voice may be ahead of the line, beside what the line holds
 AUDIBLE_POWER = 100.0**2  # mean square of -50 dBFS: below it, a lead-in is only delay
@@ -179,9 +180,19 @@ class Mouth:
     """The speaking side of a call: the line and the ledger, kept in step."""
 
     def __init__(
-        self, line: Line, ledger: Ledger, config: CallConfig, on_audible: Callable[[Reply], None]
+        self,
+        line: Line,
+        ledger: Ledger,
+        config: CallConfig,
+        on_audible: Callable[[Reply], None],
+        is_caller_audible: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``on_audible`` is called in the tick that writes the first frame of a reply."""
+        """
+        Args:
+            on_audible: called in the tick that writes the first frame of a reply.
+            is_caller_audible: an answer does not begin while it says so, for a moment.
+        """
+        self._is_caller_audible = is_caller_audible
         self._line = line
         self._ledger = ledger
         self._rewind_max = config.rewind_max_ms * RATE_HZ // 1000
@@ -223,6 +234,8 @@ class Mouth:
             clock.first_audio_s = trio.current_time()
         if not reply.committed.is_set():
             await reply.committed.wait()
+        if clock is not None and not reply.is_audible:
+            await self._yield_to_caller()
         await self._line.room()
         # woken and cancelled in one tick, the line is cleared already: nothing may follow that
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -250,6 +263,16 @@ class Mouth:
             span.is_complete = True
             reply.spoken_segments += 1
             self._changed.set()
+
+    async def _yield_to_caller(self) -> None:
+        """Wait for what the turn machine makes of a caller who is heard to go on.
+
+        It voids the answer, or the voice was a noise and is over; neither takes long.
+        """
+        until_s = trio.current_time() + YIELD_MAX_S
+        # asked, not told: an event for each frame would cost all calls what one needs for once
+        while self._is_caller_audible() and trio.current_time() < until_s:  # noqa: ASYNC110
+            await trio.sleep(FRAME_MS / 1000)
 
     async def heard(self) -> None:
         """Wait until all that was appended has been heard, by our own count."""

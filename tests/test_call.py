@@ -464,6 +464,28 @@ def test_discarded_speculation_leaves_no_trace() -> None:
     assert sessions_open(agent) == 0
 
 
+@pytest.mark.parametrize("pause_ms", [540, 600, 640])
+def test_an_answer_that_is_ready_does_not_begin_while_the_caller_goes_on(pause_ms: int) -> None:
+    """It would be heard 670 ms after the caller; by then they have spoken on for a moment."""
+    agent = scripted(questions=("What time do you open?", "On Monday?"), welcome="")
+    script = [wait(500), say(VOICE), wait(pause_ms), say(VOICE)]
+    made = simulate(make_call, agent, [*script, wait_for_agent_quiet(1000), hang_up()])
+    assert len(made.record.turns) == 1
+    assert len(said(made.record, "assistant")) == 1
+    assert made.report.counts.stale_messages == 0
+
+
+def test_a_noise_as_an_answer_is_about_to_begin_holds_it_for_a_moment_only() -> None:
+    click = VOICE[: 2 * 8 * 100]
+    script = [wait(500), say(VOICE), wait(620), say(click), wait_for_agent_quiet(1000), hang_up()]
+    agent = scripted(questions=(QUESTIONS[0], ""), welcome="")  # no words in a noise
+    made = simulate(make_call, agent, script)
+    (turn,) = made.record.turns
+    assert 670 < turn.response_ms < 670 + 250
+    assert turn.playout_ms == pytest.approx(turn.response_ms - 670, abs=21)
+    assert said(made.record, "assistant") == [ANSWERS[0]]
+
+
 # --- many calls, hung up anywhere ---------------------------------------------------------
 
 

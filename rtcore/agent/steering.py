@@ -36,6 +36,11 @@ class Steering:
         self._is_patient = False
         self.transferring: Callable[[str, str], Awaitable[None]] | None = None
 
+    @property
+    def is_caller_audible(self) -> bool:
+        """Whether the caller's voice is heard just now."""
+        return self._detector.is_caller_audible
+
     async def transfer(self, to: str, summary: str = "") -> None:
         if self.transferring is None:
             raise ToolError("this call cannot be transferred")

@@ -37,6 +37,7 @@ __all__ = ["TurnDetector"]
 SAMPLES_PER_MS = 8
 TONE_TAIL_SAMPLES = 960  # 120 ms: the in-band rest of a key whose event has come
 RELIEF_DB = 3.0  # what has begun as voice may go on a little softer
+RECENT_SAMPLES = 480  # 60 ms: a voice pauses no longer inside a syllable
 STIRRING_SAMPLES = 800  # a commit waits so long for what may be the caller going on
 
 LISTENING, THINKING, SPEAKING = AgentState.LISTENING, AgentState.THINKING, AgentState.SPEAKING
@@ -82,6 +83,13 @@ class TurnDetector(FrameWatch):
     def is_turn_open(self) -> bool:
         """Whether the caller has the floor; never while the agent speaks or thinks."""
         return self._turn.is_open
+
+    @property
+    def is_caller_audible(self) -> bool:
+        """Whether the caller's voice is heard just now: no moment to begin to speak."""
+        spell = self._spell
+        is_voiced = spell.active and self._now - spell.end_sample <= RECENT_SAMPLES
+        return is_voiced or spell.is_stirring
 
     @property
     def due_sample(self) -> int | None:
