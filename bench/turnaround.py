@@ -30,7 +30,7 @@ from bench.load.voice import paused, question, recorded, speech_of, voiced
 from bench.options import Parser, count
 from bench.report import Budget, Plot, Run, Series, Table, budget, percentile, spread, surroundings
 from bench.report.write import consoles, show, write
-from rtcore.metrics import CallStats
+from rtcore.metrics import CallStats, TurnTiming
 
 __all__ = ["main"]
 
@@ -46,8 +46,9 @@ class Measured(msgspec.Struct, frozen=True):
     token_ms: float
     turns: list[Turn]
     steps: list[Step]
-    speculations: int
-    discarded: int
+    begun: int  # answers, before their turn was certain
+    begun_in_vain: int  # of these, those that nobody heard
+    pauses: int  # inside questions, in the windows
 
     @property
     def responses_ms(self) -> list[float]:
@@ -56,6 +57,12 @@ class Measured(msgspec.Struct, frozen=True):
 
 class _Counted(msgspec.Struct, frozen=True):
     stats: CallStats
+    turns: list[TurnTiming]
+
+    @property
+    def begun_in_vain(self) -> int:
+        """Discarded when the caller went on, or taken back when they did so after the commit."""
+        return self.stats.speculations - sum(turn.is_speculative for turn in self.turns)
 
 
 @contextmanager
@@ -108,14 +115,15 @@ def measure(
                 time.sleep(1)  # records are written as calls end
                 turns = match([step.heard for step in steps], node.records(), load.opened_s)
         lines = (folder / "records.jsonl").read_bytes().splitlines()
-        stats = [msgspec.json.decode(line, type=_Counted).stats for line in lines]
+        counted = [msgspec.json.decode(line, type=_Counted) for line in lines]
     return Measured(
         name=f"{token_ms:g} ms a token, {'begun early' if speculates else 'not begun early'}",
         token_ms=token_ms,
         turns=turns,
         steps=steps,
-        speculations=sum(each.speculations for each in stats),
-        discarded=sum(each.discarded for each in stats),
+        begun=sum(each.stats.speculations for each in counted),
+        begun_in_vain=sum(each.begun_in_vain for each in counted),
+        pauses=total(steps).paused_turns,
     )
 
 
@@ -127,9 +135,10 @@ def report(
     counts = [(run.name, total(run.steps)) for run in runs]
     for run in runs:
         notes += [f"{run.name}: {note}" for note in notes_of(run.steps, wanted)]
-        vain = f"{run.discarded} of {run.speculations}" if run.speculations else "-"
-        rows.append([run.name, str(len(run.responses_ms)), *spread(run.responses_ms), vain])
-        if not run.speculations:
+        vain = f"{run.begun_in_vain} of {run.begun}" if run.begun else "-"
+        row = [run.name, str(len(run.responses_ms)), *spread(run.responses_ms)]
+        rows.append([*row, str(run.pauses), vain])
+        if not run.begun:
             continue
         for share, below in zip((0.5, 0.95), TARGETS.get(run.token_ms, ()), strict=False):
             what = f"response in the ear, {run.token_ms:g} ms a token, p{share * 100:.0f}"
@@ -140,7 +149,7 @@ def report(
     tables = [
         Table(
             title="Last voiced sample to first audible one, in the ear, ms",
-            columns=["", "turns", "p50", "p95", "p99", "max", "begun in vain"],
+            columns=["", "turns", "p50", "p95", "p99", "max", "pauses", "begun in vain"],
             rows=rows,
         ),
         fault_table(counts),

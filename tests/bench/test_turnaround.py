@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from bench.latency import Turn
@@ -9,9 +10,9 @@ from bench.load import Heard, Step
 from bench.load.results import Counts
 from bench.load.voice import paused, question, voiced
 from bench.services import HEARD, VoicedEars
-from bench.turnaround import Measured, report
+from bench.turnaround import Measured, _Counted, report
 from rtcore.audio import pcm_to_mulaw
-from rtcore.metrics import TurnTiming
+from rtcore.metrics import CallStats, TurnTiming
 
 LAG_S = 0.15
 SILENCE = pcm_to_mulaw(bytes(320))
@@ -49,10 +50,12 @@ def test_a_paused_question_is_longer_and_the_bar_is_for_answers_begun_early() ->
         tts_first_audio_ms=120, playout_ms=0,
     )  # fmt: skip
     runs = [
-        Measured("begun early", 0.0, [Turn(heard_ms=740, timing=timing)], [step(740)], 3, 1),
-        Measured("not", 0.0, [Turn(heard_ms=990, timing=timing)], [step(990)], 0, 0),
+        Measured("begun early", 0.0, [Turn(heard_ms=740, timing=timing)], [step(740)], 3, 1, 1),
+        Measured("not", 0.0, [Turn(heard_ms=990, timing=timing)], [step(990)], 0, 0, 1),
     ]
-    bars = {line.what: line.is_met for line in report(runs, {"when": ""}, {}).budgets}
+    made = report(runs, {"when": ""}, {})
+    assert [row[-2:] for row in made.tables[0].rows] == [["1", "1 of 3"], ["1", "-"]]
+    bars = {line.what: line.is_met for line in made.budgets}
     assert bars == {
         "response in the ear, 0 ms a token, p50": False,
         "response in the ear, 0 ms a token, p95": True,
@@ -66,3 +69,12 @@ def test_a_paused_question_is_longer_and_the_bar_is_for_answers_begun_early() ->
 def step(took_ms: float) -> Step:
     counts = Counts(turns=3, paused_turns=1, cut_offs=1, unanswered=1)
     return Step(calls=1, seconds=6, heard=Heard(response_ms=[took_ms]), counts=counts)
+
+
+def test_an_answer_that_nobody_heard_was_begun_in_vain() -> None:
+    timing = TurnTiming(
+        endpointing_ms=260, stt_final_ms=0, llm_first_token_ms=350, first_sentence_ms=0,
+        tts_first_audio_ms=120, playout_ms=0, is_speculative=True,
+    )  # fmt: skip
+    later = msgspec.structs.replace(timing, is_speculative=False)
+    assert _Counted(CallStats(speculations=4), [timing, later, timing]).begun_in_vain == 2
