@@ -7,12 +7,13 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import psutil
 import trio
 
 from rtcore.call import CallRecord
@@ -66,6 +67,7 @@ class Seen:
     fakes: Mapping[Kind, Sequence[Any]]
     function_calls: int
     late_ms: float  # the caller's worst: above some 50 the machine was too busy to be a caller
+    cpu_ms: float  # of the node and the programs it runs, a second of the call
 
     def used(self, kind: Kind, member: int = 0) -> ProviderUsage:
         """What the record says was used of a member of a list."""
@@ -149,9 +151,12 @@ async def converse(
             nursery.start_soon(harming, fakes[kind], some)
         clock = LineClock()
         nursery.start_soon(clock.run)
+        before_ms = cpu_ms_of(node.pid)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
+        cpu_ms = (cpu_ms_of(node.pid) - before_ms) / report.duration_ms * 1000
         record = await the_record(records)
-        seen = Seen(agent, report, record, fakes, len(function.requests), clock.latest_ms)
+        calls = len(function.requests)
+        seen = Seen(agent, report, record, fakes, calls, clock.latest_ms, cpu_ms)
         await trio.sleep(0.2)  # what the fakes have still to see of the end
         for program in programs:
             await program.look()
@@ -197,19 +202,21 @@ async def converse_with_own(
         told.write_bytes(msgspec.json.encode(given))
         own = "tests.adapters.own_mind"
         command = [sys.executable, "-m", own, adapter.provider, str(told), str(records)]
-        await closing.enter_async_context(serving(command, folder))
+        node = await closing.enter_async_context(serving(command, folder))
         if gate is not None:
             await gate.passed()
         port = (folder / "node.log").read_text(encoding="utf-8").split()[1]
         clock = LineClock()
         nursery.start_soon(clock.run)
         url = f"ws://127.0.0.1:{port}/"
+        before_ms = cpu_ms_of(node.pid)
         report = await call(url, script, limit_s=CALL_LIMIT_S, clock=clock)
+        cpu_ms = (cpu_ms_of(node.pid) - before_ms) / report.duration_ms * 1000
         record = await the_record(records)
         mind = msgspec.json.decode(records.read_bytes(), type=_Own).mind
         agent: Agent = {**USUAL, "llm": adapter}
         minds = {"alone": [mind], "second": [other, mind], "first": [mind, other]}[backing]
-        seen = Seen(agent, report, record, {"llm": minds}, mind.done, clock.latest_ms)
+        seen = Seen(agent, report, record, {"llm": minds}, mind.done, clock.latest_ms, cpu_ms)
         nursery.cancel_scope.cancel()
     return seen
 
@@ -263,6 +270,16 @@ def later(fault: Fault, sent: int) -> Fault:
     names = ("drop_after", "stall_after", "error_after", "malformed_after")
     after = {name: getattr(fault, name) for name in names if getattr(fault, name) is not None}
     return replace(fault, **{name: count + sent for name, count in after.items()})
+
+
+def cpu_ms_of(pid: int) -> float:
+    """What a process and those it has started have used so far, that are there now."""
+    root, used_s = psutil.Process(pid), 0.0
+    for process in (root, *root.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    return used_s * 1000
 
 
 @asynccontextmanager
