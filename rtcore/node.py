@@ -235,9 +235,10 @@ class Node:
         """See to it that a drain ends."""
         log.info("draining", calls=len(self._calls), limit_s=self.config.drain_s)
         await trio.sleep(self.config.drain_s)
-        for call in list(self._calls.values()):
-            call.say(call.agent.definition.farewell_line, ends_call=True)
-        await trio.sleep(FAREWELL_LIMIT_S)
+        if held := list(self._calls.values()):
+            for call in held:
+                call.say(call.agent.definition.farewell_line, ends_call=True)
+            await trio.sleep(FAREWELL_LIMIT_S)
         calls.cancel_scope.cancel(reason="drain limit")
 
     # --- one connection -----------------------------------------------------------------

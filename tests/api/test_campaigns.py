@@ -160,7 +160,7 @@ async def test_never_more_calls_than_allowed_at_once(sqlite_url: str) -> None:
 
 
 async def test_a_node_without_room_begins_no_calls(sqlite_url: str) -> None:
-    config = NodeConfig(lag_max_ms=10_000, calls_max=1)
+    config = NodeConfig(lag_max_ms=10_000, calls_max=1, drain_s=1)
     async with serving(sqlite_url, config=config) as node:
         node.plivo.phones |= dict.fromkeys(NUMBERS, HANGS_UP)
         id = await campaign(node, *NUMBERS[:3], concurrency=10)

@@ -434,7 +434,7 @@ async def test_a_node_that_is_gone_is_a_problem_and_not_a_silence(
 
 async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: Store) -> None:
     plivo = FakePlivo()
-    full = NodeConfig(lag_max_ms=10_000, calls_max=1)
+    full = NodeConfig(lag_max_ms=10_000, calls_max=1, drain_s=1)
     async with AsyncExitStack() as stack:
         node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
         a = await stack.enter_async_context(node(config=full))
@@ -455,7 +455,7 @@ async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: S
 
 
 async def test_without_room_callers_hear_busy_or_are_put_through(sqlite_url: str) -> None:
-    full = NodeConfig(lag_max_ms=10_000, calls_max=1)
+    full = NodeConfig(lag_max_ms=10_000, calls_max=1, drain_s=1)
     async with serving(sqlite_url, config=full) as node:
         await node.bound()
         first = node.plivo.ring(CALLER, OURS, Phone(scripts=[[wait(2500), hang_up()]]))

@@ -195,7 +195,7 @@ async def test_the_end_may_be_told_to_the_answer_url(sqlite_url: str) -> None:
 async def test_without_room_the_line_is_busy(sqlite_url: str) -> None:
     plivo = FakePlivo()
     async with serving(
-        sqlite_url, config=NodeConfig(calls_max=1, lag_max_ms=10_000), plivo=plivo
+        sqlite_url, config=NodeConfig(calls_max=1, lag_max_ms=10_000, drain_s=1), plivo=plivo
     ) as node:
         await node.bound()
         first = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(20_000)]]))
