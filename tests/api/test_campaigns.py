@@ -23,6 +23,7 @@ from rtcore.testing.plivo.call import PlacedCall
 from tests.api.telephone import CALLER, OURS, Node, serving
 
 NUMBERS = [f"1415555{number:04}" for number in range(6)]
+PATIENT = NodeConfig(lag_max_ms=10_000, drain_s=20)  # where a drain is what is tested
 HANGS_UP = Phone(scripts=[[wait(300), hang_up()]])
 STAYS = Phone(scripts=[[wait(30_000)]])
 
@@ -190,7 +191,7 @@ async def test_a_pause_is_at_once_and_calls_go_on(sqlite_url: str) -> None:
 
 
 async def test_a_drain_begins_no_calls(sqlite_url: str) -> None:
-    async with serving(sqlite_url, config=NodeConfig(lag_max_ms=10_000, drain_s=20)) as node:
+    async with serving(sqlite_url, config=PATIENT) as node:
         node.plivo.phones |= dict.fromkeys(NUMBERS, Phone(scripts=[[wait(1500), hang_up()]]))
         await campaign(node, *NUMBERS, concurrency=2)
         await node.until(lambda: len(node.line.live) == 2)
@@ -516,7 +517,7 @@ async def test_whoever_is_being_rung_is_talked_with_though_the_node_drains(
     sqlite_url: str,
 ) -> None:
     """Nobody picks up to hear a busy tone, or nothing; and nobody else is rung."""
-    async with serving(sqlite_url) as node:
+    async with serving(sqlite_url, config=PATIENT) as node:
         node.plivo.phones[CALLER] = Phone(ring_s=1.0, scripts=[[wait(300), hang_up()]])
         node.plivo.phones[NUMBERS[1]] = HANGS_UP
         id = await campaign(node, CALLER, NUMBERS[1], concurrency=1)
@@ -533,7 +534,7 @@ async def test_whoever_is_being_rung_is_talked_with_though_the_node_drains(
 
 async def test_a_node_that_drains_waits_for_nobody_who_does_not_answer(sqlite_url: str) -> None:
     with trio.fail_after(20):
-        async with serving(sqlite_url) as node:
+        async with serving(sqlite_url, config=PATIENT) as node:
             node.plivo.phones[CALLER] = Phone(ring_s=0.5, when_rung="reject")
             await campaign(node, CALLER)
             await node.until(lambda: rung(node) == [CALLER])
@@ -542,7 +543,7 @@ async def test_a_node_that_drains_waits_for_nobody_who_does_not_answer(sqlite_ur
 
 async def test_a_stream_on_its_way_is_not_lost_to_a_drain(sqlite_url: str) -> None:
     """The carrier has our answer to a call, and opens its stream a moment after SIGTERM."""
-    async with serving(sqlite_url) as node:
+    async with serving(sqlite_url, config=PATIENT) as node:
         await node.bound()
         stream = webhooks._stream
 
