@@ -11,6 +11,7 @@ import trio
 from api import serve
 from api.calls import live, telephony
 from api.calls.records import StoredCall
+from api.plivo import webhooks
 from api.store.errors import StoreUnavailable
 from api.web.problems import CONTENT_TYPE, Problem
 from rtcore.admission import MEDIA_PATH, MediaGate
@@ -149,9 +150,16 @@ async def test_what_is_asked_of_a_call_that_has_just_failed_is_refused(
 ) -> None:
     """Its record keeper lets go of it half a second later: until then it looks as if it went on."""
     monkeypatch.setattr(live, "KEEP_EVERY_S", 60)
+    asked, stream_again = trio.Event(), webhooks._stream_again
 
     async def fail() -> None:
         raise RuntimeError("a fault of ours")
+
+    async def stream_later(*args: Any) -> bytes | None:
+        await asked.wait()  # the carrier would bring the call back meanwhile
+        return await stream_again(*args)
+
+    monkeypatch.setattr(webhooks, "_stream_again", stream_later)
 
     async with serving(sqlite_url) as node:
         agent_id = await node.bound(**({"listening": {}} if is_listening else {}))
@@ -172,5 +180,6 @@ async def test_what_is_asked_of_a_call_that_has_just_failed_is_refused(
         ):
             problem = await node.ask("POST", f"{path}/{command}", body, 409)
             assert "not talking" in problem["detail"] or "is over" in problem["detail"]
+        asked.set()
         call.hang_up()
         await node.until(call.over.is_set)
