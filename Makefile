@@ -20,7 +20,8 @@ demo: build
 	$(BIN)/rtcore demo
 
 test: build
-	$(BIN)/python -m pytest -q
+	@# most of what a test does is wait: two at once, those of one file after one another
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 	$(BIN)/python -m tests.api.schemathesis_run --max-time 20
 	@# once more for what is compiled, with bounds checked and lines traced
 	RTCORE_TRACE=1 $(BIN)/python setup.py -q build --build-lib build/traced
