@@ -109,8 +109,9 @@ def main() -> None:
         parser.add_argument(f"--{name}-ms", type=float, default=0.0)
     parser.add_argument("--told", type=Path, required=True, help="where to write what is served")
     given = parser.parse_args()
-    times = (given.stt_ms, given.llm_ms, given.token_ms, given.tts_ms)
-    trio.run(serve, *(ms / 1000 for ms in times), given.told)
+    times_ms = (given.stt_ms, given.llm_ms, given.token_ms, given.tts_ms)
+    stt_s, llm_s, token_s, tts_s = (ms / 1000 for ms in times_ms)
+    trio.run(serve, stt_s, llm_s, token_s, tts_s, given.told)
 
 
 if __name__ == "__main__":

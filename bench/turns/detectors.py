@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from bench.turns.peers import RULES, Detector, TimerDetector, make_vad
 from rtcore.errors import ConfigError
 from rtcore.turn import TurnConfig, TurnDetector
-from rtcore.turn.config import PRESETS
+from rtcore.turn.config import Preset
 from rtcore.turn.silero import SileroBatch, find_model
 
 __all__ = [
@@ -48,7 +49,7 @@ class Candidate:
     starting_after: Callable[[float], Callable[[], Detector]]
 
 
-def ours(preset: str, model: Path | None = None) -> Candidate:
+def ours(preset: Preset, model: Path | None = None) -> Candidate:
     """Our detector; with ``model``, Silero in place of webrtcvad behind the same guard."""
 
     def with_numbers(**numbers: int) -> Callable[[], Detector]:
@@ -109,14 +110,14 @@ def peer(name: str) -> Candidate:
 
 
 def candidates(
-    names: Sequence[str], presets: Sequence[str]
+    names: Sequence[str], presets: Sequence[Preset]
 ) -> tuple[list[Candidate], dict[str, str]]:
     """The detectors named (all, when none is), and those that cannot run with the reason."""
     found: list[Candidate] = []
     lacking: dict[str, str] = {}
     for name in names or DETECTORS:
         if name == OURS:
-            found += [ours(preset) for preset in presets or PRESETS]
+            found += [ours(preset) for preset in presets or get_args(Preset)]
             continue
         try:
             if name == WITH_SILERO:  # the presets differ in their numbers, not in what is voice

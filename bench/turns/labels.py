@@ -47,7 +47,8 @@ def levels_dbfs(pcm: Samples) -> Samples:
     """The level of each whole 10 ms of ``pcm`` (int16 scale), floored at -100 dBFS."""
     hops = len(pcm) // HOP_SAMPLES
     power = (pcm[: hops * HOP_SAMPLES].reshape(hops, HOP_SAMPLES) ** 2).mean(axis=1)
-    return 10.0 * np.log10(power / 32768.0**2 + 1e-10)
+    levels: Samples = 10.0 * np.log10(power / 32768.0**2 + 1e-10)
+    return levels
 
 
 def active_dbfs(pcm: Samples) -> float:

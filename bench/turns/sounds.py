@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,9 +22,13 @@ def through_mulaw(pcm: Samples) -> NDArray[np.int16]:
     return np.frombuffer(mulaw_to_pcm(pcm_to_mulaw(linear.tobytes())), "<i2")
 
 
+def _gain(db: float) -> float:
+    return math.pow(10.0, db / 20.0)
+
+
 def at_level(pcm: Samples, level_dbfs: float) -> Samples:
     """``pcm`` scaled so that its active level is ``level_dbfs``."""
-    return pcm * 10.0 ** ((level_dbfs - active_dbfs(pcm)) / 20.0)
+    return pcm * _gain(level_dbfs - active_dbfs(pcm))
 
 
 def noise_bed(length: int, level_dbfs: float, rng: Generator, recording: Samples | None) -> Samples:
@@ -33,7 +38,7 @@ def noise_bed(length: int, level_dbfs: float, rng: Generator, recording: Samples
     else:
         offset = int(rng.integers(len(recording)))
         bed = np.resize(np.roll(recording, -offset), length)
-    return bed * (32768.0 * 10.0 ** (level_dbfs / 20.0) / np.sqrt(np.mean(bed**2)))
+    return bed * (32768.0 * _gain(level_dbfs) / float(np.sqrt(np.mean(bed**2))))
 
 
 def echo_of(far: Samples, loss_db: float, delay_samples: int, *, clipped: bool) -> Samples:
@@ -43,9 +48,9 @@ def echo_of(far: Samples, loss_db: float, delay_samples: int, *, clipped: bool) 
     if clipped and len(far):
         peak = float(np.max(np.abs(far))) or 1.0
         returned = np.clip(far, -peak / 3, peak / 3)
-        returned = returned * np.sqrt(np.mean(far**2) / max(np.mean(returned**2), 1e-9))
+        returned = returned * np.sqrt(np.mean(far**2) / max(float(np.mean(returned**2)), 1e-9))
     delayed = np.concatenate((np.zeros(delay_samples), returned))
-    return delayed * 10.0 ** (-loss_db / 20.0)
+    return delayed * _gain(-loss_db)
 
 
 def _cough(rng: Generator, _library: Library) -> Samples:
@@ -95,7 +100,7 @@ def _dtmf(rng: Generator, library: Library) -> Samples:
         pcm = library.tones[int(rng.integers(len(library.tones)))].pcm
         loud = np.flatnonzero(np.abs(pcm) > 0.05 * np.max(np.abs(pcm)))
         return pcm[loud[0] : loud[-1] + 1]
-    low, high = rng.choice([697, 770, 852, 941]), rng.choice([1209, 1336, 1477])
+    low, high = float(rng.choice([697, 770, 852, 941])), float(rng.choice([1209, 1336, 1477]))
     time = np.arange(ms(200)) / RATE_HZ
     return np.sin(2 * np.pi * low * time) + np.sin(2 * np.pi * high * time)
 
@@ -136,4 +141,4 @@ def event_sound(kind: str, rng: Generator, library: Library) -> Samples:
     """One noise that is not a word, at a peak of -6 to -20 dBFS (breath 12 dB below that)."""
     sound = _MAKERS[kind](rng, library)
     peak_dbfs = float(rng.uniform(-20, -6)) - (12.0 if kind == "breath" else 0.0)
-    return sound * (32768.0 * 10.0 ** (peak_dbfs / 20.0) / np.max(np.abs(sound)))
+    return sound * (32768.0 * _gain(peak_dbfs) / float(np.max(np.abs(sound))))

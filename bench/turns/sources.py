@@ -92,7 +92,8 @@ def read_wav(path: Path) -> Samples:
     kept = np.zeros(length // 2 + 1, complex)
     shared = min(len(kept), len(spectrum))
     kept[:shared] = spectrum[:shared]
-    return np.fft.irfft(kept, length) * (length / len(pcm))
+    resampled: Samples = np.fft.irfft(kept, length) * (length / len(pcm))
+    return resampled
 
 
 def load(folder: Path) -> dict[Split, Library]:
