@@ -28,11 +28,12 @@ from bench.api_requests import Asked
 from bench.load import SETTLE_S, Load, LoadError, Plan, Step
 from bench.load.lines import Address
 from bench.load.results import LATENESS_P99_MS, fault_budgets, fault_table
-from bench.load.server import Server, ServerError, cores, free_port, go_first, pin, serving
+from bench.load.server import Server, ServerError, cores, go_first, pin, serving
 from bench.load.voice import question
 from bench.options import Parser, count
 from bench.report import Run, Series, Table, budget, percentile, spread, surroundings, write
 from bench.report.write import consoles, show
+from rtcore.testing.loopback import free_port
 
 __all__ = ["Window", "main"]
 

@@ -12,9 +12,10 @@ import msgspec
 
 from bench.certificate import write_certificate
 from bench.load.results import Heard
-from bench.load.server import Server, free_port, serving
+from bench.load.server import Server, serving
 from bench.probe import Stat
 from rtcore.metrics import TurnTiming
+from rtcore.testing.loopback import free_port
 
 __all__ = ["NodeOptions", "OurNode", "Record", "decision_to_clear_ms", "our_node"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Server", "ServerError", "Usage", "cores", "free_port", "go_first", "pin", "serving"]
+__all__ = ["Server", "ServerError", "Usage", "cores", "go_first", "pin", "serving"]
 
 START_LIMIT_S = 60.0  # peers load models
 STOP_LIMIT_S = 10.0
@@ -56,13 +56,6 @@ def go_first() -> bool:
     except PermissionError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Server:

@@ -19,7 +19,7 @@ from rich.console import Console
 from bench.load import SETTLE_S, Load, LoadError, Plan, Step
 from bench.load.ours import NodeOptions, our_node
 from bench.load.results import LATENESS_P99_MS, fault_table
-from bench.load.server import Server, ServerError, cores, free_port, pin, serving
+from bench.load.server import Server, ServerError, cores, pin, serving
 from bench.load.voice import paused, recorded, speech_of, voiced
 from bench.options import Parser, counts
 from bench.peers.environments import HERE, PEERS, Peer, Unavailable, python_of
@@ -35,6 +35,7 @@ from bench.report import (
     write,
 )
 from bench.report.write import consoles, show
+from rtcore.testing.loopback import free_port
 
 __all__ = ["Outcome", "budgets_of", "main"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ import trio
 from rtcore.call import CallRecord
 from rtcore.commands.call import NotConnected, call
 from rtcore.testing import Action, CarrierReport, LineClock
+from rtcore.testing.loopback import free_port
 from rtcore.usage import Kind, ProviderUsage
 from tests.adapters.kinds import PORTS, USUAL, Adapter, Agent
 from tests.adapters.programs import SITE, Program
@@ -318,13 +318,6 @@ def last_record(path: Path) -> CallRecord | None:
     if not lines or not lines[-1].endswith(b"\n"):
         return None
     return msgspec.json.decode(lines[-1], type=CallRecord)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def agent_file(specs: Mapping[Kind, Sequence[Mapping[str, Any]]], function_url: str) -> str:

@@ -22,8 +22,8 @@ import httpx
 import trio
 
 from api.admin import create_api_key, upgrade_database
-from rtcore.node import open_listeners
 from rtcore.testing import FakePlivo, Phone
+from rtcore.testing.loopback import free_port
 from tests.api import postgres
 
 __all__ = ["Outcome", "kill_again_and_again"]
@@ -106,13 +106,6 @@ async def _until_ready(port: int) -> None:
                 await trio.sleep(0.05)
 
 
-def _free_port() -> int:
-    (listener,) = open_listeners("127.0.0.1", 0)
-    port: int = listener.socket.getsockname()[1]
-    listener.socket.close()
-    return port
-
-
 async def kill_again_and_again(database: str, kills: int, *, has_survivor: bool) -> Outcome:
     """Run a campaign while a node of it is killed ``kills`` times.
 
@@ -128,7 +121,7 @@ async def kill_again_and_again(database: str, kills: int, *, has_survivor: bool)
         plivo.phones[number] = Phone(when_rung=way)  # type: ignore[arg-type]
     await trio.to_thread.run_sync(upgrade_database, database)
     key = await trio.to_thread.run_sync(create_api_key, database, "test", ["admin"])
-    port, other_port = _free_port(), _free_port()
+    port, other_port = free_port(), free_port()
     wanted = {number: WAYS[way] for number, way in ways.items()}
     outcome = Outcome(numbers=numbers, asked=[], wanted=wanted)
     async with trio.open_nursery() as nursery:

@@ -22,9 +22,9 @@ from api.store import Store
 from rtcore.audio import mulaw_to_pcm
 from rtcore.recording import HEADER_BYTES, wav_header
 from rtcore.testing import FakePlivo, Phone, wait
+from rtcore.testing.loopback import free_port
 from rtcore.testing.plivo import Application
 from tests.api.telephone import CALLER, OURS
-from tests.api.test_standalone import free_port
 
 pytest.importorskip("espeakng_loader", reason="needs rtcore[embedded]")
 

@@ -21,8 +21,9 @@ from api.store import Actor, Store
 from api.store.keys import SCOPES, create_key
 from rtcore.node import open_listeners
 from rtcore.testing import FakePlivo, Phone, wait
+from rtcore.testing.loopback import free_port
 from tests.api.telephone import CALLER, OURS
-from tests.commands.served import client_of, free_port
+from tests.commands.served import client_of
 from tests.fakes.openai_speech import FakeOpenAISpeech
 
 COMMANDS = 60

@@ -18,9 +18,9 @@ from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.listening import Listening
 from rtcore.errors import ConfigError
-from rtcore.node import open_listeners
 from rtcore.ports import SpeechAudio
 from rtcore.providers._http_service import HttpService
+from rtcore.testing.loopback import free_port
 from tests.fakes._http import eventually
 
 DEFINITION = AgentDefinition(name="desk")
@@ -28,13 +28,6 @@ GROQ = ProviderChoice(provider="groq", model="llama", secret="groq_key")
 EARS = ProviderChoice(provider="deepgram")
 VOICE = ProviderChoice(provider="openai", voice="alloy")
 KEYS = {"DEEPGRAM_API_KEY": "a", "OPENAI_API_KEY": "b"}
-
-
-def free_port() -> int:
-    (listener,) = open_listeners("127.0.0.1", 0)
-    port: int = listener.socket.getsockname()[1]
-    listener.socket.close()
-    return port
 
 
 async def test_api_and_media_are_served_on_one_port_until_cancelled(tmp_path: Path) -> None:

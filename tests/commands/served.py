@@ -18,19 +18,12 @@ from rtcore.errors import SocketClosed
 from rtcore.media import fast
 from rtcore.media.handshake import UpgradeRefused
 from rtcore.media.limits import SocketLimits
-from rtcore.node import open_listeners
+from rtcore.testing.loopback import free_port
 
 __all__ = ["Served", "child", "client_of", "serving"]
 
 START = b'{"event":"start","start":{"callId":"%b","streamId":"s%b"}}'
 MEDIA = b'{"event":"media","media":{"payload":"' + b"/" * 212 + b'/w=="}}'
-
-
-def free_port() -> int:
-    (listener,) = open_listeners("127.0.0.1", 0)
-    port: int = listener.socket.getsockname()[1]
-    listener.socket.close()
-    return port
 
 
 def client_of(url: str, **headers: str) -> httpx.AsyncClient:

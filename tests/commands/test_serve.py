@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -14,8 +16,9 @@ from rtcore.media import fast
 from rtcore.media.handshake import UpgradeRefused
 from rtcore.media.limits import SocketLimits
 from rtcore.testing import FakeCarrier, hang_up, read_wav, say, speak, wait
-from tests.api.test_standalone import free_port
-from tests.commands.test_workers import AGENT
+from rtcore.testing.loopback import free_port
+from tests.commands.served import serving
+from tests.commands.test_workers import AGENT, mute
 
 VOICE = speak("is anybody there").pcm
 
@@ -45,6 +48,25 @@ async def test_calls_are_recorded_if_the_agent_wants_it(tmp_path: Path, wish: st
     for file in files:
         assert file.name.startswith("______call-")
         assert len(read_wav(file)) >= len(VOICE)
+
+
+async def test_a_second_signal_ends_calls_and_keeps_their_records(tmp_path: Path) -> None:
+    records = trio.Path(tmp_path / "records.jsonl")
+    async with (
+        serving("--agent", mute(tmp_path), "--records", str(records)) as served,
+        trio.open_nursery() as nursery,
+    ):
+        await served.until(lambda workers: len(workers) == 1 and workers[0]["serves"])
+        nursery.start_soon(served.call, 1, trio.Event(), nursery)
+        await served.until_they_hold(1)
+        served.process.send_signal(signal.SIGTERM)
+        await trio.sleep(0.3)
+        assert served.open == {1}
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.process.wait() == 0
+        nursery.cancel_scope.cancel()
+    (record,) = [msgspec.json.decode(line) for line in (await records.read_bytes()).splitlines()]
+    assert (record["call_id"], record["ended_by"]) == ("c1", "cancelled")
 
 
 async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
