@@ -89,28 +89,9 @@ async def test_every_message_of_every_socket_is_delivered_in_order(is_pumped: bo
 
 
 @pumped
-async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool) -> None:
-    async with pairs(2, is_pumped=is_pumped) as (clients, servers):
-
-        def refuse(messages: list[bytes]) -> None:
-            raise ZeroDivisionError
-
-        heard: list[bytes] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(servers[1].deliver, heard.extend)
-            clients[0].send(b"x")
-            with trio.fail_after(LIMIT_S), pytest.raises(ZeroDivisionError):
-                await servers[0].deliver(refuse)
-            clients[1].send(b"y")
-            with trio.fail_after(LIMIT_S):
-                while not heard:
-                    await trio.sleep(0.001)
-            nursery.cancel_scope.cancel()
-
-
-@pumped
-async def test_a_handler_that_raises_at_the_last_message_harms_nobody_else(is_pumped: bool) -> None:
-    """A stop and the close come in one go: what the stop raises is not for who reads for all."""
+@pytest.mark.parametrize("closes", [False, True], ids=["and goes on", "and closes"])
+async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool, closes: bool) -> None:
+    """Also where a stop and the close come in one go: it is not for who reads for all."""
     async with pairs(2, is_pumped=is_pumped) as (clients, servers):
 
         def refuse(messages: list[bytes]) -> None:
@@ -120,7 +101,10 @@ async def test_a_handler_that_raises_at_the_last_message_harms_nobody_else(is_pu
         async with trio.open_nursery() as nursery:
             nursery.start_soon(servers[1].deliver, heard.extend)
             codec = clients[0]._codec
-            clients[0]._sock.send(codec.encode(fast.TEXT, b"stop") + codec.encode_close(1000))
+            sent = codec.encode(fast.TEXT, b"stop")
+            if closes:
+                sent += codec.encode_close(1000)
+            clients[0]._sock.send(sent)
             with trio.fail_after(LIMIT_S), pytest.raises(ZeroDivisionError):
                 await servers[0].deliver(refuse)
             clients[1].send(b"y")
