@@ -27,8 +27,8 @@ from tests.fakes._faults import Fault
 from tests.fakes._ws import FakeSocketServer
 from tests.fakes.function import FakeFunction
 
-REFUSES = Fault(status=503)
-BEGINNINGS = (REFUSES, Fault(first_delay_s=3.0))  # they befall who connects
+REFUSES, SLOW = Fault(status=503), Fault(first_delay_s=3.0)
+BEGINNINGS = (REFUSES, SLOW)  # they befall who connects
 Backing = Literal["alone", "second", "first"]
 FAULT_EVERY_S = 5.0  # longer than a turn of the talk, so that each harms another
 UP_LIMIT_S = 120.0  # a machine that does much else

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rtcore.agent.speech_text import speakable
 from rtcore.usage import Kind
 from tests.adapters.kinds import Adapter
-from tests.adapters.run import Seen
+from tests.adapters.run import REFUSES, SLOW, Seen
 from tests.adapters.talk import GATE_MARK, LONG, SENTENCES
 from tests.fakes._faults import Fault
 
@@ -16,40 +16,27 @@ WAIT_MAX_MS = 5000.0  # what a fault may cost a caller: the limits of a call's s
 USAGE_SHARE = 0.01  # the record and the service differ by less,
 PADDING_S = 0.08  # or by what a recogniser has its least message filled up with, each utterance
 
-REFUSED = Fault(status=503)
+
+def _one_of_each(
+    *, drop: int, stall: int, error: int, malformed: int, refusal: Fault = REFUSES
+) -> dict[str, Fault]:
+    """The six ways to go wrong, four of them after so many messages of the service."""
+    return {
+        "drop": Fault(drop_after=drop),
+        "stall": Fault(stall_after=stall),
+        "error": Fault(error_after=error),
+        "malformed": Fault(malformed_after=malformed),
+        f"{refusal.status}": refusal,
+        "slow": SLOW,
+    }
+
+
+TOO_MANY = Fault(status=429, retry_after="1")
 FAULTS: dict[Kind, dict[str, Fault]] = {
-    "stt": {
-        "drop": Fault(drop_after=4),
-        "stall": Fault(stall_after=4),
-        "error": Fault(error_after=3),
-        "malformed": Fault(malformed_after=2),
-        "503": REFUSED,
-        "slow": Fault(first_delay_s=3.0),
-    },
-    "llm": {
-        "drop": Fault(drop_after=3),
-        "stall": Fault(stall_after=3),
-        "error": Fault(error_after=2),
-        "malformed": Fault(malformed_after=2),
-        "429": Fault(status=429, retry_after="1"),
-        "slow": Fault(first_delay_s=3.0),
-    },
-    "tts": {
-        "drop": Fault(drop_after=2),
-        "stall": Fault(stall_after=3),
-        "error": Fault(error_after=2),
-        "malformed": Fault(malformed_after=2),
-        "503": REFUSED,
-        "slow": Fault(first_delay_s=3.0),
-    },
-    "speech": {
-        "drop": Fault(drop_after=6),
-        "stall": Fault(stall_after=6),
-        "error": Fault(error_after=6),
-        "malformed": Fault(malformed_after=6),
-        "503": REFUSED,
-        "slow": Fault(first_delay_s=3.0),
-    },
+    "stt": _one_of_each(drop=4, stall=4, error=3, malformed=2),
+    "llm": _one_of_each(drop=3, stall=3, error=2, malformed=2, refusal=TOO_MANY),
+    "tts": _one_of_each(drop=2, stall=3, error=2, malformed=2),
+    "speech": _one_of_each(drop=6, stall=6, error=6, malformed=6),
 }
 UNITS: dict[Kind, str] = {"stt": "s", "llm": "requests", "tts": "characters", "speech": "s"}
 COLUMNS = (
