@@ -56,7 +56,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def serve(options: StandaloneOptions, providers: SharedProviders | None = None) -> None:
-    """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT: then drain; a second signal ends calls with their records.
 
     ``providers`` fill the ports of agents; by default those they name.
 

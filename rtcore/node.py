@@ -44,6 +44,7 @@ Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
 SILERO_TICK_S = 0.032  # one window of the network
 FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
+END_LIMIT_S = 1.0  # for a call that is told to end: it takes some 50 ms
 EXPECTED_MAX = 10_000  # calls on their way; past it those expected for longest are not waited for
 
 
@@ -113,6 +114,7 @@ class Node:
         self._calls: dict[str, Call] = {}
         self._sources: dict[str, int] = {}
         self._draining = trio.Event()
+        self._stopping = trio.Event()
         self._expected: dict[str, float] = {}  # until when; those expected for longest first
         self._fewer = trio.Event()  # expected, or held
         self._held: trio.Nursery | None = None  # of the connections; set while calls may come
@@ -125,6 +127,10 @@ class Node:
     @property
     def is_draining(self) -> bool:
         return self._draining.is_set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
 
     @property
     def has_room(self) -> bool:
@@ -142,6 +148,13 @@ class Node:
     def drain(self) -> None:
         """Take no more calls but those expected; :meth:`serve` returns when all are over."""
         self._draining.set()
+
+    def stop(self) -> None:
+        """Wait for no call any longer: each ends now and leaves its record, none is expected."""
+        self._draining.set()
+        self._stopping.set()
+        self._expected.clear()
+        self._fewer.set()
 
     def expect(self, call_id: str, limit_s: float) -> None:
         """A call is on its way that was let in, or begun, here: a drain waits so long for it."""
@@ -175,7 +188,8 @@ class Node:
         Without any, connections come by :meth:`take` alone.
 
         After a drain the calls held and those expected have ``drain_s`` to end by themselves,
-        then a farewell is said, then they end. Cancelled: all calls end at once.
+        then a farewell is said, then they end. Cancelled: all calls end at once, and leave no
+        record.
 
         Raises:
             ConfigError: ``tls`` with the fast socket.
@@ -234,11 +248,16 @@ class Node:
     async def _hurry(self, calls: trio.Nursery) -> None:
         """See to it that a drain ends."""
         log.info("draining", calls=len(self._calls), limit_s=self.config.drain_s)
-        await trio.sleep(self.config.drain_s)
-        if held := list(self._calls.values()):
-            for call in held:
+        with trio.move_on_after(self.config.drain_s):
+            await self._stopping.wait()
+        if not self.is_stopping and self._calls:
+            for call in list(self._calls.values()):
                 call.say(call.agent.definition.farewell_line, ends_call=True)
-            await trio.sleep(FAREWELL_LIMIT_S)
+            with trio.move_on_after(FAREWELL_LIMIT_S):
+                await self._stopping.wait()
+        for call in list(self._calls.values()):
+            call.end("cancelled")  # by itself: one that is cancelled from here leaves no record
+        await trio.sleep(END_LIMIT_S)
         calls.cancel_scope.cancel(reason="drain limit")
 
     # --- one connection -----------------------------------------------------------------

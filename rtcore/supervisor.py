@@ -26,7 +26,7 @@ log = structlog.get_logger()
 BAD_USAGE = 2  # what a process ends with that cannot be started like this, however often
 START_LIMIT_S = 60.0  # models are loaded, databases brought to their newest shape
 SILENT_LIMIT_S = 10.0  # a loop that stands still for so long carries no calls any more
-STOP_LIMIT_S = 5.0  # to close what is open, once calls are not waited for
+STOP_LIMIT_S = 15.0  # once calls are not waited for: a worker's own limit, and to write and close
 REPORT_MAX_BYTES = 1 << 20
 
 

@@ -18,12 +18,21 @@ import trio
 
 from rtcore.node import Node
 
-__all__ = ["DRAIN", "REPORT_EVERY_S", "STOP", "Report", "obey_signals", "obey_supervisor"]
+__all__ = [
+    "DRAIN",
+    "REPORT_EVERY_S",
+    "STOP",
+    "STOP_LIMIT_S",
+    "Report",
+    "obey_signals",
+    "obey_supervisor",
+]
 
 log = structlog.get_logger()
 
 DRAIN, STOP = b"d", b"s"  # an order that comes twice is one order
 REPORT_EVERY_S = 1.0
+STOP_LIMIT_S = 5.0  # for calls to end and be written, and the carrier to tell of their end
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,18 +46,27 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 async def obey_signals(
     signals: AsyncIterator[int], node: Node, everything: trio.CancelScope
 ) -> None:
-    """Drain ``node`` at the first signal, cancel ``everything`` at the second.
+    """Drain ``node`` at the first signal, stop it at the second, cancel ``everything`` at a third.
 
     The first counts as the first even of a node that drains already: who signals a whole service
     reaches a worker twice, once through its supervisor.
     """
-    is_second = False
+    signals_had = 0
     async for _ in signals:
-        if is_second:
-            log.warning("stopping_now", calls=len(node.calls))
-            everything.cancel(reason="second signal")
-        is_second = True
-        node.drain()
+        signals_had += 1
+        if signals_had == 1:
+            node.drain()
+        elif signals_had == 2:
+            _stop(node, everything)
+        else:
+            everything.cancel(reason="third signal")
+
+
+def _stop(node: Node, everything: trio.CancelScope) -> None:
+    """End the calls of ``node`` with their records; whatever else it takes, soon all ends."""
+    log.warning("stopping_now", calls=len(node.calls))
+    node.stop()
+    everything.deadline = min(everything.deadline, trio.current_time() + STOP_LIMIT_S)
 
 
 async def obey_supervisor(
@@ -58,7 +76,7 @@ async def obey_supervisor(
 
     Args:
         metrics: everything this process counts, in Prometheus' text format.
-        everything: cancelled when the supervisor will not wait for calls any longer.
+        everything: ends soon after the supervisor will not wait for calls any longer.
     """
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(_take_stdin()))
     async with stream, trio.open_nursery() as nursery:
@@ -66,8 +84,7 @@ async def obey_supervisor(
         with suppress(trio.BrokenResourceError):
             while orders := await stream.receive_some(64):
                 if STOP in orders:
-                    log.warning("stopping_now", calls=len(node.calls))
-                    everything.cancel(reason="the supervisor waits no longer")
+                    _stop(node, everything)
                 elif not node.is_draining:
                     node.drain()
         log.error("supervisor_gone", calls=len(node.calls))

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from rtcore import node as module
 from rtcore.admission import MEDIA_PATH, MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
@@ -348,6 +349,38 @@ async def test_a_drain_has_an_end() -> None:
         assert [record.ended_by for record in records] == ["agent_hung_up"]
         await socket.aclose()
         dialling.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(is_draining: bool) -> None:
+    async with running() as run:
+        socket = await run.call()
+        await run.dial()  # and one that has not said yet which call it is
+        await run.until(lambda: len(run.node.calls) == 1 and run.node._sources["127.0.0.1"] == 2)
+        run.node.expect("never comes", 3600)
+        if is_draining:
+            run.node.drain()
+            await trio.sleep(0.05)
+            assert list(run.node.calls) == ["c1"]
+        run.node.stop()
+        assert await closed_with(socket) == 1000
+        await run.until(lambda: not run.node._sources)
+        assert [record.ended_by for record in run.records] == ["cancelled"]
+        assert not run.node.may_expect
+
+
+async def test_a_farewell_that_is_never_over_costs_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "FAREWELL_LIMIT_S", 0.05)
+    async with running(config=NodeConfig(drain_s=0)) as run:
+        await run.call()
+        await run.until(lambda: len(run.node.calls) == 1)
+        run.node.calls["c1"].mute()  # else it hangs up by itself
+        monkeypatch.setattr(type(run.node.calls["c1"]), "say", lambda *_, **__: False)
+        run.node.drain()
+        await run.until(lambda: bool(run.records))
+        assert [record.ended_by for record in run.records] == ["cancelled"]
 
 
 async def test_silero_judges_for_all_calls_together() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import trio.testing
 
 from rtcore.admission import MediaGate
 from rtcore.node import Node
-from rtcore.worker import DRAIN, STOP, Report, obey_signals, obey_supervisor
+from rtcore.worker import DRAIN, STOP, STOP_LIMIT_S, Report, obey_signals, obey_supervisor
 from tests.test_node import agent
 
 
@@ -37,7 +38,10 @@ def supervisor() -> Iterator[socket.socket]:
     ours.close()
 
 
-async def test_the_first_signal_drains_and_the_second_stops(node: Node) -> None:
+@pytest.mark.parametrize("is_third", [False, True])
+async def test_the_first_signal_drains_the_second_stops_and_the_third_waits_for_nothing(
+    node: Node, is_third: bool, autojump_clock: trio.testing.MockClock
+) -> None:
     tx, rx = trio.open_memory_channel[int](0)
     with trio.fail_after(30), trio.CancelScope() as everything:
         async with trio.open_nursery() as nursery:
@@ -45,10 +49,16 @@ async def test_the_first_signal_drains_and_the_second_stops(node: Node) -> None:
             await tx.send(signal.SIGTERM)
             await trio.testing.wait_all_tasks_blocked()
             assert node.is_draining
-            assert not everything.cancel_called
+            assert not node.is_stopping
+            assert everything.deadline == math.inf
             await tx.send(signal.SIGTERM)
+            await trio.testing.wait_all_tasks_blocked()
+            assert node.is_stopping
+            if is_third:
+                await tx.send(signal.SIGTERM)
             await trio.sleep_forever()
     assert everything.cancelled_caught
+    assert trio.current_time() == (0 if is_third else STOP_LIMIT_S)
 
 
 async def test_one_signal_to_a_node_that_was_told_to_drain_stops_nothing(node: Node) -> None:
@@ -75,8 +85,10 @@ async def test_a_supervisor_is_told_how_we_are_and_obeyed(
                 await trio.sleep(0.01)
             assert not everything.cancel_called
             supervisor.send(STOP)
-            await trio.sleep_forever()
-    assert everything.cancelled_caught
+            while not node.is_stopping:
+                await trio.sleep(0.01)
+            assert everything.deadline <= trio.current_time() + STOP_LIMIT_S
+            nursery.cancel_scope.cancel()
 
 
 async def test_without_its_supervisor_a_node_drains(node: Node, supervisor: socket.socket) -> None:

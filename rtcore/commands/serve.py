@@ -84,7 +84,7 @@ def embedded_agent(data: AgentData) -> EmbeddedAgent:
 
 
 async def serve(options: ServeOptions) -> None:
-    """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT: then drain; a second signal ends calls with their records.
 
     Raises:
         ConfigError: an option, the environment or the agent's file cannot be used.

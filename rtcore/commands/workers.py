@@ -49,7 +49,7 @@ class WorkersOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def serve(options: WorkersOptions) -> int:
-    """Serve until SIGTERM or SIGINT: then drain; a second signal ends it at once.
+    """Serve until SIGTERM or SIGINT: then drain; a second signal ends calls with their records.
 
     Returns the exit status, see :meth:`Supervisor.run`.
 

@@ -22,6 +22,7 @@ from rtcore.tokens import MediaToken, issue
 from tests.api.telephone import CALLER, OURS, SECRET, Node, serving
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+PATIENT = NodeConfig(lag_max_ms=10_000, drain_s=20)
 MEDIA = b"GET /plivo/media/nonsense HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -82,8 +83,7 @@ async def test_a_connection_without_a_request_is_closed(
 
 async def test_a_drain_answers_the_carrier_until_the_last_call_is_over(sqlite_url: str) -> None:
     plivo = FakePlivo()
-    config = NodeConfig(lag_max_ms=10_000, drain_s=20)
-    async with serving(sqlite_url, config=config, plivo=plivo) as node:
+    async with serving(sqlite_url, config=PATIENT, plivo=plivo) as node:
         await node.bound()
         held = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(1500), hang_up()]]))
         await node.until(lambda: node.line.live)
@@ -102,6 +102,29 @@ async def test_a_drain_answers_the_carrier_until_the_last_call_is_over(sqlite_ur
         await node.until(held.over.is_set)
         assert held.reports[0].ended_by == "caller"
         assert [made.status for made in plivo.callbacks.made if made.kind == "hangup"] == [200, 200]
+
+
+async def test_a_node_that_is_stopped_has_written_what_became_of_its_calls(
+    sqlite_url: str,
+) -> None:
+    plivo = FakePlivo()
+    async with serving(sqlite_url, config=PATIENT, plivo=plivo) as node:
+        await node.bound()
+        hook = {"name": "office", "url": "https://office.example.com/x", "events": ["call.ended"]}
+        webhook = await node.ask("POST", "/v1/webhooks", hook, 201)
+        held = plivo.ring(CALLER, OURS, Phone(scripts=[[wait(60_000)]]))
+        await node.until(lambda: node.line.live)
+        node.line.node.drain()
+        await trio.sleep(0.1)
+        assert node.line.live
+        node.line.node.stop()
+        await node.until(held.over.is_set)
+        (call,) = (await node.ask("GET", "/v1/calls"))["items"]
+        (stream,) = (await node.ask("GET", f"/v1/calls/{call['id']}/metrics"))["streams"]
+        assert stream["ended_by"] == "cancelled"
+        assert call["state"] == "completed"
+        told = await node.ask("GET", f"/v1/webhooks/{webhook['id']}/deliveries")
+        assert [each["event"] for each in told["items"]] == ["call.ended"]
 
 
 async def test_media_may_have_a_port_of_its_own(sqlite_url: str) -> None:
