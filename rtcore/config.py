@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
 
+from rtcore.errors import ConfigError
 from rtcore.turn import TurnConfig
 
-__all__ = ["CallConfig"]
+__all__ = ["CallConfig", "checked"]
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 Ms = Annotated[int, Meta(ge=0, le=600_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -55,3 +58,25 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     # --- the end
     teardown_limit_s: Seconds = 0.05  # hang-up to nothing left: 100 ms in all
+
+
+def checked(config: S, *, within: str = "") -> S:
+    """``config`` itself, held to the limits in its types: making one in Python asks for none.
+
+    Raises:
+        ConfigError: a field is not what it may be; it is named with those it lies ``within``.
+    """
+    for field in msgspec.structs.fields(config):
+        value, name = getattr(config, field.name), f"{within}{field.name}"
+        if isinstance(value, msgspec.Struct) and type(value) is field.type:
+            checked(value, within=f"{name}.")
+        elif get_origin(field.type) is Literal:
+            if value not in get_args(field.type):
+                allowed = ", ".join(map(str, get_args(field.type)))
+                raise ConfigError(name, f"{value!r} is none of {allowed}")
+        else:
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError as exc:
+                raise ConfigError(name, f"{value!r} cannot be used: {exc}") from exc
+    return config

@@ -23,7 +23,7 @@ from structlog.contextvars import bound_contextvars
 
 from rtcore.agent.agent import Agent
 from rtcore.call import Call, CallRecord, run_call
-from rtcore.config import CallConfig
+from rtcore.config import CallConfig, checked
 from rtcore.errors import ConfigError, RemoteProtocolError
 from rtcore.listening import ListeningCall
 from rtcore.media import fast, portable
@@ -101,8 +101,11 @@ class Node:
             admit: judges each request to become a WebSocket: whose call it is, or why not.
             on_start: given each call once the carrier has said which it is.
             on_record: given the record of each call as it ends. Neither may wait.
+
+        Raises:
+            ConfigError: ``config`` says what it may not.
         """
-        self.config = config or NodeConfig()
+        self.config = checked(config or NodeConfig())
         self.stats = NodeStats()
         self.used = Usage()  # of all providers, by the calls that are over
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
