@@ -71,8 +71,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    Handler.secret = sys.argv[2]
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+    if len(sys.argv) != 3 or not sys.argv[1].isdecimal():
+        sys.exit("usage: python examples/webhook.py PORT SECRET   (e.g. 8090 whsec_...)")
+    port, Handler.secret = int(sys.argv[1]), sys.argv[2]
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}/\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -41,9 +41,14 @@ KEYS = {
     "ElevenLabs": "ELEVENLABS_API_KEY",
     "Cartesia": "CARTESIA_API_KEY",
 }
-GUARDS = {
-    "media tokens": "RTCORE_SECRET",
-    "carrier's signatures": "RTCORE_PLIVO_AUTH_TOKEN",
+SETTINGS = {  # of a node: what each is for, its name, and what makes it
+    "media tokens": ("RTCORE_SECRET", "export RTCORE_SECRET=$(openssl rand -hex 32)"),
+    "carrier's signatures": ("RTCORE_PLIVO_AUTH_TOKEN", "export RTCORE_PLIVO_AUTH_TOKEN=…"),
+    "carrier's account": ("RTCORE_PLIVO_AUTH_ID", "export RTCORE_PLIVO_AUTH_ID=…"),
+    "keys encrypted at rest": (
+        "RTCORE_SECRET_KEYS",
+        "export RTCORE_SECRET_KEYS=$(rtcore keys secret)",
+    ),
 }
 
 
@@ -72,11 +77,12 @@ def examine() -> Iterator[Finding]:
             state="installed" if not missing else f"without {', '.join(missing)}",
             fix=f"pip install 'rtcore[{extra}]'",
         )  # fmt: skip
-    for what, variable in (KEYS | GUARDS).items():
+    variables = {what: (name, f"export {name}=…") for what, name in KEYS.items()} | SETTINGS
+    for what, (variable, fix) in variables.items():
         is_set = bool(os.environ.get(variable))
         yield Finding(
             what=what, is_needed=False, is_well=is_set,
-            state=f"{variable} is {'set' if is_set else 'not set'}", fix=f"export {variable}=…",
+            state=f"{variable} is {'set' if is_set else 'not set'}", fix=fix,
         )  # fmt: skip
 
 

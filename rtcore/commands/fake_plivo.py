@@ -11,6 +11,7 @@ connects are the telephones below, told over HTTP:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,8 @@ QUIET_MS = 700  # an agent that is silent for so long has said what it had to
 ANSWER_LIMIT_MS = 15_000
 STAY_MS = 600_000
 SCALE = 0.1  # seconds of ringing and waiting, so that a trial takes no minutes
-Number = Annotated[str, Meta(pattern=r"^\+?[1-9][0-9]{3,14}$")]
+NUMBER = r"^\+?[1-9][0-9]{3,14}$"
+Number = Annotated[str, Meta(pattern=NUMBER)]
 Said = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
@@ -46,6 +48,12 @@ class FakePlivoOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     port: int = 9090
     numbers: tuple[str, ...] = ("14155550199",)
+
+    def __post_init__(self) -> None:
+        for number in self.numbers:
+            if not re.fullmatch(NUMBER, number):
+                what = "is no telephone number: digits with the country code, as +14155550199"
+                raise ConfigError("number", f"{number!r} {what}")
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

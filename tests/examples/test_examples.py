@@ -61,6 +61,14 @@ async def test_the_webhook_books_once_and_only_for_us() -> None:
             assert (await anybody.post(url, json={"arguments": {}})).status_code == 401
 
 
+@pytest.mark.parametrize("arguments", [[], ["8090"], ["port", KEY], ["8090", KEY, "more"]])
+def test_the_webhook_says_how_it_is_used(arguments: list[str]) -> None:
+    command = [sys.executable, str(EXAMPLES / "webhook.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: python examples/webhook.py PORT SECRET")
+
+
 async def test_the_agent_s_file_is_an_agent_that_knows_the_menu() -> None:
     async with trio.open_nursery() as nursery:
         agent: Agent = await nursery.start(serve_agent, EXAMPLES / "restaurant.toml", SECRETS)
