@@ -53,7 +53,8 @@ __all__ = [
     "spoken",
 ]
 
-ANSWERED, UNANSWERED, BAD_USAGE, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 3, 130
+WELL, UNWELL, BAD_USAGE, NOT_CONNECTED, INTERRUPTED = 0, 1, 2, 3, 130
+NORMAL_CLOSE = 1000
 GREETING_BEGIN_MS = 2000  # an agent that greets has begun by then; others wait for the caller
 ANSWER_BEGIN_MS = 10_000  # the slowest answer that still counts as one
 ANSWER_LIMIT_MS = 60_000
@@ -97,11 +98,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     latest_ms: float
 
     @property
+    def unanswered(self) -> list[CarrierReport]:
+        """Calls in which nothing was heard after what the caller said; a greeting is no answer."""
+        return [
+            report
+            for report in self.calls
+            if all(turn.response_ms is None for turn in report.turns)
+        ]
+
+    @property
+    def lost(self) -> list[CarrierReport]:
+        """Calls whose line broke, or was given up with an error, before the caller hung up."""
+        return [
+            report
+            for report in self.calls
+            if report.ended_by == "node" and report.close_code != NORMAL_CLOSE
+        ]
+
+    @property
     def exit_code(self) -> int:
-        """0 all answered, 1 one was not, 3 one could not be connected."""
+        """0 all went well, 1 one was not answered or was lost, 3 one could not be connected."""
         if self.failures:
             return NOT_CONNECTED
-        return ANSWERED if all(report.is_answered for report in self.calls) else UNANSWERED
+        return UNWELL if self.unanswered or self.lost else WELL
 
 
 async def call(
@@ -242,7 +261,7 @@ def run(options: CallOptions, voice: Synthesizer | None = None) -> int:
 
     ``voice`` speaks ``options.say``: by default the embedded one, or a speech-like sound
     without words where that is not installed.
-    0 answered, 1 no answer heard, 2 bad usage, 3 could not connect, 130 interrupted.
+    0 all answered, 1 one was not or was lost, 2 bad usage, 3 no connection, 130 interrupted.
     """
     err = _console(stderr=True)
     try:
@@ -378,6 +397,10 @@ def _print(outcome: Outcome, out: Console) -> None:
         _print_call(outcome.calls[0], out)
     if outcome.calls:
         _print_summary(outcome, out)
+    for report in outcome.unanswered:
+        out.print(f"not answered: {report.call_id}", style="red")
+    for report in outcome.lost:
+        out.print(f"lost: {report.call_id}, closed with {report.close_code}", style="red")
     for failure in sorted(set(outcome.failures)):
         out.print(f"not connected: {failure}", style="red")
 

@@ -22,6 +22,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from rtcore.audio import pcm_to_mulaw
+from rtcore.cli import app
 from rtcore.commands import call as command
 from rtcore.commands.call import CallOptions, NotConnected, call, run, script_of, spoken
 from rtcore.errors import ConfigError, ProviderError
@@ -46,10 +47,14 @@ async def serve_answers(request: WebSocketRequest, *, answers: bool) -> None:
         await request.reject(403)
         return
     websocket = await request.accept()
+    greets, drops = "greets" in request.path, "drops" in request.path
     media = {"contentType": "audio/x-mulaw", "sampleRate": 8000}
     payload = b64encode(pcm_to_mulaw(ANSWER.pcm)).decode()
+    play = json.dumps({"event": "playAudio", "media": {**media, "payload": payload}})
     spoke, silent = False, 0
     try:
+        if greets:
+            await websocket.send_message(play)
         while True:
             message = json.loads(await websocket.get_message())
             if message["event"] != "media" or not answers:
@@ -58,8 +63,10 @@ async def serve_answers(request: WebSocketRequest, *, answers: bool) -> None:
             spoke, silent = spoke or not is_silent, silent + 1 if is_silent else 0
             if spoke and silent == 3:
                 spoke = False
-                play = {"event": "playAudio", "media": {**media, "payload": payload}}
-                await websocket.send_message(json.dumps(play))
+                await websocket.send_message(play)
+                if drops:
+                    await trio.sleep(0.5)  # which the answer takes to be heard
+                    await websocket.aclose(1011, "a fault")
     except ConnectionClosed:
         pass
 
@@ -167,6 +174,32 @@ def test_many_calls_at_once(node: Node, capfdbinary: pytest.CaptureFixture[bytes
 @pytest.mark.usefixtures("impatient")
 def test_no_answer_is_1(mute_node: Node) -> None:
     assert run(CallOptions(url=mute_node.url, say="hello"), VOICE) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_greeting_is_no_answer(mute_node: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    url = mute_node.url.replace("/calls", "/greets")
+    assert run(CallOptions(url=url, say="hello"), VOICE) == 1
+    assert "not answered: call-1\n" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_call_that_is_lost_after_its_answer_is_1(
+    node: Node, capfd: pytest.CaptureFixture[str]
+) -> None:
+    url = node.url.replace("/calls", "/drops")
+    assert run(CallOptions(url=url, say="hello", seconds=5.0), VOICE) == 1
+    told = capfd.readouterr().out
+    assert "lost: call-1, closed with 1011" in told
+    assert "not answered" not in told
+
+
+def test_the_help_tells_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        app(["call", "--help"])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for status in ("0 ", "1 ", "2 ", "3 ", "130 "):
+        assert status in told.partition("Exit status:")[2].partition("Options")[0]
 
 
 def test_no_connection_is_3(node: Node, capfd: pytest.CaptureFixture[str]) -> None:
