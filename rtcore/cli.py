@@ -226,9 +226,9 @@ def call(
 ) -> None:
     """Call a node as the carrier does, and tell what was heard.
 
-    Exit status: 0 every caller heard an answer to what they said; 1 one did not, or a line broke
-    before its caller hung up; 2 wrong usage; 3 no connection, or a call was refused;
-    130 interrupted.
+    Exit status: 0 every caller heard an answer to what they said;
+    1 one did not, or a line broke before its caller hung up;
+    2 wrong usage; 3 no connection, or a call was refused; 130 interrupted.
     """
     from rtcore.commands.call import CallOptions, run
 

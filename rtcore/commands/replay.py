@@ -2,7 +2,8 @@
 
 The recording decides what both parties say; only the decisions differ. So the answer is about
 the moments themselves: a turn ended earlier or later, a pause taken for an end, a barge-in seen
-or not. Words are unknown here, and the agent is taken to speak while its channel is audible.
+or not. Words are unknown here (a record has their number and time, not which they were), and the
+agent is taken to speak while its channel is audible.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ __all__ = ["Change", "Decision", "changes", "decide", "read_call", "replay"]
 
 SAME_SAMPLES = RATE_HZ * 60 // 1000  # decisions of one moment lie closer than three frames
 SPEAKS_ON_SAMPLES = RATE_HZ * 1500 // 1000  # speech this soon after a turn's end: it was a pause
+WORDS_UNKNOWN = "Words are unknown to a replay: it ends turns by silence alone. "
 VERDICTS = ("earlier", "later", "added", "removed")
 
 
@@ -88,6 +90,15 @@ def decide(caller: bytes, agent: bytes, config: TurnConfig) -> list[Decision]:
             decisions.append(Decision(end // 2, event))
     decisions += [Decision(detector.now_samples, event) for event in detector.close()]
     return decisions
+
+
+def answered_first(run: Sequence[Decision]) -> list[Decision]:
+    """Where the agent is heard to answer a turn that silence alone has not ended yet.
+
+    In the call words had ended it there, most likely: they are why a replay ends fewer turns.
+    """
+    voices = {decision.decided_sample for decision in _of(run, SpeechStarted)}
+    return [each for each in _of(run, TurnResumed) if each.decided_sample not in voices]
 
 
 def changes(before: Sequence[Decision], after: Sequence[Decision]) -> list[Change]:
@@ -150,7 +161,12 @@ def replay(wav: Path, preset: str, against: str | None = None, *, json: bool = F
         document = {
             "wav": str(wav),
             "seconds": len(caller) / 2 / RATE_HZ,
+            "words_known": False,
             "presets": {name: _document(run) for name, run in runs.items()},
+            "answered_first": {
+                name: [_ms(each.decided_sample) for each in answered_first(run)]
+                for name, run in runs.items()
+            },
             "changes": differing,
         }
         octets = msgspec.json.format(msgspec.json.encode(document), indent=1)
@@ -164,6 +180,7 @@ def replay(wav: Path, preset: str, against: str | None = None, *, json: bool = F
     if against is not None:
         console.print(_changes_table(against, preset, differing))
         console.print(_summary_table(differing))
+    console.print(_on_words(len(answered_first(runs[preset]))), highlight=False)
     return 0
 
 
@@ -244,8 +261,12 @@ def _events_table(name: str, run: Sequence[Decision]) -> Table:
     table = Table(title=f"decisions of {name}", title_justify="left")
     for column in ("decided at", "speaks of", "after ms", "event", ""):
         table.add_column(column, justify="right" if column == "after ms" else "left")
-    for decided, event in run:
+    answers = set(answered_first(run))
+    for decision in run:
+        decided, event = decision
         details = " ".join(str(value) for value in _details(event).values())
+        if decision in answers:
+            details = "the agent answered"
         delay_ms = _ms(decided - event.at_sample)
         table.add_row(
             _clock(_ms(decided)), _clock(_ms(event.at_sample)), str(delay_ms), _name(event), details
@@ -268,7 +289,19 @@ def _counts_table(runs: dict[str, list[Decision]]) -> Table:
         BargeInDismissed,
     ):
         table.add_row(kind.__name__, *(str(len(_of(run, kind))) for run in runs.values()))
+    table.add_row("answered first", *(str(len(answered_first(run))) for run in runs.values()))
     return table
+
+
+def _on_words(answered: int) -> str:
+    """What follows from it that no words are known."""
+    if not answered:
+        return f"{WORDS_UNKNOWN}No turn was answered before silence alone had ended it."
+    turns, them = ("1 turn was", "it") if answered == 1 else (f"{answered} turns were", "them")
+    return (
+        f"{WORDS_UNKNOWN}{turns} answered before silence alone had ended {them}, most likely as"
+        " the words were complete: shown as TurnResumed, and not counted as TurnEnded."
+    )
 
 
 def _changes_table(against: str, preset: str, differing: Sequence[Change]) -> Table:

@@ -160,6 +160,42 @@ def test_a_recording_of_a_node_is_read_as_it_is(call: Path, tmp_path: Path) -> N
     assert read_call(path) == tuple(mulaw_to_pcm(pcm_to_mulaw(side)) for side in (caller, agent))
 
 
+@pytest.fixture(scope="module")
+def call_with_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words told the agent that the turn was over: it answers after 0.4 s, twice."""
+    caller, agent = silence(1.0), [0] * RATE_HZ
+    for seed in (1, 2):
+        caller += [*voice(1.2, seed), *silence(2.4)]
+        agent += [*([0] * (RATE_HZ * 16 // 10)), *voice(1.0, seed + 2), *([0] * RATE_HZ)]
+    return write(tmp_path_factory.mktemp("replay") / "words.wav", caller, agent)
+
+
+def test_what_words_decided_is_told_apart_and_said_to_be_unknown(
+    call_with_words: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(call_with_words, "balanced", json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["words_known"] is False
+    events = [each["event"] for each in document["presets"]["balanced"]]
+    assert "TurnEnded" not in events
+    assert document["answered_first"] == {"balanced": [2620, 6220]}
+    assert replay(call_with_words, "balanced") == 0
+    printed = capsys.readouterr().out
+    assert "Words are unknown to a replay" in printed
+    assert "2 turns were answered before silence alone had ended them" in " ".join(printed.split())
+    assert printed.count("the agent answered") == 2
+    assert [line.split()[-2] for line in printed.splitlines() if "answered first" in line] == ["2"]
+
+
+def test_a_turn_that_silence_ends_needs_no_words(
+    call: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert replay(call, "balanced", "eager") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Words are unknown to a replay" in printed
+    assert "No turn was answered before silence alone had ended it" in printed
+
+
 def test_an_unknown_preset_is_named(call: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(call, "hasty") == 2
     assert "hasty" in capsys.readouterr().err
