@@ -142,7 +142,7 @@ class Conversing:
                 self._call.context, sessions.begin, sessions.pending, self._on_event, sessions.lost
             )
             nursery.cancel_scope.cancel(reason="model lost")
-        self._next()
+        self.next()
 
     # --- the caller's side of it ----------------------------------------------------------
 
@@ -244,16 +244,16 @@ class Conversing:
         """Say a fixed line as soon as the agent has the floor; False if too many wait."""
         taken = self._lines.add(text, is_interruptible=is_interruptible, ends_call=ends_call)
         if taken:
-            self._next()
+            self.next()
         return taken
 
-    def _next(self) -> None:
+    def next(self) -> None:
         """The floor is free: say what waits."""
         if self.reply is not None or self._lines.is_leaving:
             return
         if (waiting := self._own.next()) is not None:
             self.start(waiting)
-        else:
+        elif not self._own.goes_first:
             self._lines.next()
 
     async def _speak(self, reply: Reply) -> None:
@@ -304,7 +304,7 @@ class Conversing:
         with reply.scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hands.use_all, reply)
-                await self._voice.play(reply, self._goes_elsewhere, self._on_piece)
+                await self._voice.play(reply, self._is_made_anew, self._on_piece)
                 await self.mouth.heard()
                 if reply.fault:
                     raise ProviderError(self.link.model.name, reply.fault, retryable=True)
@@ -315,6 +315,22 @@ class Conversing:
             return False
         reply.alive_s = trio.current_time()
         self.link.give_up()
+        return True
+
+    def _is_made_anew(self, reply: ModelReply) -> bool:
+        """Have ``reply``, about which the model is silent, made by somebody else if possible.
+
+        A line has nothing to be apologised for: it is said by whoever can.
+        """
+        if self._goes_elsewhere(reply):
+            return True
+        if reply is not self.reply or reply.has_acted or not reply.text:
+            return False
+        reply.alive_s = trio.current_time()
+        self.link.give_up()
+        if self._call.agent.has_voice:
+            self._lines.was_silent()
+            self.put_off()
         return True
 
     def _on_audible(self, reply: Reply) -> None:
@@ -344,11 +360,18 @@ class Conversing:
 
     def interrupt(self) -> bool:
         """Stop what is being thought or said; False if there was nothing."""
+        if self.reply is None:
+            return self.mouth.cut()
+        self._lines.clear()
+        self.break_off()
+        return True
+
+    def break_off(self) -> None:
+        """Stop what is being thought or said; lines that wait for it are said after all."""
         reply, self.reply = self.reply, None
         if reply is None:
-            return self.mouth.cut()
+            return
         reply.scope.cancel(reason="interrupted")
-        self._lines.clear()
         self._own.drop_waiting()
         if self.mouth.cut():
             self._call.note("cleared", reply=reply.number)
@@ -359,7 +382,18 @@ class Conversing:
             self._settle(reply, is_whole=False)
         else:
             self._leave_no_trace(reply)
-        return True
+
+    def put_off(self) -> None:
+        """Nothing of the line on the floor was heard: it is said once more, as soon as may be."""
+        reply, self.reply = self.reply, None
+        assert isinstance(reply, ModelReply)
+        assert reply.text
+        reply.scope.cancel(reason="said anew")
+        self._call.stats.discarded += 1
+        self._ledger.forget(reply.number)
+        self._replies.discard(reply)
+        self._lines.put_back(reply)
+        self.next()
 
     def discard(self) -> None:
         """Drop a reply that was only speculated: nothing of it remains."""
@@ -403,7 +437,7 @@ class Conversing:
         self._call.floor(AgentState.LISTENING)
         if not self._is_ours:
             self._own.answer_keys()  # pressed while we spoke
-        self._next()
+        self.next()
 
     def leave(self) -> None:
         """The call is over: what was being said becomes history as far as it was heard."""

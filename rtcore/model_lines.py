@@ -50,6 +50,11 @@ class ModelLines:
         self._waiting.append((text, is_interruptible, ends_call))
         return True
 
+    def put_back(self, reply: ModelReply) -> None:
+        """Nothing of the line ``reply`` was heard: it is the first that waits again."""
+        self._waiting.appendleft((reply.text, reply.is_interruptible, reply.ends_call))
+        self.is_leaving = False
+
     def clear(self) -> None:
         """What waits is not said any more."""
         self._waiting.clear()
@@ -97,6 +102,10 @@ class ModelLines:
     def succeeded(self) -> None:
         """A reply was said whole."""
         self._failures = 0
+
+    def was_silent(self) -> None:
+        """The model is silent about a line: the voice beside it says that, and the next ones."""
+        self._failures += 1
 
     def failed(self, reply: Reply) -> tuple[str, bool] | None:
         """What to say as ``reply`` has failed, and whether it ends the call; None: nothing.

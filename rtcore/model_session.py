@@ -35,8 +35,12 @@ class Floor(Protocol):
         """Drop a reply that was only speculated: nothing of it remains."""
         ...
 
-    def interrupt(self) -> bool:
-        """Stop what is being thought or said; False if there was nothing."""
+    def break_off(self) -> None:
+        """Stop what is being thought or said; lines that wait for it are said after all."""
+        ...
+
+    def put_off(self) -> None:
+        """Nothing of the line on the floor was heard: it is said once more, as soon as may be."""
         ...
 
 
@@ -86,6 +90,7 @@ class ModelSessions:
 
     def pending(self) -> Iterator[SpeechCommand]:
         """What a session is to be asked at once: what the last one left unanswered."""
+        self._own.begin_session()
         if keys := self._ears.untold_keys:
             # where turns are the model's own, these were one: nothing else asks for its answer
             yield Tell(text=keys, is_turn=self._link.model.turns == "theirs")
@@ -101,21 +106,33 @@ class ModelSessions:
     def lost(self, provider: str) -> None:
         """A session has ended: what it was making cannot come any more."""
         self._call.note("session_lost", provider=provider, is_last=self._link.is_lost)
-        self._own.drop_waiting()
         reply = self._floor.reply
-        if isinstance(reply, ModelReply) and not reply.committed.is_set():
+        if not isinstance(reply, ModelReply):
+            self._own.lost()
+        elif not reply.committed.is_set():
+            self._own.lost()
             self._floor.discard()  # made whole or not: the next session would not know of it
-        elif isinstance(reply, ModelReply) and not reply.is_done:
-            # what is in hand is let go in this very tick: too late to have another made
-            if self._link.is_lost or reply.has_acted or reply.is_in_hand:
-                if any(step.calls for step in reply.steps):
-                    self._ears.answered()  # heard once more, the turn would be acted on twice
-                reply.close("its session was lost")
-            elif not reply.is_asked_for:
-                self._floor.interrupt()  # told again what was heard, the next begins another
+        else:
+            if not reply.is_done and any(step.calls for step in reply.steps):
+                self._ears.answered()  # heard once more, the turn would be acted on twice
+            self._own.lost()
+            if not reply.is_done:
+                self._lost(reply)
         self._ears.lost()
         if not self._link.is_lost and self._is_answered_next():
             self._call.floor(AgentState.THINKING)  # its time begins anew
+
+    def _lost(self, reply: ModelReply) -> None:
+        """What becomes of ``reply``, which the caller waits for or hears."""
+        # what is in hand is let go in this very tick: too late to have it made by another
+        is_out = self._link.is_lost or reply.is_in_hand
+        if reply.text and not reply.has_acted:
+            if is_out or self._own.goes_first:
+                self._floor.put_off()
+        elif is_out or reply.has_acted:
+            reply.close("its session was lost")
+        elif not reply.is_asked_for:
+            self._floor.break_off()  # told again what was heard, the next begins another
 
     def _is_answered_next(self) -> bool:
         """Whether the next session begins with an answer, asked for or by itself."""

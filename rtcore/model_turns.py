@@ -55,6 +55,10 @@ class Floor(Protocol):
         """Have the model stop, and know what of ``reply`` was heard and what became of it."""
         ...
 
+    def next(self) -> None:
+        """The floor is free: say what waits."""
+        ...
+
     def interrupt(self) -> bool:
         """Stop what is being thought or said; False if there was nothing."""
         ...
@@ -73,10 +77,45 @@ class OwnTurns:
         self._floor = floor
         self._waiting: deque[ModelReply] = deque()  # begun before their turn to speak
         self._owed = trio.Event()  # a turn is over; set once its answer was begun, or another turn
+        self._is_open = False  # the caller is in the midst of one
+        self._again: trio.Event | None = None  # told to a new session; set once that answers it
+
+    # --- another session ----------------------------------------------------------------------
+
+    @property
+    def goes_first(self) -> bool:
+        """Whether the model answers a turn of before, by itself, ahead of the lines that wait."""
+        return self._again is not None
+
+    def lost(self) -> None:
+        """A session has ended: the next one is told the turn that nobody has answered.
+
+        It hears the caller begin once more, and stops what it is making: so a line waits.
+        """
+        self.drop_waiting()
+        is_told_again = self._link.model.turns == "theirs" and not self._link.is_lost
+        is_unanswered = self._is_open or self._ears.is_told_anew
+        self._again = trio.Event() if is_told_again and is_unanswered else None
+        self._is_open = False
+
+    def begin_session(self) -> None:
+        """Another session is told what nobody has answered."""
+        if self._again is not None:
+            self._call.start(self._let_it_go_first, self._again)
+
+    async def _let_it_go_first(self, again: trio.Event) -> None:
+        with trio.move_on_after(first_sign_limit_s(self._call)):
+            await again.wait()
+        if self._again is again:  # it makes nothing of that turn
+            self._again = None
+            self._floor.next()
+
+    # --- what the model hears and begins ------------------------------------------------------
 
     def caller_began(self, began: CallerBegan) -> None:
         """The model heard the caller: it stopped what it said, so must the line."""
         self._owed.set()
+        self._is_open = True
         self._call.note("caller_began")
         reply = self._floor.reply
         if reply is None or not reply.is_interruptible:
@@ -91,6 +130,7 @@ class OwnTurns:
 
     def caller_ended(self, turn: str) -> None:
         """The model takes the caller's turn to be over: an answer is due."""
+        self._is_open = False
         self._link.flush()
         self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
@@ -112,8 +152,12 @@ class OwnTurns:
     def reply_begun(self, id: str) -> None:
         """The model has begun to answer by itself."""
         self._owed.set()
+        if self._again is not None:
+            self._again.set()
+            self._again = None
         if self._call.is_muted:
             self._link.tell(CancelReply(reply=id))
+            self._floor.next()
             return
         reply = self._replies.new(id, clock=self._ears.answered_unasked())
         self._replies.asked(reply)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
+
+import trio
 
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.agent.tools import Tool
+from rtcore.call import Call, CallRecord, run_call
 from rtcore.ports import ToolCall
 from rtcore.testing import (
+    Action,
+    FakeCarrier,
     ScriptedSpeechModel,
     ScriptedSynthesizer,
     hang_up,
+    memory_sockets,
     say,
+    simulate,
     wait,
     wait_for_agent_quiet,
 )
@@ -50,3 +58,30 @@ def told(talker: ScriptedSpeechModel, kind: type[T]) -> list[T]:
 
 def asked(name: str) -> ToolCall:
     return ToolCall(id=name, name=name, arguments="{}")
+
+
+def steered(
+    agent: Agent, script: list[Action], *steps: tuple[float, Callable[[Call], object]]
+) -> CallRecord:
+    """One call, and what is done to it at which second of it."""
+    records: list[CallRecord] = []
+
+    async def run() -> None:
+        here, there = memory_sockets()
+        async with trio.open_nursery() as nursery:
+
+            async def later(call: Call, after_s: float, do: Callable[[Call], object]) -> None:
+                await trio.sleep(after_s)
+                do(call)
+
+            def started(call: Call) -> None:
+                for step in steps:
+                    nursery.start_soon(later, call, *step)
+
+            nursery.start_soon(FakeCarrier([*script, hang_up()]).call, here)
+            records.append(await run_call(there, agent, on_start=started))
+            nursery.cancel_scope.cancel(reason="call over")
+
+    simulate(run)
+    (record,) = records
+    return record

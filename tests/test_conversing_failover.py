@@ -224,7 +224,7 @@ def test_a_caller_heard_by_two_models_loses_no_word(turns: Any) -> None:
 # --- an end to trying ---------------------------------------------------------------------
 
 
-def test_when_all_fail_the_voice_beside_them_says_goodbye() -> None:
+def test_when_all_fail_the_voice_beside_them_says_what_waits_and_goodbye() -> None:
     fault = ProviderFault(kind="raise")
     one, two = failing("one", fault), failing("two", fault)
     agent = agent_of(one, two, welcome_message=WELCOME)
@@ -232,7 +232,7 @@ def test_when_all_fail_the_voice_beside_them_says_goodbye() -> None:
         agent.definition, synthesizer=ScriptedSynthesizer(100), speech_model=agent.speech_model
     )
     made = simulate(make_call, beside, [wait(60_000)])
-    assert said(made.record, "assistant") == [agent.definition.farewell_line]
+    assert said(made.record, "assistant") == [WELCOME, agent.definition.farewell_line]
     assert (one.sessions.opened, two.sessions.opened) == (2, 1)
     assert made.record.duration_s < 10
     assert moves(made) == ["two", "one"]

@@ -255,8 +255,8 @@ def test_a_model_that_cannot_be_had_is_the_end_of_the_call(has_voice: bool) -> N
     talker = model(faults=faults)
     agent = agent_of(talker, welcome=WELCOME, voice=ScriptedSynthesizer(100) if has_voice else None)
     made = simulate(make_call, agent, [wait(60_000)])
-    farewell = [agent.definition.farewell_line] if has_voice else []
-    assert said(made.record, "assistant") == farewell
+    lines = [WELCOME, agent.definition.farewell_line] if has_voice else []
+    assert said(made.record, "assistant") == lines
     assert made.record.ended_by == ("agent_hung_up" if has_voice else "providers_failed")
     assert talker.sessions.opened == 2
     assert made.record.duration_s < 10
