@@ -63,16 +63,19 @@ class Server:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
+        # by thread: one that has ended is not in /proc any more, and did wait before
+        self._starved_ns: dict[int, int] = {}
 
     def usage(self) -> Usage:
         """CPU and memory by now; reading memory stops the server for a moment."""
-        cpu_ms = starved_ms = 0.0
+        cpu_ms = 0.0
         rss_kib = pss_kib = 0
         for pid in self._family():
-            cpu, starved = _scheduled_ms(pid)
+            cpu_ms += _cpu_ms(pid)
+            self._starved_ns.update(_starved_ns(pid))
             rss, pss = _memory_kib(pid)
-            cpu_ms, starved_ms = cpu_ms + cpu, starved_ms + starved
             rss_kib, pss_kib = rss_kib + rss, pss_kib + pss
+        starved_ms = sum(self._starved_ns.values()) / 1e6
         return Usage(cpu_ms=cpu_ms, starved_ms=starved_ms, rss_kib=rss_kib, pss_kib=pss_kib)
 
     def _family(self) -> list[int]:
@@ -151,16 +154,22 @@ def _last_words(log: Path) -> str:
     return " ".join(lines[-LAST_LINES:]) if lines else "it said nothing"
 
 
-def _scheduled_ms(pid: int) -> tuple[float, float]:
-    """CPU of ``pid``, of ended threads too, and how long its threads waited for a core."""
-    cpu_ms, starved_ns = 0.0, 0
+def _cpu_ms(pid: int) -> float:
+    """CPU of ``pid``, of ended threads too."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu_ms = (int(fields[11]) + int(fields[12])) * TICK_MS
+        return (int(fields[11]) + int(fields[12])) * TICK_MS
+    return 0.0
+
+
+def _starved_ns(pid: int) -> dict[int, int]:
+    """How long each thread that ``pid`` has now waited for a core since it began."""
+    found: dict[int, int] = {}
+    with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with suppress(OSError):
-                starved_ns += int((task / "schedstat").read_text().split()[1])
-    return cpu_ms, starved_ns / 1e6
+                found[int(task.name)] = int((task / "schedstat").read_text().split()[1])
+    return found
 
 
 def _memory_kib(pid: int) -> tuple[int, int]:
