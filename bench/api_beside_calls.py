@@ -234,8 +234,9 @@ def report(windows: list[Window], where: dict[str, str], given: argparse.Namespa
         assert window.asked is not None
         for name, took in window.asked.took_ms.items():
             kinds.setdefault(name, []).extend(took)
-    answers = [asked.statuses for window in beside if (asked := window.asked) is not None]
-    failed = sum(n for statuses in answers for kind, n in statuses.items() if kind != "200")
+    asked = [window.asked for window in beside if window.asked is not None]
+    failed = sum(n for each in asked for kind, n in each.statuses.items() if kind != "200")
+    failed += sum(each.skipped for each in asked)  # the API was too far behind to be asked
     return Run(
         bench="api_beside_calls",
         where=where,

@@ -102,7 +102,7 @@ def measure_step(load: Load, node: OurNode, seconds: float, delays_ms: float) ->
     return Measured(
         step=step,
         own_ms=[took - delays_ms for took in step.heard.response_ms],
-        cpu_ms=(after.cpu_ms - before.cpu_ms) / step.calls / step.seconds,
+        cpu_ms=(after.cpu_ms - before.cpu_ms) / step.held_calls / step.seconds,
         core_share=(after.cpu_ms - before.cpu_ms) / 1000 / step.seconds,
         starved_share=starved,
         pss_kib=after.pss_kib,

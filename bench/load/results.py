@@ -64,6 +64,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts  # within the window; calls lost: until its end
     core_share: float = 0.0  # of its core, what the generator took
 
+    @property
+    def held_calls(self) -> int:
+        """What a cost is shared by: a call that was lost has none, and would make others cheap."""
+        return max(1, self.calls - self.counts.lost_calls)
+
 
 def fault_table(counts: Sequence[tuple[str, Counts]]) -> Table:
     """What went wrong for callers, which no percentile of times can tell."""

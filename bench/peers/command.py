@@ -125,8 +125,8 @@ def measure(
     return Outcome(
         name=name,
         step=step,
-        cpu_ms=(after.cpu_ms - before.cpu_ms) / calls / step.seconds,
-        memory_mib=(after.pss_kib - idle.pss_kib) / 1024 / calls,
+        cpu_ms=(after.cpu_ms - before.cpu_ms) / step.held_calls / step.seconds,
+        memory_mib=(after.pss_kib - idle.pss_kib) / 1024 / step.held_calls,
         starved_share=(after.starved_ms - before.starved_ms) / 1000 / step.seconds,
         services_ms=services_ms,
     )
@@ -368,7 +368,7 @@ def _row(outcome: Outcome) -> list[str]:
         outcome.name,
         str(outcome.step.calls),
         f"{outcome.cpu_ms:.2f}",
-        f"{outcome.cpu_ms * outcome.step.calls / 1000:.0%}",
+        f"{outcome.cpu_ms * outcome.step.held_calls / 1000:.0%}",
         f"{outcome.memory_mib:.2f}",
         response[0],
         response[1],

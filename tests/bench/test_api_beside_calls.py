@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def test_a_window_in_which_the_callers_were_late_is_void() -> None:
     assert not late.is_valid
     assert api_beside_calls._row(late)[0] == "calls alone*"
     assert api_beside_calls._notes([late, window(None)])[0].startswith("1 of 2")
+
+
+def test_a_request_that_an_api_is_too_far_behind_for_is_not_answered() -> None:
+    given = argparse.Namespace(calls=1, rate=50, seconds=1, rounds=1, seed=1)
+    asked = Asked(sent=47, skipped=3, statuses={"200": 46, "ReadTimeout": 1})
+    run = api_beside_calls.report([window(None), window(asked)], {"when": "now"}, given)
+    line = next(each for each in run.budgets if "200" in each.what)
+    assert (line.measured, line.is_met) == ("4", False)
 
 
 def test_calls_are_held_and_requests_answered(

@@ -77,6 +77,15 @@ def test_lateness_and_starvation_void_a_step() -> None:
     assert is_disturbed(good, 0.1)
 
 
+def test_a_call_that_was_lost_makes_the_others_no_cheaper() -> None:
+    step = measured(10).step
+    assert step.held_calls == 10
+    step.counts.lost_calls = 4
+    assert step.held_calls == 6
+    step.counts.lost_calls = 10
+    assert step.held_calls == 1
+
+
 def test_the_report_marks_void_steps_and_splits_the_cpu() -> None:
     split = Split(stages={"scheduler": 20.0}, functions={"scheduler: run": 5.0})
     steps = [measured(50), measured(400, is_valid=False)]
