@@ -31,4 +31,5 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     chat_idle_limit_s: Annotated[float, Meta(gt=0)] = 86_400.0  # then the text is forgotten
     chat_turns_max: Annotated[int, Meta(ge=1)] = 200  # a log longer than this fits no model
     idempotency_keep_s: Annotated[float, Meta(gt=0)] = 86_400.0  # retries come within a day
+    audit_keep_days: Annotated[int, Meta(ge=1, le=36_500)] = 365  # questions come within a year
     retention: Retention = Retention()  # of what is known of callers; an agent may say otherwise

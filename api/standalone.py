@@ -51,6 +51,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     keep_recordings_days: int | None = None  # None: for ever; an agent may say otherwise
     keep_transcripts_days: int | None = None
     keep_calls_days: int | None = None
+    keep_audit_days: int | None = None  # None: as ApiSettings says
     worker: int | None = None  # which one, of a supervisor's
     node: NodeConfig = NodeConfig()
 
@@ -89,6 +90,7 @@ async def serve(options: StandaloneOptions, providers: SharedProviders | None = 
             ApiSettings(
                 public_url=public_url,
                 retention=_retention(options),
+                audit_keep_days=options.keep_audit_days or ApiSettings().audit_keep_days,
                 allow_private_urls=options.allow_private_urls,
             ),
             agent_for=providers,

@@ -111,6 +111,10 @@ def serve(
     keep_recordings_days: KeepDays = None,
     keep_transcripts_days: KeepDays = None,
     keep_calls_days: KeepDays = None,
+    keep_audit_days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_500, help="With a database: of the audit log; 365 if not said."),
+    ] = None,
     worker: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,  # a supervisor's
 ) -> None:
     """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
@@ -129,6 +133,7 @@ def serve(
             keep_recordings_days=keep_recordings_days,
             keep_transcripts_days=keep_transcripts_days,
             keep_calls_days=keep_calls_days,
+            keep_audit_days=keep_audit_days,
         )
     _log(as_json=log_json or not sys.stderr.isatty())
     _allow_files()
@@ -173,6 +178,7 @@ def serve(
             keep_recordings_days=keep_recordings_days,
             keep_transcripts_days=keep_transcripts_days,
             keep_calls_days=keep_calls_days,
+            keep_audit_days=keep_audit_days,
             worker=worker,
             node=node,
         )

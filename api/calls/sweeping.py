@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from api.calls.erasing import (
+    DAY_MS,
     Subject,
     Swept,
     done_before_ms,
@@ -37,6 +38,7 @@ from api.calls.telephony import Telephony
 from api.plivo.client import PlivoError
 from api.store import Actor
 from api.store.errors import NotFound, StoreUnavailable
+from api.store.keys import forget_audit
 
 __all__ = ["clear_files", "erase_expired", "mend_recordings", "sweep", "sweep_for_ever"]
 
@@ -188,6 +190,9 @@ async def erase_expired(line: Telephony) -> None:
         if not await store.write(forget_targets, policy):
             break
         has_erased = True
+    for _ in range(ERASE_MAX):
+        if not await store.write(forget_audit, settings.audit_keep_days * DAY_MS):
+            break
     forgotten = await store.write(forget_chat_messages, policy)
     forgotten += await store.write(
         forget_idle, int(settings.chat_idle_limit_s * 1000), int(settings.idempotency_keep_s * 1000)

@@ -32,10 +32,12 @@ __all__ = [
     "delete_key",
     "find_audit",
     "find_keys",
+    "forget_audit",
 ]
 
 Scope = Literal["read", "write", "calls", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+AUDIT_BATCH_MAX = 1000  # lines forgotten in one transaction: the store's writer is others' too
 TOKEN = re.compile(r"(rtk_[0-9a-f]{24})_([A-Za-z0-9_-]{43})")
 
 
@@ -134,6 +136,13 @@ def find_audit(
         )
 
     return page_of(tx, query, limit, offset, make)
+
+
+def forget_audit(tx: Tx, keep_ms: int) -> int:
+    """Forget some of the lines that are older; how many. Ask again until there is none."""
+    older = sa.select(audit.c.id).where(audit.c.at_ms < tx.now_ms - keep_ms)
+    some = older.order_by(audit.c.at_ms).limit(AUDIT_BATCH_MAX)
+    return tx.conn.execute(sa.delete(audit).where(audit.c.id.in_(some))).rowcount
 
 
 def _digest(secret: str) -> str:

@@ -45,12 +45,13 @@ from api.calls.records import (
     write_streams,
 )
 from api.specs import AgentSpec, Retention
-from api.store import Actor, Store, Tx, database
+from api.store import Actor, Store, Tx, database, keys
 from api.store.agents import create_agent
 from api.store.chats import begin_chat, get_chat, save_chat
 from api.store.errors import Conflict, NotFound
 from api.store.idempotency import begin_once, finish_once
-from api.store.keys import find_audit
+from api.store.keys import find_audit, forget_audit
+from api.store.records import note
 from api.store.tables import call_streams, deliveries
 from rtcore.call import CallRecord
 from rtcore.metrics import CallStats
@@ -341,6 +342,25 @@ def test_conversations_nobody_goes_on_with_are_forgotten(filled: Filled) -> None
     assert filled.store.run(forget_idle, True, DAY_MS, DAY_MS) == 1
     with pytest.raises(NotFound):
         filled.store.run(get_chat, False, filled.agent_id, chat.id, 10 * DAY_MS)
+
+
+def test_old_lines_of_the_audit_log_go_some_at_a_time(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "AUDIT_BATCH_MAX", 2)
+    before = filled.store.run(find_audit, False, 100, 0).total
+    for number in range(3):
+        filled.store.run(note, True, ME, "test.old", f"res_{number}")
+    filled.now_s += 3600
+    filled.store.run(note, True, ME, "test.new", "res_new")
+    filled.now_s += 86_400 - 1800
+    gone = []
+    while (forgotten := filled.store.run(forget_audit, True, DAY_MS)) != 0:
+        gone.append(forgotten)
+    assert max(gone) == 2
+    assert sum(gone) == before + 3
+    (left,) = filled.store.run(find_audit, False, 100, 0).items
+    assert left.resource_id == "res_new"
 
 
 # --- nothing left -----------------------------------------------------------------------

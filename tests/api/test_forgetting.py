@@ -23,6 +23,7 @@ from api.store.agents import create_agent
 from api.store.attempts import claim_call, look, settle
 from api.store.campaigns import create_campaign, report_on, start_campaign
 from api.store.errors import NotFound
+from api.store.keys import find_audit
 from api.store.tables import analyses, metadata
 from api.store.targets import add_targets, find_targets, retry_targets
 from rtcore.journal import Noted
@@ -157,6 +158,21 @@ async def test_what_is_kept_for_longer_than_wished_is_nowhere(
         assert tables_with(store, CALLER, WORDS) == {"do_not_call"}
         (target,) = await _targets(node)
         assert (target["number"], target["state"], target["outcome"]) == (None, "done", "answered")
+        store.now_s = now_s
+
+
+async def test_the_audit_log_is_kept_for_as_long_as_the_node_says(sqlite_url: str) -> None:
+    async with serving(sqlite_url) as node:
+        await node.bound()
+        store = node.line.store
+        lines = (await node.ask("GET", "/v1/audit"))["total"]
+        assert lines > 0
+        now_s, later_s = store.now_s, 0
+        for days, left in ((364, lines), (2, 0)):
+            later_s += days * 86_400
+            store.now_s = lambda: now_s() + later_s  # noqa: B023 - read while it is this
+            await erase_expired(node.line)
+            assert (await store.read(find_audit, 1, 0)).total == left
         store.now_s = now_s
 
 

@@ -84,6 +84,7 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ("--keep-recordings-days", "30"),
         ("--keep-transcripts-days", "0"),
         ("--keep-calls-days", "1"),
+        ("--keep-audit-days", "90"),
     ],
 )
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
