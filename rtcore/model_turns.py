@@ -78,6 +78,7 @@ class OwnTurns:
         self._waiting: deque[ModelReply] = deque()  # begun before their turn to speak
         self._owed = trio.Event()  # a turn is over; set once its answer was begun, or another turn
         self._is_open = False  # the caller is in the midst of one
+        self._ended: str | None = None  # the one that was over last, in this session
         self._again: trio.Event | None = None  # told to a new session; set once that answers it
 
     # --- another session ----------------------------------------------------------------------
@@ -96,7 +97,7 @@ class OwnTurns:
         is_told_again = self._link.model.turns == "theirs" and not self._link.is_lost
         is_unanswered = self._is_open or self._ears.is_told_anew
         self._again = trio.Event() if is_told_again and is_unanswered else None
-        self._is_open = False
+        self._is_open, self._ended = False, None
 
     def begin_session(self) -> None:
         """Another session is told what nobody has answered."""
@@ -115,7 +116,7 @@ class OwnTurns:
     def caller_began(self, began: CallerBegan) -> None:
         """The model heard the caller: it stopped what it said, so must the line."""
         self._owed.set()
-        self._is_open = True
+        self._is_open, self._ended = True, None
         self._call.note("caller_began")
         reply = self._floor.reply
         if reply is None or not reply.is_interruptible:
@@ -129,11 +130,14 @@ class OwnTurns:
             self._call.barge_ins.append(barge_in)
 
     def caller_ended(self, turn: str) -> None:
-        """The model takes the caller's turn to be over: an answer is due."""
-        self._is_open = False
+        """The model takes the caller's turn to be over: an answer is due. Once for each turn."""
+        if turn == self._ended:
+            return
+        self._is_open, self._ended = False, turn
         self._link.flush()
         self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
+        self._owed.set()
         self._owed = trio.Event()
         self._call.start(self._see_to_an_answer, self._owed)
 

@@ -29,6 +29,7 @@ from tests.test_call import ANSWERS, QUESTIONS, VOICE, WELCOME, Made, make_call,
 
 Turns = Literal["ours", "theirs"]
 ALWAYS = range(9)
+LISTENING = [wait(500), say(VOICE), wait(9000)]
 
 
 def talker(name: str, *replies: Any, **how: Any) -> ScriptedSpeechModel:
@@ -137,6 +138,51 @@ def test_a_model_that_ends_a_turn_and_begins_no_answer_is_given_up() -> None:
     assert said(made.record, "user") == list(QUESTIONS)
     assert moves(made) == ["two"]
     assert nothing_open(one, two)
+
+
+class Stuttering(ScriptedSpeechModel):
+    """Says twice that a turn has ended; the second time later, or by another name."""
+
+    after_s = 0.0
+    turn = ""
+
+    async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+        async def again(turn: str) -> None:
+            await trio.sleep(self.after_s)
+            emit(CallerEnded(turn=turn))
+
+        def twice(event: Any) -> None:
+            emit(event)
+            if isinstance(event, CallerEnded) and self.turn:
+                emit(CallerEnded(turn=self.turn))
+            elif isinstance(event, CallerEnded):
+                nursery.start_soon(again, event.turn)
+
+        async with trio.open_nursery() as nursery:
+            await super().converse(session, commands, twice)
+            nursery.cancel_scope.cancel(reason="session over")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 1.0, 3.0])
+def test_an_end_of_a_turn_that_is_told_twice_is_one(after_s: float) -> None:
+    one = Stuttering(ANSWERS[1:], QUESTIONS, turns="theirs", name="one", first_audio_ms=300)
+    one.after_s = after_s
+    made = simulate(make_call, agent_of(one, talker("two", turns="theirs")), LISTENING)
+    assert said(made.record, "user") == [QUESTIONS[0]]
+    assert said(made.record, "assistant") == [ANSWERS[1]]
+    assert made.record.stats.turns == 1
+    assert made.record.stats.floor_lost == 0
+    assert moves(made) == []
+
+
+def test_two_turns_ended_at_once_are_owed_one_answer() -> None:
+    """A model that has answered the second is not given up for the first."""
+    one = Stuttering(ANSWERS[1:], QUESTIONS, turns="theirs", name="one", first_audio_ms=300)
+    one.turn = "other"
+    made = simulate(make_call, agent_of(one, talker("two", turns="theirs")), LISTENING)
+    assert said(made.record, "assistant") == [ANSWERS[1]]
+    assert made.record.stats.turns == 2
+    assert moves(made) == []
 
 
 def test_a_model_that_falls_silent_in_its_answer_is_apologised_for_by_the_next() -> None:
