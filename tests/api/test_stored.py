@@ -15,7 +15,7 @@ from api.campaigns.specs import CampaignSpec
 from api.outgoing.outbox import claim_deliveries, create_webhook, tell
 from api.outgoing.specs import WebhookSpec
 from api.specs import AgentSpec, FunctionSpec, ProviderChoice, Retention
-from api.store import Actor, Store, Tx, stored
+from api.store import Actor, Store, Tx, stored, upgrade
 from api.store.agents import create_agent, find_agents, get_agent, update_agent
 from api.store.campaigns import create_campaign, get_campaign
 from api.store.functions import FUNCTIONS, create_function
@@ -135,6 +135,18 @@ def test_what_is_logged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with structlog.testing.capture_logs() as logs:
         assert read_stored(msgspec.json.encode(odd), AgentSpec) == AgentSpec(name="x")
     assert len(logs) == 3
+
+
+def test_a_node_starts_on_a_database_that_a_newer_one_has_brought_further(store: Store) -> None:
+    def bring_further(tx: Tx) -> None:
+        tx.conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+    id = store.run(create_agent, True, ME, SPEC).id
+    store.run(bring_further, True)
+    with structlog.testing.capture_logs() as logs:
+        upgrade(store.engine.url.render_as_string(hide_password=False))
+    assert [(each["event"], each["revision"]) for each in logs] == [("database_is_newer", "9999")]
+    assert store.run(get_agent, False, id).spec == SPEC
 
 
 async def test_over_the_api_an_unknown_field_is_a_mistake(api: Api) -> None:
