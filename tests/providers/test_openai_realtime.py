@@ -242,7 +242,7 @@ def test_a_service_that_cannot_be_had_ends_in_a_farewell(fault: Fault) -> None:
     fake.faults.add(*[fault] * 4)
     voice = ScriptedSynthesizer(100)
     made, agent = call(fake, [wait(30_000)], voice=voice, welcome_message=WELCOME)
-    assert said(made.record, "assistant") == [agent.definition.farewell_line]
+    assert said(made.record, "assistant") == [WELCOME, agent.definition.farewell_line]
     assert made.record.ended_by == "agent_hung_up"
     assert len(fake.sessions) + fake.refusals == (1 if fault.status == 401 else 2)
 
