@@ -44,7 +44,7 @@ Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
 SILERO_TICK_S = 0.032  # one window of the network
 FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
-END_LIMIT_S = 1.0  # for a call that is told to end: it takes some 50 ms
+END_LIMIT_S = 3.0  # for a call that is told to end: some 50 ms, unless a function writes
 EXPECTED_MAX = 10_000  # calls on their way; past it those expected for longest are not waited for
 
 

@@ -352,7 +352,10 @@ async def test_a_drain_has_an_end() -> None:
 
 
 @pytest.mark.parametrize("is_draining", [False, True])
-async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(is_draining: bool) -> None:
+async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(
+    is_draining: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_LIMIT_S", 0.5)  # who has not said so waits for all of it
     async with running() as run:
         socket = await run.call()
         await run.dial()  # and one that has not said yet which call it is
