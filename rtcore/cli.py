@@ -32,10 +32,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+KEPT = "What is kept"  # a panel of its own: beside the rest its names would be cut short
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 KeepDays = Annotated[
     int | None,
-    typer.Option(min=0, max=36_500, help="With a database: erased after so long; else never."),
+    typer.Option(
+        min=0,
+        max=36_500,
+        metavar="DAYS",
+        rich_help_panel=KEPT,
+        help="With a database: erased after so long; else never.",
+    ),
 ]
 Socket = Annotated[
     Literal["fast", "portable"], typer.Option(help="What the media socket is made of.")
@@ -58,14 +65,24 @@ def serve(
         float, typer.Option(min=0, max=86_400, help="For calls to end on SIGTERM.")
     ] = 300.0,
     records: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Append each call's record, as JSON.")
+        Path | None,
+        typer.Option(
+            dir_okay=False, rich_help_panel=KEPT, help="Append each call's record, as JSON."
+        ),
     ] = None,
-    insecure: Annotated[bool, typer.Option(help="Let anybody in, from anywhere.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let anybody in, from anywhere.")
+    ] = False,
     allow_private_urls: Annotated[
         bool,
-        typer.Option(help="With a database: services and webhooks may be on private addresses."),
+        typer.Option(
+            "--allow-private-urls",
+            help="With a database: services and webhooks may be on private addresses.",
+        ),
     ] = False,
-    log_json: Annotated[bool, typer.Option(help="Log JSON lines, for machines.")] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log JSON lines, for machines.")
+    ] = False,
     voice: Annotated[
         Literal["webrtc", "silero"], typer.Option(help="What tells voice from noise.")
     ] = "webrtc",
@@ -73,7 +90,7 @@ def serve(
         str | None,
         typer.Option(
             envvar="RTCORE_DATABASE",
-            help="Serve the management API too, kept here: sqlite:///… or postgresql+psycopg://…",
+            help="Serve the management API too, kept here: sqlite:///… or postgresql://…",
         ),
     ] = None,
     media_port: Annotated[
@@ -89,7 +106,9 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Processes that share the port: one for each core.")
     ] = 1,
-    pin: Annotated[bool, typer.Option(help="Keep each worker on a core of its own.")] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Keep each worker on a core of its own.")
+    ] = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Health and metrics of all workers, in one place."),
@@ -106,21 +125,32 @@ def serve(
     ] = None,
     recordings: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Where calls go whose agent wants a recording."),
+        typer.Option(
+            file_okay=False,
+            rich_help_panel=KEPT,
+            help="Where calls go whose agent wants a recording.",
+        ),
     ] = None,
     keep_recordings_days: KeepDays = None,
     keep_transcripts_days: KeepDays = None,
     keep_calls_days: KeepDays = None,
     keep_audit_days: Annotated[
         int | None,
-        typer.Option(min=1, max=36_500, help="With a database: of the audit log; 365 if not said."),
+        typer.Option(
+            min=1,
+            max=36_500,
+            metavar="DAYS",
+            rich_help_panel=KEPT,
+            help="With a database: of the audit log; 365 if not said.",
+        ),
     ] = None,
     worker: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,  # a supervisor's
 ) -> None:
     """Answer calls until SIGTERM, then drain: one agent, or with --database all of an API's.
 
-    Set RTCORE_SECRET to require media tokens, RTCORE_PLIVO_AUTH_TOKEN to require signatures; with
-    a database, RTCORE_PLIVO_AUTH_ID too, to make calls and number them.
+    Set RTCORE_SECRET to require media tokens, RTCORE_PLIVO_AUTH_TOKEN to
+    require signatures; with a database RTCORE_PLIVO_AUTH_ID too, to make calls
+    and number them.
     """
     from rtcore.commands.serve import ServeOptions
     from rtcore.commands.serve import serve as run
@@ -295,7 +325,7 @@ db = typer.Typer(help="The management API's database.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(db, name="db")
 Database = Annotated[
-    str, typer.Option(envvar="RTCORE_DATABASE", help="sqlite:///… or postgresql+psycopg://…")
+    str, typer.Option(envvar="RTCORE_DATABASE", help="sqlite:///… or postgresql://…")
 ]
 DEFAULT_DATABASE = "sqlite:///rtcore.db"
 

@@ -136,7 +136,14 @@ class Conversing:
             if self._recogniser is not None:
                 nursery.start_soon(self._recogniser.recognise, self._call.context, on_words)
             sessions = ModelSessions(
-                self._call, self.link, self._ears, self._voice, self._replies, self._own, self
+                self._call,
+                self.link,
+                self._ears,
+                self._voice,
+                self._replies,
+                self._own,
+                self._lines,
+                self,
             )
             await self.link.run(
                 self._call.context, sessions.begin, sessions.pending, self._on_event, sessions.lost

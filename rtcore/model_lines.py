@@ -64,22 +64,35 @@ class ModelLines:
         if self._waiting:
             self._say(*self._waiting.popleft())
         elif self._link.is_lost:
-            self._say(self._call.agent.definition.farewell_line, True, True)
+            self._say(self._goodbye, True, True)
+
+    @property
+    def can_apologise(self) -> bool:
+        """Whether the apology can be said without a session."""
+        return self._can_say(self._call.agent.definition.apology_line)
+
+    @property
+    def _goodbye(self) -> str:
+        """The farewell; the apology, if that alone is known of a model that is lost."""
+        lines = self._call.agent.definition
+        knows_better = self.can_apologise and not self._can_say(lines.farewell_line)
+        return lines.apology_line if self._link.is_lost and knows_better else lines.farewell_line
+
+    def _can_say(self, text: str) -> bool:
+        agent = self._call.agent
+        return agent.has_voice or agent.lines.get(self._link.voice_name, text) is not None
 
     def _say(self, text: str, is_interruptible: bool, ends_call: bool) -> None:
         """Have the model say ``text``; the voice beside it, if there is one, where it failed."""
         agent = self._call.agent
         reply: Reply
-        if agent.has_voice and (self._link.is_lost or self._failures):
+        if agent.has_voice and (self._link.is_lost or self._link.is_refused or self._failures):
             reply = Reply(
                 number=self._replies.next_number(),
                 text=text,
                 is_interruptible=is_interruptible,
                 ends_call=ends_call,
             )
-        elif self._link.is_lost:  # nobody can say anything any more
-            self._call.end("providers_failed")
-            return
         elif agent.lines.get(self._link.voice_name, text) is not None:
             reply = RecalledLine(
                 voice=self._link.voice_name,
@@ -88,6 +101,9 @@ class ModelLines:
                 is_interruptible=is_interruptible,
                 ends_call=ends_call,
             )
+        elif self._link.is_lost:  # nobody can say it any more
+            self._call.end("providers_failed")
+            return
         else:
             reply = self._replies.new(
                 text=text, is_interruptible=is_interruptible, ends_call=ends_call
@@ -120,5 +136,5 @@ class ModelLines:
             self._call.end("providers_failed")
             return None
         if self._failures >= FAILURES_MAX or is_lost:
-            return lines.farewell_line, True
+            return self._goodbye, True
         return lines.apology_line, False

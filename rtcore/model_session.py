@@ -13,6 +13,7 @@ from rtcore.agent.context import fit
 from rtcore.agent.conversation import UNKNOWN_OUTCOME
 from rtcore.answering import Answers
 from rtcore.model_ears import ModelEars
+from rtcore.model_lines import ModelLines
 from rtcore.model_mouth import ModelMouth
 from rtcore.model_replies import ModelReplies
 from rtcore.model_reply import ModelReply
@@ -39,6 +40,10 @@ class Floor(Protocol):
         """Stop what is being thought or said; lines that wait for it are said after all."""
         ...
 
+    def say(self, text: str) -> bool:
+        """Say a fixed line as soon as the agent has the floor; False if too many wait."""
+        ...
+
     def put_off(self) -> None:
         """Nothing of the line on the floor was heard: it is said once more, as soon as may be."""
         ...
@@ -55,6 +60,7 @@ class ModelSessions:
         voice: ModelMouth,
         replies: ModelReplies,
         own: OwnTurns,
+        lines: ModelLines,
         floor: Floor,
     ) -> None:
         self._call = call
@@ -63,6 +69,7 @@ class ModelSessions:
         self._voice = voice
         self._replies = replies
         self._own = own
+        self._lines = lines
         self._floor = floor
 
     def begin(self) -> SpeechSession:
@@ -107,6 +114,8 @@ class ModelSessions:
         """A session has ended: what it was making cannot come any more."""
         self._call.note("session_lost", provider=provider, is_last=self._link.is_lost)
         reply = self._floor.reply
+        if is_apologised_for := self._is_apologised_for(reply):
+            self._ears.answered()  # in its way: the next session need not
         if not isinstance(reply, ModelReply):
             self._own.lost()
         elif not reply.committed.is_set():
@@ -116,18 +125,34 @@ class ModelSessions:
             if not reply.is_done and any(step.calls for step in reply.steps):
                 self._ears.answered()  # heard once more, the turn would be acted on twice
             self._own.lost()
-            if not reply.is_done:
+            if is_apologised_for:
+                reply.close("no session could be had")
+            elif not reply.is_done:
                 self._lost(reply)
         self._ears.lost()
+        if is_apologised_for and reply is None:
+            self._floor.say(self._call.agent.definition.apology_line)
         if not self._link.is_lost and self._is_answered_next():
             self._call.floor(AgentState.THINKING)  # its time begins anew
+
+    def _is_apologised_for(self, reply: Reply | None) -> bool:
+        """Whether a caller who waits for an answer is told that none comes for now.
+
+        They are once a session that was lost could not be had again, if anybody can tell them.
+        """
+        if not self._link.is_refused or self._link.is_lost or not self._lines.can_apologise:
+            return False
+        if isinstance(reply, ModelReply) and (reply.text or not reply.committed.is_set()):
+            return False
+        return not self._call.is_muted and self._is_answered_next()
 
     def _lost(self, reply: ModelReply) -> None:
         """What becomes of ``reply``, which the caller waits for or hears."""
         # what is in hand is let go in this very tick: too late to have it made by another
         is_out = self._link.is_lost or reply.is_in_hand
         if reply.text and not reply.has_acted:
-            if is_out or self._own.goes_first:
+            is_said_beside = self._link.is_refused and self._call.agent.has_voice
+            if is_out or is_said_beside or self._own.goes_first:
                 self._floor.put_off()
         elif is_out or reply.has_acted:
             reply.close("its session was lost")

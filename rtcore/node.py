@@ -44,7 +44,7 @@ Admit = Callable[[UpgradeRequest], Awaitable["Admission | Rejection"]]
 RETRY_AFTER_S = "5"  # a full node: the carrier tries twice more by itself
 SILERO_TICK_S = 0.032  # one window of the network
 FAREWELL_LIMIT_S = 10.0  # for the goodbye of calls that outlast a drain
-END_LIMIT_S = 1.0  # for a call that is told to end: it takes some 50 ms
+END_LIMIT_S = 3.0  # for a call that is told to end: some 50 ms, unless a function writes
 EXPECTED_MAX = 10_000  # calls on their way; past it those expected for longest are not waited for
 
 
@@ -161,6 +161,8 @@ class Node:
 
     def expect(self, call_id: str, limit_s: float) -> None:
         """A call is on its way that was let in, or begun, here: a drain waits so long for it."""
+        if self._is_over:
+            return
         self._expected.pop(call_id, None)
         self._expected[call_id] = trio.current_time() + limit_s
         if len(self._expected) > EXPECTED_MAX:
@@ -169,7 +171,12 @@ class Node:
     @property
     def may_expect(self) -> bool:
         """Whether a call that is expected would be let in, be it that the node drains."""
-        return self._held is not None and self._has_place
+        return self._held is not None and self._has_place and not self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no call may come any more, be it expected."""
+        return self.is_stopping or (self.is_draining and self._held is None)
 
     def expect_no_more(self, call_id: str) -> None:
         """The call has come, or never will."""

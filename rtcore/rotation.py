@@ -13,7 +13,7 @@ from rtcore.usage import Kind, Named, Tally, Usage
 __all__ = ["Health", "Rotation"]
 
 P = TypeVar("P", bound=Named)
-AGAIN_PAUSE_S = 0.25  # before the same provider is asked again: it has just failed
+AGAIN_PAUSE_S = 0.25  # before the same provider is asked again; doubled for each further round
 
 
 class Health(Protocol):
@@ -36,14 +36,24 @@ class Rotation(Generic[P]):
     """The order in which one call goes through a list.
 
     After a failure the next one is asked, the first again after the last; it ends once more
-    have failed without any progress than there are in the list. One that failed in a way that
-    asking again cannot help is not asked again.
+    have failed without any progress than there are in the list, ``again_max`` times over. One
+    that failed in a way that asking again cannot help is not asked again.
     """
 
     def __init__(
-        self, members: Sequence[P], healths: Sequence[Health], usage: Usage, kind: Kind
+        self,
+        members: Sequence[P],
+        healths: Sequence[Health],
+        usage: Usage,
+        kind: Kind,
+        again_max: int = 1,
     ) -> None:
-        """``healths``: one for each member, or none where nobody keeps them."""
+        """
+        Args:
+            healths: one for each member, or none where nobody keeps them.
+            again_max: for how many rounds all that failed are asked again, after growing pauses.
+        """
+        self._again_max = again_max
         self._members = members
         self._healths = healths
         self._usage = usage
@@ -68,8 +78,18 @@ class Rotation(Generic[P]):
     @property
     def is_over(self) -> bool:
         """Whether there is nobody left to ask."""
-        all_failed = self._failures > len(self._members)
+        all_failed = self._failures > len(self._members) * self._again_max
         return all_failed or len(self._hopeless) == len(self._members)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether something has failed since the last progress."""
+        return self._failures > 0
+
+    @property
+    def has_failed_again(self) -> bool:
+        """Whether all have failed since the last progress, and one that was asked once more."""
+        return self._failures > len(self._members)
 
     @property
     def has_another(self) -> bool:
@@ -95,7 +115,8 @@ class Rotation(Generic[P]):
         before = self.place
         self._at = next(healthy, hopeful[0])  # all are down: better a poor chance than none
         if self._at in self._tried:
-            await trio.sleep(AGAIN_PAUSE_S)
+            rounds = max(1, self._failures // len(self._members))
+            await trio.sleep(AGAIN_PAUSE_S * 2 ** (rounds - 1))
         self._tried.add(self._at)
         self._has_answered = False
         self.used.failovers += self._at != before

@@ -33,6 +33,8 @@ __all__ = ["SpeechLink"]
 
 CONTROL_MAX = 128  # commands beside audio that may wait; more, and the session is stuck
 KEPT_SAMPLES = 30 * RATE_HZ  # of what is not answered; who speaks on for longer is understood
+AGAIN_MAX = 4  # times that a model with no other beside it is asked again: 3.75 s of pauses
+AGAIN_LIMIT_S = 8.0  # and for how long, where each failure takes its time: who waits hangs up
 SILENCE = bytes(FRAME_BYTES)
 
 
@@ -156,6 +158,11 @@ class SpeechLink:
             self._rotation.progressed()
 
     @property
+    def is_refused(self) -> bool:
+        """Whether a session was lost and another could not be had, or brought nothing either."""
+        return self._rotation is not None and self._rotation.has_failed_again
+
+    @property
     def has_unanswered(self) -> bool:
         """Whether something was heard that a new session would be told again."""
         return bool(self._kept)
@@ -208,6 +215,7 @@ class SpeechLink:
         after what was heard and not answered; ``lost`` is told the reason when one ends.
         """
         stays = False  # with the model that was asked last
+        failing_s = trio.current_time()  # since when nothing has been brought
         while not self.is_lost:
             rotation = self._rotation
             if rotation is None:
@@ -221,14 +229,21 @@ class SpeechLink:
             self._used = rotation.used
             self.has_moved = rotation.place != before
             self._has_progressed = self._is_wanted_anew = False
+            began_s = trio.current_time()
             reason = await self._hold(begin(), pending, emit)
+            held_s = trio.current_time() - began_s
             stays = self._is_wanted_anew or (
                 isinstance(reason, SessionOver) and self._has_progressed
             )
             if not stays:
                 self._stats.provider_errors += 1
+                if held_s > AGAIN_LIMIT_S:
+                    rotation.begin_anew()
+                if not rotation.is_failing:
+                    failing_s = trio.current_time()
                 rotation.failed(reason)
-                self.is_lost = rotation.is_over
+                is_too_long = trio.current_time() - failing_s > AGAIN_LIMIT_S
+                self.is_lost = rotation.is_over or (rotation.has_failed_again and is_too_long)
             lost(reason.provider)
 
     async def _hold(
@@ -273,5 +288,7 @@ def _members(model: SpeechModel | SpeechModels) -> Sequence[SpeechModel]:
 
 def _rotation(model: SpeechModel | SpeechModels, usage: Usage) -> Rotation[SpeechModel]:
     """The order in which the call goes through the models; one alone is nobody's to watch."""
-    healths = () if isinstance(model, SpeechModel) else model.breakers
-    return Rotation(_members(model), healths, usage, "speech")
+    if isinstance(model, SpeechModel):
+        return Rotation((model,), (), usage, "speech", AGAIN_MAX)
+    again_max = AGAIN_MAX if len(model.members) == 1 else 1
+    return Rotation(model.members, model.breakers, usage, "speech", again_max)

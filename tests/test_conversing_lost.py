@@ -249,16 +249,13 @@ def test_a_session_lost_in_the_tick_that_commits_its_answer_harms_no_call(
     assert ANSWERS[0].startswith(first)
 
 
-@pytest.mark.parametrize("has_voice", [True, False])
-def test_a_model_that_cannot_be_had_is_the_end_of_the_call(has_voice: bool) -> None:
+def test_a_model_that_fails_whenever_it_is_asked_is_the_end_of_the_call() -> None:
     faults = {number: ProviderFault(kind="raise") for number in range(9)}
     talker = model(faults=faults)
-    agent = agent_of(talker, welcome=WELCOME, voice=ScriptedSynthesizer(100) if has_voice else None)
-    made = simulate(make_call, agent, [wait(60_000)])
-    lines = [WELCOME, agent.definition.farewell_line] if has_voice else []
-    assert said(made.record, "assistant") == lines
-    assert made.record.ended_by == ("agent_hung_up" if has_voice else "providers_failed")
-    assert talker.sessions.opened == 2
+    made = simulate(make_call, agent_of(talker, welcome=WELCOME), [wait(60_000)])
+    assert said(made.record, "assistant") == []
+    assert made.record.ended_by == "providers_failed"
+    assert talker.sessions.opened == 5
     assert made.record.duration_s < 10
 
 

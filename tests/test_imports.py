@@ -56,8 +56,8 @@ ALLOWED: dict[str, set[str] | None] = {
         "speech_link", "speech_port", "usage",
     },
     "model_session": {
-        "agent", "answering", "model_ears", "model_mouth", "model_replies", "model_reply",
-        "model_turns", "ports", "reply", "speech_link", "speech_port", "turn",
+        "agent", "answering", "model_ears", "model_lines", "model_mouth", "model_replies",
+        "model_reply", "model_turns", "ports", "reply", "speech_link", "speech_port", "turn",
     },
     "model_turns": {
         "answering", "audio", "metrics", "model_ears", "model_mouth", "model_replies",

@@ -352,7 +352,10 @@ async def test_a_drain_has_an_end() -> None:
 
 
 @pytest.mark.parametrize("is_draining", [False, True])
-async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(is_draining: bool) -> None:
+async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(
+    is_draining: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_LIMIT_S", 0.5)  # who has not said so waits for all of it
     async with running() as run:
         socket = await run.call()
         await run.dial()  # and one that has not said yet which call it is
@@ -367,6 +370,26 @@ async def test_who_stops_a_node_has_the_records_of_the_calls_it_ends(is_draining
         await run.until(lambda: not run.node._sources)
         assert [record.ended_by for record in run.records] == ["cancelled"]
         assert not run.node.may_expect
+
+
+async def test_a_node_that_is_stopped_takes_back_no_call_it_has_just_ended() -> None:
+    async with running() as run:
+        await run.call()
+        await run.until(lambda: len(run.node.calls) == 1)
+        run.node.stop()
+        assert not run.node.may_expect
+        run.node.expect("c1", 60)  # the carrier asks what comes next, and is told before it knows
+        with pytest.raises((UpgradeRefused, OSError)):
+            await run.dial()
+        assert run.node.stats.failed == 0
+
+
+async def test_a_node_that_has_drained_expects_nobody() -> None:
+    async with running() as run:
+        run.node.drain()
+        await run.until(lambda: run.node._held is None)
+        run.node.expect("c1", 60)
+        assert not run.node._expected
 
 
 async def test_a_farewell_that_is_never_over_costs_no_record(

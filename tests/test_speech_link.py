@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import pairwise
 from typing import Any, Literal
 
+import pytest
 import trio
 import trio.testing
 
@@ -14,7 +16,7 @@ from rtcore.errors import ProviderError
 from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio
 from rtcore.providers.fallback import FallbackSpeechModel
-from rtcore.speech_link import CONTROL_MAX, KEPT_SAMPLES, SILENCE, SpeechLink
+from rtcore.speech_link import AGAIN_LIMIT_S, CONTROL_MAX, KEPT_SAMPLES, SILENCE, SpeechLink
 from rtcore.speech_port import (
     Respond,
     Say,
@@ -231,14 +233,97 @@ async def test_another_model_goes_on_without_a_failure(
     assert not linked.link.is_lost
 
 
-async def test_a_model_that_brings_nothing_twice_is_lost_for_good(
+async def refused(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
+    raise ProviderError("model", "503", retryable=True)
+
+
+async def denied(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
+    raise ProviderError("model", "401", retryable=False)
+
+
+async def test_a_model_alone_is_asked_again_with_growing_pauses(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    model = Model(lost)
+    began_s: list[float] = []
+
+    async def timed(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
+        began_s.append(trio.current_time())
+        await refused(commands)
+
+    linked = Linked(Model(timed))
+    with trio.fail_after(10):
+        await linked.run()
+    pauses_s = [after - before for before, after in pairwise(began_s)]
+    assert pauses_s == pytest.approx([0.25, 0.5, 1.0, 2.0])
+    assert linked.link.is_lost
+    assert linked.stats.provider_errors == 5
+
+
+async def test_one_that_can_be_had_again_is_not_lost(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """What it brings then counts: the next loss is a first one."""
+    refusals = [refused] * 3
+    model = Model(lost, *refusals, lost, *refusals, deaf)
+    linked = Linked(model)
+    troubled: list[bool] = []
+    nursery.start_soon(linked.run)
+    await trio.sleep(5)
+    assert model.begun == 5
+    troubled.append(linked.link.is_refused)
+    linked.link.progressed()
+    troubled.append(linked.link.is_refused)
+    await trio.sleep(8)
+    assert model.begun == 9
+    assert troubled == [True, False]
+    assert not linked.link.is_lost
+
+
+async def test_what_time_will_not_heal_is_the_end_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    model = Model(lost, refused, denied)
     linked = Linked(model)
     with trio.fail_after(10):
         await linked.run()
-    assert model.begun == 2
+    assert model.begun == 3
+
+
+async def test_a_model_that_takes_its_time_to_fail_is_asked_again_for_so_long_only(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def unreachable(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
+        await trio.sleep(4.5)
+        raise ProviderError("model", "silent", retryable=True)
+
+    model = Model(unreachable)
+    linked = Linked(model)
+    with trio.fail_after(4.5 + AGAIN_LIMIT_S + 4.5):
+        await linked.run()
+    assert model.begun == 3
+    assert linked.link.is_lost
+
+
+async def test_sessions_that_held_are_no_failures_in_a_row(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    async def idle(commands: trio.MemoryReceiveChannel[SpeechCommand]) -> None:
+        await trio.sleep(2 * AGAIN_LIMIT_S)
+        raise ProviderError("model", "idle", retryable=True)
+
+    model = Model(idle)
+    linked = Linked(model)
+    nursery.start_soon(linked.run)
+    await trio.sleep(20 * AGAIN_LIMIT_S)
+    assert model.begun == 10
+    assert not linked.link.is_lost
+
+
+async def test_a_model_that_is_lost_is_told_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    linked = Linked(Model(denied))
+    await linked.run()
     assert linked.link.is_lost
     assert not linked.link.is_open
     linked.link.tell(Tell(text="nobody"))  # means nothing any more

@@ -22,6 +22,7 @@ from api.store.chats import erase_chats_with
 from api.store.database import Actor, Tx
 from api.store.errors import Conflict, NotFound
 from api.store.records import note
+from api.store.stored import read_stored
 from api.store.tables import (
     agent_versions,
     agents,
@@ -223,10 +224,7 @@ def read_policy(tx: Tx, node: Retention) -> Policy:
             agent_versions.c.number == sa.func.coalesce(agents.c.published, agents.c.latest),
         ),
     )
-    found = {
-        row.id: msgspec.json.decode(row.spec, type=_Kept).retention
-        for row in tx.conn.execute(query)
-    }
+    found = {row.id: read_stored(row.spec, _Kept).retention for row in tx.conn.execute(query)}
     return Policy(node, {id: each for id, each in found.items() if each != Retention()})
 
 

@@ -22,6 +22,7 @@ from api.store.agents import get_published
 from api.store.database import Actor, Tx
 from api.store.errors import InvalidReference, NotFound
 from api.store.records import Page, new_id, note, page_of
+from api.store.stored import read_stored
 from api.store.tables import call_notes, call_streams, calls
 from api.web.times import shown_time
 from rtcore.agent.listening import Listening
@@ -490,7 +491,7 @@ def _call(row: sa.Row[Any]) -> StoredCall:
         state=row.state,
         carrier_id=row.carrier_id,
         request_id=row.request_id,
-        plan=msgspec.json.decode(row.plan, type=CallPlan),
+        plan=read_stored(row.plan, CallPlan),
         is_machine=bool(row.is_machine),
         transfer=msgspec.json.decode(row.transfer, type=Transfer) if row.transfer else None,
         media_nonce=row.media_nonce,

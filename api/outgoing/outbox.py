@@ -137,6 +137,14 @@ def _seal_new(tx: Tx, id: str) -> str:
 # --- what happens -----------------------------------------------------------------------
 
 
+class _Wish(msgspec.Struct):
+    """What is read here of a :class:`WebhookSpec`; a newer node's may name events of its own."""
+
+    url: str
+    events: tuple[str, ...] = ()
+    is_enabled: bool = True
+
+
 def tell(tx: Tx, event: Event, subject_id: str, data: Mapping[str, Any]) -> None:
     """Have every webhook that wants to know told of ``event``, once this transaction is kept.
 
@@ -150,8 +158,8 @@ def tell(tx: Tx, event: Event, subject_id: str, data: Mapping[str, Any]) -> None
     found = tx.conn.execute(query.with_for_update(read=True, key_share=True)).all()
     wanting = []
     for row in found:
-        spec = msgspec.json.decode(row.spec, type=WebhookSpec)
-        if spec.is_enabled and (not spec.events or event in spec.events):
+        wish = msgspec.json.decode(row.spec, type=_Wish)
+        if wish.is_enabled and (not wish.events or event in wish.events):
             wanting.append(row.id)
     _write(tx, wanting, event, subject_id, data)
 
@@ -261,7 +269,7 @@ def _receivers(tx: Tx, ids: set[str]) -> dict[str, tuple[str, str | None]]:
             secret = tx.vault.open(row.sealed) if row.sealed is not None else None
         except VaultLocked:
             secret = None
-        found[row.id] = msgspec.json.decode(row.spec, type=WebhookSpec).url, secret
+        found[row.id] = msgspec.json.decode(row.spec, type=_Wish).url, secret
     return found
 
 

@@ -133,7 +133,10 @@ async def _stream(line: Telephony, call: StoredCall, media_url: str) -> bytes:
 
 async def _stream_again(line: Telephony, call_id: str, told: Told) -> bytes:
     """Let the agent go on, wherever there is room; a call that was let in is not sent away."""
-    media_url = await _media_url(line) or line.media_url
+    media_url = await _media_url(line)
+    if media_url is None and line.node.is_stopping:
+        return documents.goodbye()  # nobody is left to go on with it
+    media_url = media_url or line.media_url
     line.expect_stream(told.carrier_id, media_url)
     call = await line.store.write(mark_resumed, call_id, told.carrier_id)
     return await _stream(line, call, media_url)

@@ -24,6 +24,7 @@ from api.store.records import (
     set_uses,
     users_of,
 )
+from api.store.stored import read_stored
 
 __all__ = [
     "AgentRecord",
@@ -149,7 +150,7 @@ def find_agents(
         query = query.where(AGENTS.id.in_(users))
 
     def make(row: sa.Row[Any]) -> AgentRecord:
-        return _record(row, row.latest, msgspec.json.decode(row.spec, type=AgentSpec))
+        return _record(row, row.latest, read_stored(row.spec, AgentSpec))
 
     return page_of(tx, query, limit, offset, make)
 
@@ -324,7 +325,7 @@ def _spec(tx: Tx, id: str, number: int) -> AgentSpec:
     text = tx.conn.scalar(query)
     if text is None:
         raise NotFound(f"agent {id} version", str(number))
-    return msgspec.json.decode(text, type=AgentSpec)
+    return read_stored(text, AgentSpec)
 
 
 def _record(row: sa.Row[Any], version: int, spec: AgentSpec) -> AgentRecord:

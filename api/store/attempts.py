@@ -38,6 +38,7 @@ from api.store.campaigns import (
 )
 from api.store.database import Actor, Tx
 from api.store.do_not_call import has_opted_out, is_blocked
+from api.store.stored import read_stored
 from api.store.tables import calls, campaign_attempts, campaign_targets, campaigns
 
 __all__ = [
@@ -119,7 +120,7 @@ def look(tx: Tx, node: str) -> Outlook:
     ).all()
     dues = []
     for row in rows:
-        spec = msgspec.json.decode(row.spec, type=CampaignSpec)
+        spec = read_stored(row.spec, CampaignSpec)
         if row.due_ms is not None and row.dialling < spec.concurrency:
             dues.append(max(row.due_ms, _paced_until(spec, row.dialled_at_ms)))
     return Outlook(

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgspec
 import sqlalchemy as sa
 
 from api.campaigns.rules import is_finished
@@ -30,6 +29,7 @@ from api.store.records import (
     page_of,
     set_uses,
 )
+from api.store.stored import read_stored
 from api.store.tables import campaign_attempts, campaign_targets, campaigns
 
 __all__ = [
@@ -129,7 +129,7 @@ def spec_of_call(tx: Tx, call_id: str) -> CampaignSpec:
     spec = tx.conn.scalar(made.where(ATTEMPTS.call_id == call_id))
     if spec is None:
         raise NotFound("campaign of call", call_id)
-    return msgspec.json.decode(spec, type=CampaignSpec)
+    return read_stored(spec, CampaignSpec)
 
 
 def find_campaigns(
@@ -395,7 +395,7 @@ def _counted(tx: Tx, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> 
 
 
 def _campaign(row: sa.Row[Any]) -> CampaignRecord:
-    spec = msgspec.json.decode(row.spec, type=CampaignSpec)
+    spec = read_stored(row.spec, CampaignSpec)
     return CampaignRecord(
         record=Record(row.id, row.revision, row.created_at_ms, row.updated_at_ms, spec),
         state=row.state,

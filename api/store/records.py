@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from api.store.database import Actor, Tx
 from api.store.errors import InUse, InvalidReference, NotFound, RevisionChanged, User
+from api.store.stored import read_stored
 from api.store.tables import audit, uses
 
 __all__ = [
@@ -238,5 +239,5 @@ class Resources(Generic[S]):
         note(tx, actor, f"{self.kind}.deleted", id)
 
     def _record(self, row: sa.Row[Any]) -> Record[S]:
-        spec = msgspec.json.decode(row.spec, type=self._spec)
+        spec = read_stored(row.spec, self._spec)
         return Record(row.id, row.revision, row.created_at_ms, row.updated_at_ms, spec)

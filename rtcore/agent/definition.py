@@ -15,6 +15,7 @@ from rtcore.turn.config import Preset
 __all__ = ["AgentDefinition", "IdlePolicy"]
 
 TurnNumber = int | float | str
+TurnNumbers = Annotated[dict[str, TurnNumber], Meta(extra={"names_of": TurnConfig})]
 Line = Annotated[str, Meta(max_length=2000)]
 
 
@@ -44,7 +45,7 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     filler_line: Line = "One moment, please."
     idle: IdlePolicy = IdlePolicy()
     turn_preset: Preset | None = None  # how turns are taken with this agent; None: as the node says
-    turn: dict[str, TurnNumber] = {}  # single numbers of it, by their names in TurnConfig
+    turn: TurnNumbers = {}  # single numbers of it, by their names in TurnConfig
     recording: bool = False  # keep what is said and heard, where the node keeps recordings
     listening: Listening | None = None  # the agent says nothing, and hears one side or both
     context_max_tokens: Annotated[int, Meta(ge=500, le=1_000_000)] = 16_000  # what a request

@@ -42,13 +42,10 @@ KEYS = {
     "Cartesia": "CARTESIA_API_KEY",
 }
 SETTINGS = {  # of a node: what each is for, its name, and what makes it
-    "media tokens": ("RTCORE_SECRET", "export RTCORE_SECRET=$(openssl rand -hex 32)"),
-    "carrier's signatures": ("RTCORE_PLIVO_AUTH_TOKEN", "export RTCORE_PLIVO_AUTH_TOKEN=…"),
-    "carrier's account": ("RTCORE_PLIVO_AUTH_ID", "export RTCORE_PLIVO_AUTH_ID=…"),
-    "keys encrypted at rest": (
-        "RTCORE_SECRET_KEYS",
-        "export RTCORE_SECRET_KEYS=$(rtcore keys secret)",
-    ),
+    "media tokens": ("RTCORE_SECRET", "make one: openssl rand -hex 32"),
+    "carrier's signatures": ("RTCORE_PLIVO_AUTH_TOKEN", "from Plivo's console"),
+    "carrier's account": ("RTCORE_PLIVO_AUTH_ID", "from Plivo's console"),
+    "keys encrypted at rest": ("RTCORE_SECRET_KEYS", "make one: rtcore keys secret"),
 }
 
 

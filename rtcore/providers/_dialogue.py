@@ -5,7 +5,6 @@ Each service adds a dialogue: its messages and what they mean, without I/O.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -21,6 +20,10 @@ from rtcore.providers._ws import WebSocket, connect
 from rtcore.speech_port import SpeechCommand, SpeechEvent
 
 __all__ = ["Dialogue", "DialogueService"]
+
+# nothing is owed while nobody speaks, so silence is no fault; a connection that answers no ping for
+# as long is dead, and would else be found out by the caller
+SIGN_EVERY_S = 10.0
 
 
 class Dialogue(Protocol):
@@ -126,14 +129,25 @@ class _Shell:
             await self.send()
 
     async def listen(self) -> None:
-        """Tell what the service says, until it closes."""
-        while (message := await self._socket.receive(math.inf)) is not None:
+        """Tell what the service says, until it closes, or its connection proves to be dead."""
+        while (message := await self._next()) is not None:
             self._dialogue.hear(message)
             self._tell()
             if self._dialogue.is_ready:
                 self._ready.set()
             await self.send()
         raise ProviderError(self._provider, "closed the session", retryable=True)
+
+    async def _next(self) -> str | bytes | None:
+        """The next message, None once the service has closed. Raises ProviderError."""
+        asked_s = 0.0
+        while True:
+            with trio.move_on_after(SIGN_EVERY_S):
+                return await self._socket.receive()
+            if self._socket.heard_s < asked_s:
+                raise timed_out(self._provider, "a sign of life", SIGN_EVERY_S)
+            asked_s = trio.current_time()
+            await self._socket.ping()
 
     def _tell(self) -> None:
         while self._dialogue.events:

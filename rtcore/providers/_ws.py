@@ -121,6 +121,7 @@ class WebSocket:
         self._parts_bytes = 0
         self._close_code: int | None = None
         self._close_reason = ""
+        self.heard_s = trio.current_time()  # when anything came last, pongs too
         self._is_torn = False  # a frame was cut by a cancel: nothing can follow it
         self.stale_clears = 0  # kept for the voices: replies cancelled, not yet known to be over
 
@@ -136,6 +137,10 @@ class WebSocket:
         """
         event = TextMessage(message) if isinstance(message, str) else BytesMessage(message)
         await self._write(event)
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; it shows in :attr:`heard_s`. Raises as :meth:`send`."""
+        await self._write(Ping())
 
     async def receive(self, limit_s: float = math.inf) -> str | bytes | None:
         """The next message; ``None`` once the service has closed cleanly.
@@ -243,6 +248,7 @@ class WebSocket:
         if not octets:
             self._closed_by_service(1006, "connection lost")
             return
+        self.heard_s = trio.current_time()
         try:
             self._protocol.receive_data(bytes(octets))
             for event in self._protocol.events():

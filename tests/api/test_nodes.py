@@ -454,6 +454,25 @@ async def test_a_call_that_one_node_has_no_room_for_is_taken_by_another(store: S
         assert [report.ended_by for report in second.reports] == ["caller"]
 
 
+async def test_another_node_goes_on_with_the_calls_of_one_that_is_stopped(store: Store) -> None:
+    plivo = FakePlivo()
+    async with AsyncExitStack() as stack:
+        node = partial(serving, url_of(store), plivo=plivo, presence=STEADY)
+        a = await stack.enter_async_context(node())
+        b = await stack.enter_async_context(node(splits=True))  # with a media URL of its own
+        await a.until(lambda: a.line.presence.nodes == 2)
+        await a.bound()
+        silent = [wait(60_000)]
+        call = plivo.ring(CALLER, OURS, Phone(scripts=[silent, [wait(200), hang_up()]]))
+        await a.until(lambda: a.line.live)
+        (call_id,) = a.line.live
+        a.line.node.stop()
+        await b.until(lambda: call_id in b.line.live)
+        await b.until(call.over.is_set)
+        assert [report.ended_by for report in call.reports] == ["node", "caller"]
+        assert a.line.node.stats.failed == b.line.node.stats.failed == 0
+
+
 async def test_without_room_callers_hear_busy_or_are_put_through(sqlite_url: str) -> None:
     full = NodeConfig(lag_max_ms=10_000, calls_max=1, drain_s=1)
     async with serving(sqlite_url, config=full) as node:

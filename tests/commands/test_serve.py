@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+from typer import rich_utils
 
 from rtcore.cli import app
 from rtcore.commands.serve import ServeOptions, serve
@@ -94,6 +96,18 @@ def test_what_needs_a_database_is_refused_without_one(
     monkeypatch.delenv("RTCORE_DATABASE", raising=False)
     with pytest.raises(ConfigError, match=f"{option[0][2:]}: means nothing without --database"):
         app(["serve", *option, *workers], standalone_mode=False)
+
+
+@pytest.mark.parametrize("command", ["serve", "call", "demo", "fake-plivo", "replay"])
+def test_no_option_is_cut_short_where_a_terminal_is_narrow(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 80)
+    with pytest.raises(SystemExit, match=r"^0$"):
+        app([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) == 80
+    assert [line for line in lines if re.search(r"--[a-z-]*…", line)] == []
 
 
 @pytest.mark.parametrize(

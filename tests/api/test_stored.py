@@ -1,0 +1,156 @@
+"""Rows that a newer node wrote: what an older one does not know is left out, and logged once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+import structlog
+
+from api.calls.erasing import read_policy
+from api.campaigns.specs import CampaignSpec
+from api.outgoing.outbox import claim_deliveries, create_webhook, tell
+from api.outgoing.specs import WebhookSpec
+from api.specs import AgentSpec, FunctionSpec, ProviderChoice, Retention
+from api.store import Actor, Store, Tx, stored, upgrade
+from api.store.agents import create_agent, find_agents, get_agent, update_agent
+from api.store.campaigns import create_campaign, get_campaign
+from api.store.functions import FUNCTIONS, create_function
+from api.store.stored import read_stored
+from api.store.tables import agent_versions, campaigns, functions, webhooks
+from rtcore.agent.definition import IdlePolicy
+from tests.api.client import Api
+
+ME = Actor("test")
+FUNCTION = FunctionSpec(name="book", description="Books.", url="https://x.test", effect="write")
+SPEC = AgentSpec(
+    name="desk",
+    turn={"idle_ms": 20_000},
+    idle=IdlePolicy(reminders=()),
+    llm=(ProviderChoice(provider="openai", options={"zest": 1}),),
+    speech_model=(ProviderChoice(provider="openai_realtime"),),
+    retention=Retention(calls_days=30),
+)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_logged() -> Iterator[None]:
+    stored._logged.clear()
+    yield
+    stored._logged.clear()
+
+
+def newer(document: dict[str, Any]) -> dict[str, Any]:
+    """An agent as a node writes it that has one more field in each part of it."""
+    for part in (
+        document,
+        document["idle"],
+        document["turn"],
+        document["retention"],
+        *document["llm"],
+        *document["speech_model"],
+    ):
+        part["zest"] = {"deep": [1]}
+    return document
+
+
+def rewrite(
+    store: Store, table: sa.Table, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    def work(tx: Tx) -> None:
+        text = tx.conn.scalar(sa.select(table.c.spec))
+        spec = msgspec.json.encode(change(msgspec.json.decode(text or "")))
+        tx.conn.execute(sa.update(table).values(spec=spec.decode()))
+
+    store.run(work, True)
+
+
+def test_a_newer_node_s_agent_is_an_agent_without_what_is_new(store: Store) -> None:
+    id = store.run(create_agent, True, ME, SPEC).id
+    rewrite(store, agent_versions, newer)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert store.run(get_agent, False, id).spec == SPEC
+        (found,) = store.run(find_agents, False, 10, 0).items
+        assert found.spec == SPEC
+        assert store.run(read_policy, False, Retention()).agents == {id: SPEC.retention}
+    assert sorted(each["field"] for each in logs) == [
+        "AgentSpec.zest",
+        "IdlePolicy.zest",
+        "ProviderChoice.zest",
+        "Retention.zest",
+        "TurnConfig.zest",
+    ]
+    assert {each["event"] for each in logs} == {"stored_field_unknown"}
+
+
+def test_it_is_changed_like_any_other(store: Store) -> None:
+    id = store.run(create_agent, True, ME, SPEC).id
+    rewrite(store, agent_versions, newer)
+
+    def rename(spec: AgentSpec) -> AgentSpec:
+        return msgspec.structs.replace(spec, name="front desk")
+
+    changed = store.run(update_agent, True, ME, id, None, rename, publish=True)
+    assert changed.spec == rename(SPEC)
+
+
+def test_a_webhook_that_wants_to_know_of_new_things_is_told_of_old_ones(store: Store) -> None:
+    spec = WebhookSpec(name="office", url="https://x.test", events=("call.ended",))
+    store.run(create_webhook, True, ME, spec)
+    rewrite(store, webhooks, lambda spec: {**spec, "events": ["call.zested", "call.ended"]})
+    for event in ("call.started", "call.ended"):
+        store.run(tell, True, event, "call_1", {})
+    (work,) = store.run(claim_deliveries, True, 10)
+    assert (work.url, msgspec.json.decode(work.body)["type"]) == (spec.url, "call.ended")
+
+
+def test_functions_and_campaigns_are_read_alike(store: Store) -> None:
+    id = store.run(create_function, True, ME, FUNCTION).id
+    rewrite(store, functions, lambda spec: {**spec, "zest": None})
+    assert store.run(FUNCTIONS.get, False, id).spec == FUNCTION
+    agent_id = store.run(create_agent, True, ME, AgentSpec(name="desk")).id
+    spec = CampaignSpec(name="news", agent_id=agent_id, from_="14155550199", time_zone="UTC")
+    campaign_id = store.run(create_campaign, True, ME, spec).id
+    rewrite(
+        store,
+        campaigns,
+        lambda spec: {**spec, "zest": 1, "retries": {**spec["retries"], "zest": 1}},
+    )
+    assert store.run(get_campaign, False, campaign_id).spec == spec
+
+
+def test_a_value_that_cannot_be_used_is_refused_as_before() -> None:
+    for document in ({"name": ""}, {"name": "x", "turn_preset": "hasty"}, {"zest": 1}):
+        with pytest.raises(msgspec.ValidationError):
+            read_stored(msgspec.json.encode(document), AgentSpec)
+
+
+def test_what_is_logged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "LOGGED_MAX", 3)
+    odd = {"name": "x", **{f"zest_{number}": 1 for number in range(10)}}
+    with structlog.testing.capture_logs() as logs:
+        assert read_stored(msgspec.json.encode(odd), AgentSpec) == AgentSpec(name="x")
+    assert len(logs) == 3
+
+
+def test_a_node_starts_on_a_database_that_a_newer_one_has_brought_further(store: Store) -> None:
+    def bring_further(tx: Tx) -> None:
+        tx.conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+    id = store.run(create_agent, True, ME, SPEC).id
+    store.run(bring_further, True)
+    with structlog.testing.capture_logs() as logs:
+        upgrade(store.engine.url.render_as_string(hide_password=False))
+    assert [(each["event"], each["revision"]) for each in logs] == [("database_is_newer", "9999")]
+    assert store.run(get_agent, False, id).spec == SPEC
+
+
+async def test_over_the_api_an_unknown_field_is_a_mistake(api: Api) -> None:
+    for body in ({"name": "x", "zest": 1}, {"name": "x", "retention": {"zest": 1}}):
+        refused = await api.ask("POST", "/v1/agents", body)
+        assert refused.status == 422
+        assert "zest" in refused.problem.detail + str(refused.problem.errors)
