@@ -19,9 +19,11 @@ SOURCES = [
     "rtcore/_streams.pyx",  # kernels with state: resampler, concealment
     "rtcore/media/_frames.pyx",  # WebSocket frames
     "rtcore/media/_wire.pyx",  # a socket's octets, as frames
+    "rtcore/media/_paced.pyx",  # which piece of our sound is due when
     "rtcore/protocol/_media.pyx",  # the one-pass media message
     "rtcore/turn/_guard.pyx",  # the far-end guard
     "rtcore/turn/_every_frame.pyx",  # what every frame passes through
+    "rtcore/_far_end.pyx",  # what the caller hears of us meanwhile
     "rtcore/_way_in.pyx",  # from the carrier's message through all of them
 ]
 

@@ -1,6 +1,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from rtcore._far_end import FarEnd
 from rtcore.ears import Ears
 from rtcore.ports import Recorder
 from rtcore.protocol._media import MediaReader
@@ -15,7 +16,7 @@ class WayIn(ABC):
     _detector: TurnDetector
     _gate: SpeechGate | None
     _ears: Ears | SpeechLink
-    _far_end: Callable[[], bytes | None]
+    _far_end: FarEnd
     recorder: Recorder | None
     def __init__(self, time_s: Callable[[], float]) -> None: ...
     def _on_messages(self, messages: list[bytes]) -> None: ...

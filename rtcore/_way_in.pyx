@@ -7,6 +7,7 @@ not usual is left to :class:`rtcore.call.Call`, which is built on this. The twin
 ``_way_in_py``, is the specification.
 """
 
+from rtcore._far_end cimport FarEnd
 from rtcore.protocol._media cimport NO_CHUNK, MediaReader
 from rtcore.turn._every_frame cimport FrameWatch, InOrder, SpeechGate
 
@@ -19,7 +20,7 @@ cdef class WayIn:
     cdef public FrameWatch _detector
     cdef public SpeechGate _gate  # of the ears; None: they gather for themselves
     cdef public object _ears
-    cdef public object _far_end  # says what the caller hears of us meanwhile
+    cdef public FarEnd _far_end  # what the caller hears of us meanwhile
     cdef public object recorder
     cdef object _time_s
 
@@ -42,7 +43,7 @@ cdef class WayIn:
     cpdef _hear(self, bytes frame):
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
         cdef list decided
-        far = self._far_end()
+        far = self._far_end.listen()
         if self.recorder is not None:
             self.recorder.push(frame, far)
         decided = self._detector.push(frame, far)

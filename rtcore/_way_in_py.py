@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rtcore._far_end import FarEnd
 from rtcore.ears import Ears
 from rtcore.protocol._media import NO_CHUNK, MediaReader
 
@@ -27,7 +28,7 @@ class WayIn(ABC):
     _detector: TurnDetector
     _gate: SpeechGate | None
     _ears: Ears | SpeechLink
-    _far_end: Callable[[], bytes | None]
+    _far_end: FarEnd
     recorder: Recorder | None
 
     def __init__(self, time_s: Callable[[], float]) -> None:
@@ -54,7 +55,7 @@ class WayIn(ABC):
                 self._hear(each)
 
     def _hear(self, frame: bytes) -> None:
-        far = self._far_end()
+        far = self._far_end.listen()
         if self.recorder is not None:
             self.recorder.push(frame, far)
         decided = self._detector.push(frame, far)

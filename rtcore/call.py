@@ -189,7 +189,7 @@ class Call(WayIn):
             self._answering = Conversing(self, self._line, agent.speech_model, ears)
             self._ears = self._answering.link
         self._gate = self._ears.gate
-        self._far_end = self._answering.mouth.listen
+        self._far_end = self._answering.mouth
         providers: tuple[object, ...] = (
             agent.transcriber,
             agent.responder,

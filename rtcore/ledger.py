@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rtcore._far_end import HeardCount
 from rtcore.audio import RATE_HZ
 
 __all__ = ["Ledger", "Span", "TimedWord"]
@@ -60,17 +61,19 @@ class Span:
         return self.text[: self.text.rfind(" ", 0, cut + 1)] if " " in self.text[: cut + 1] else ""
 
 
-class Ledger:
+class Ledger(HeardCount):
     """One call's account of its own speech. Plain arithmetic: no clock, no I/O."""
 
     def __init__(self) -> None:
-        self.appended = 0
-        self.sent = 0
-        self.heard = 0
-        self.spans: list[Span] = []  # those of the reply in progress, oldest first
+        super().__init__()
+        self._spans: list[Span] = []
         self._checkpoints: dict[str, int] = {}  # name -> position; unresolved ones only
-        self._lag = 0  # samples between sending and hearing, learnt from acknowledgements
-        self._lag_left = 0  # of it, what this run has still to wait
+
+    @property
+    def spans(self) -> list[Span]:
+        """Those of the reply in progress, oldest first."""
+        self._settle()
+        return self._spans
 
     @property
     def is_drained(self) -> bool:
@@ -87,24 +90,18 @@ class Ledger:
     def begin(self, group: tuple[int, int], text: str) -> Span:
         """Open a span for ``text``; the audio appended next belongs to it."""
         span = Span(group=group, text=text, start=self.appended)
-        self.spans.append(span)
+        self._spans.append(span)
         return span
 
     def append(self, span: Span, samples: int) -> None:
         """Account for audio that went into the playout; ``span`` is the newest one."""
-        assert span is self.spans[-1], "spans are spoken in order"
+        assert span is self._spans[-1], "spans are spoken in order"
         span.samples += samples
         self.appended += samples
 
     def checkpoint(self, name: str) -> None:
         """Remember that acknowledging ``name`` proves all appended so far as heard."""
         self._checkpoints[name] = self.appended
-
-    def note_sent(self, sent: int) -> None:
-        """The playout has written up to position ``sent``."""
-        if self.heard >= self.sent and sent > self.sent:
-            self._lag_left = self._lag  # the line was quiet: it takes this long to be heard
-        self.sent = sent
 
     def repeat(self, samples: int) -> None:
         """The last ``samples`` sent will be played once more, before what is unsent.
@@ -121,17 +118,6 @@ class Ledger:
 
     # --- what the line does -------------------------------------------------------------
 
-    def advance(self, samples: int) -> bool:
-        """The caller's audio moved on by ``samples``; whether they heard something meanwhile."""
-        if self._lag_left > 0:
-            self._lag_left -= samples
-            return False
-        position = min(self.sent, self.heard + samples)
-        if position <= self.heard:
-            return False
-        self._hear(position)
-        return True
-
     def acknowledge(self, name: str) -> bool:
         """The carrier says that checkpoint ``name`` was heard; False if it means nothing now."""
         position = self._checkpoints.pop(name, None)
@@ -141,11 +127,13 @@ class Ledger:
         self._lag = min(max(0, self._lag + self.heard - position), LAG_LIMIT_SAMPLES)
         for other in [n for n, p in self._checkpoints.items() if p <= position]:
             del self._checkpoints[other]  # what came before it was heard as well
-        self._hear(position)
+        self._settle()  # as far as we thought, which may be further
+        self.heard = position
         return True
 
     def cut(self) -> None:
         """The line was cleared: what has not been heard by now never will be."""
+        self._settle()
         self._checkpoints.clear()
         self.appended = self.sent = self.heard
         self._lag_left = 0
@@ -164,11 +152,11 @@ class Ledger:
 
     def forget(self, reply: int) -> None:
         """Drop the spans of ``reply``: it is over and has been written into the history."""
-        self.spans = [span for span in self.spans if span.group[0] != reply]
+        self._spans = [span for span in self.spans if span.group[0] != reply]
 
-    def _hear(self, position: int) -> None:
-        self.heard = position
-        for span in self.spans:
-            reached = min(span.samples, position - span.start)
+    def _settle(self) -> None:
+        """Tell the spans what was heard of them: when they are asked, not with each frame."""
+        for span in self._spans:
+            reached = min(span.samples, self.heard - span.start)
             if reached > span.heard_samples:
                 span.heard_samples = reached

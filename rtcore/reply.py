@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import trio
 
+from rtcore._far_end import FarEnd
 from rtcore.agent.agent import Agent
 from rtcore.agent.speech_text import speakable
 from rtcore.agent.thinking import Thought
-from rtcore.audio import FRAME_MS, FRAME_SAMPLES, RATE_HZ, frame_power
+from rtcore.audio import FRAME_MS, RATE_HZ, frame_power
 from rtcore.channels import put
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
@@ -176,8 +177,13 @@ async def _fixed_line(
             agent.lines.put(voice, text, tuple(pieces))
 
 
-class Mouth:
-    """The speaking side of a call: the line and the ledger, kept in step."""
+class Mouth(FarEnd):
+    """The speaking side of a call: the line and the ledger, kept in step.
+
+    What the caller hears of it, frame by frame, is :mod:`rtcore._far_end`.
+    """
+
+    _ledger: Ledger
 
     def __init__(
         self,
@@ -195,6 +201,7 @@ class Mouth:
         self._is_caller_audible = is_caller_audible
         self._line = line
         self._ledger = ledger
+        self._playout = line.playout
         self._rewind_max = config.rewind_max_ms * RATE_HZ // 1000
         self._grace_s = config.checkpoint_grace_s
         self._on_audible = on_audible
@@ -207,22 +214,8 @@ class Mouth:
         """Whether nothing of ours is on the line, being heard or still to be heard."""
         return self._ledger.is_drained
 
-    def listen(self) -> bytes | None:
-        """The caller's clock moved on by a frame; return what the caller heard of us meanwhile.
-
-        ``None`` where that was nothing. This is the far end of the turn machine.
-        """
-        ledger = self._ledger
-        if ledger.heard >= ledger.appended:  # `is_drained`, without a call in every frame
-            return None
-        playout = self._line.playout
-        if ledger.sent != playout.sent:
-            ledger.note_sent(playout.sent)
-        if not ledger.advance(FRAME_SAMPLES):
-            return None
-        if ledger.heard >= ledger.appended:
-            self._changed.set()
-        return playout.heard_frame(ledger.heard)
+    def _on_drained(self) -> None:
+        self._changed.set()
 
     async def play(self, reply: Reply, piece: SpeechAudio) -> None:
         """Append one piece of ``reply`` once it is committed and the line has room.

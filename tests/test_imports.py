@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "audio": {"errors", "_audio", "_audio_py", "_streams"},
     "protocol": {"errors", "audio", "protocol", "_audio"},
     "turn": {"errors", "audio", "turn", "_audio"},
-    "ledger": {"errors", "audio"},
+    "_far_end_py": {"audio", "media"},
+    "ledger": {"_far_end", "errors", "audio"},
     "usage": set(),
     "ports": {"errors", "audio", "turn", "usage"},
     "rotation": {"errors", "usage"},
@@ -29,7 +30,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "agent": {
         "agent", "channels", "config", "errors", "ledger", "ports", "speech_port", "turn", "usage",
     },
-    "_way_in_py": {"ears", "ports", "protocol", "speech_link", "turn"},
+    "_way_in_py": {"_far_end", "ears", "ports", "protocol", "speech_link", "turn"},
     "call": {
         "_way_in", "agent", "answering", "audio", "config", "conversing", "ears", "errors",
         "journal", "media", "metrics", "ports", "protocol", "speech_link", "turn", "usage",
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "ears": {"audio", "config", "errors", "metrics", "ports", "turn", "usage"},
     "reply": {
+        "_far_end",
         "agent", "audio", "channels", "config", "errors", "ledger", "media", "metrics", "ports",
         "usage",
     },

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from types import ModuleType
-from typing import Any
-from unittest.mock import patch
-
 import pytest
 import trio
 
@@ -24,17 +18,7 @@ from rtcore.testing import (
     simulate,
 )
 from tests.test_call import busy_script, scripted
-
-
-def on_twin(module: ModuleType) -> Any:
-    """``module`` once more, with the twin under it."""
-    spec = importlib.util.find_spec(module.__name__)
-    assert spec is not None
-    assert spec.loader is not None
-    other = importlib.util.module_from_spec(spec)
-    with patch.dict(sys.modules, {"rtcore._way_in": _way_in_py}):
-        spec.loader.exec_module(other)
-    return other
+from tests.twins import on_twin
 
 
 class Tape:
@@ -70,7 +54,9 @@ async def made(kind: type[call.Call], line: LineFormat) -> tuple[bytes, Tape]:
 @pytest.mark.parametrize("line", [MULAW_8K, L16_16K], ids=["usual", "never usual"])
 def test_a_call_is_the_same_on_the_twin(line: LineFormat) -> None:
     log, tape = simulate(made, call.Call, line, seed=5)
-    slow_log, slow_tape = simulate(made, on_twin(call).Call, line, seed=5)
+    slow_log, slow_tape = simulate(
+        made, on_twin(call, {"rtcore._way_in": _way_in_py}).Call, line, seed=5
+    )
     assert log == slow_log
     assert tape.frames == slow_tape.frames
     assert len(tape.frames) > 300
