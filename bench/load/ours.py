@@ -108,15 +108,21 @@ class OurNode(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def our_node(options: NodeOptions, core: int, folder: Path) -> Iterator[OurNode]:
+def our_node(
+    options: NodeOptions, core: int, folder: Path, *, tells: bool = True
+) -> Iterator[OurNode]:
     """Serve on ``core`` until the block ends; ``folder`` takes what the node writes.
+
+    ``tells``: it writes records and, ten times a second, stats. A nearly idle process feels
+    that: waking up for it costs as much as a call.
 
     Raises:
         ServerError: it did not come up.
     """
     port = free_port()
-    files = ["--records", str(folder / "records.jsonl"), "--stats", str(folder / "stats.jsonl")]
-    command = [sys.executable, "-m", "bench.node", "--port", str(port), *files]
+    command = [sys.executable, "-m", "bench.node", "--port", str(port)]
+    if tells:
+        command += [f"--records={folder / 'records.jsonl'}", f"--stats={folder / 'stats.jsonl'}"]
     root = Path(__file__).parents[2]
     with serving(
         [*command, *options.arguments(folder)], port, core, log=folder / "node.log", cwd=root

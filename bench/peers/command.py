@@ -141,7 +141,7 @@ def running(peer: Peer | None, options: NodeOptions, folder: Path) -> Iterator[t
     """
     core, _ = cores()
     if peer is None:
-        with our_node(options, core, folder) as node:
+        with our_node(options, core, folder, tells=False) as node:  # the others do not either
             yield node.server, node.url
         return
     port, spare = free_port(), free_port()
