@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -216,7 +217,8 @@ def budgets_of(steps: Sequence[Measured], clear_ms: Sequence[float]) -> list[Bud
         [(step.calls, step.pss_kib) for step in steps if 50 <= step.calls <= CALLS]
         or [(step.calls, step.pss_kib) for step in steps]
     )
-    knee = max((step.calls for step in valid if carries(step)), default=0)
+    rising = sorted(valid, key=lambda step: step.calls)
+    knee = max((step.calls for step in takewhile(carries, rising)), default=0)
     # where all that was tried in peace was carried, more might be
     is_unknown = knee < CALLS and all(carries(step) for step in valid)
     lost = max(step.step.counts.lost_calls for step in steps)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 import msgspec
 import trio
@@ -539,5 +540,6 @@ class Call(WayIn):
         self.journal.note(trio.current_time(), kind, **fields)
 
 
+@cache  # of a dozen names of events, told many times a call
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

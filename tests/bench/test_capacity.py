@@ -64,6 +64,12 @@ def test_a_step_with_a_gap_is_past_the_knee() -> None:
     assert lines[0].is_met is False
 
 
+def test_what_a_smaller_load_showed_is_not_mended_by_a_larger_one() -> None:
+    lines = budgets_of([measured(50), measured(200, own=21), measured(400)], [0.2])
+    assert lines[0].measured == "50"
+    assert lines[0].is_met is False
+
+
 def test_a_void_step_proves_nothing_while_there_are_others() -> None:
     lines = budgets_of([measured(200), measured(400, is_valid=False)], [0.2])
     assert lines[0].measured == "200"
