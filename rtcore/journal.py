@@ -24,6 +24,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any]
 
 
+ENCODER = msgspec.json.Encoder()
 NOTED = msgspec.json.Decoder(Noted)
 
 
@@ -60,7 +61,7 @@ class Journal:
     def note(self, now_s: float, kind: str, /, **fields: Any) -> None:
         noted = Noted(at_ms=round((now_s - self._zero_s) * 1000, 1), kind=kind, fields=fields)
         if len(self._lines) < NOTES_MAX:
-            self._lines.append(msgspec.json.encode(noted))
+            self._lines.append(ENCODER.encode(noted))
         else:
             self.dropped_notes += 1
         if self.listen is not None:

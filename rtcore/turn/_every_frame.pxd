@@ -49,7 +49,10 @@ cdef class SpeechGate:
     cdef int _chunk_frames
     cdef long long _start_sample, _now_samples
     cdef list _frames
-    cdef object _preroll
+    cdef bytearray _preroll
+    cdef Py_ssize_t _at  # in it: where the next frame goes
+    cdef bint _is_full
 
     cpdef tuple push(self, bytes frame)
+    cdef void _keep(self, bytes frame) noexcept
     cdef tuple _take(self)

@@ -7,16 +7,18 @@ left to Python: :class:`InOrder` is the base of ``media_clock.MediaClock``, :cla
 of ``detector.TurnDetector``. The twin, ``_every_frame_py``, is the specification.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport INFINITY
+from libc.string cimport memcpy
 
 from rtcore.turn._guard cimport AUDIBLE, FAR, FRAME, LOUD, PERIODIC, TONE
-
-from collections import deque
 
 from rtcore.audio import Concealer
 
 cdef enum:
     FRAME_MS = 20
+    FRAME_OCTETS = 320
     SAMPLES_PER_MS = 8
     WENT_ON_SAMPLES = 480  # a gap of 60 ms
 
@@ -158,36 +160,58 @@ cdef class FrameWatch:
 
 
 cdef class SpeechGate:
-    """Gathers frames into chunks. ``is_open`` from the onset of speech to its end."""
+    """Gathers frames into chunks. ``is_open`` from the onset of speech to its end.
+
+    The pre-roll is a ring: frames that are kept as they are would be as many cold blocks of
+    memory, taken anew for each frame of a silent caller.
+    """
 
     def __init__(self, *, int preroll_ms, int chunk_ms, bint pass_all):
-        self._preroll = deque(maxlen=preroll_ms // FRAME_MS)
+        self._preroll = bytearray(preroll_ms // FRAME_MS * FRAME_OCTETS)
         self._chunk_frames = max(1, chunk_ms // FRAME_MS)
         self._frames = []
         self._pass_all = self.is_open = pass_all
 
     cpdef tuple push(self, bytes frame):
-        """Take one frame; return ``(start_sample, pcm)`` when a chunk is full."""
+        """Take one frame; return ``(start_sample, pcm)`` when a chunk is full.
+
+        Raises:
+            ValueError: it is not 320 octets.
+        """
         if frame is None:
             raise TypeError("a frame is bytes")
+        if PyBytes_GET_SIZE(frame) != FRAME_OCTETS:
+            raise ValueError("a frame is 160 samples of int16 (320 octets)")
         self._now_samples += FRAME
         if not self.is_open:
-            self._preroll.append(frame)
+            self._keep(frame)
             return None
         if not self._frames:
             self._start_sample = self._now_samples - FRAME
         self._frames.append(frame)
         return self._take() if len(self._frames) >= self._chunk_frames else None
 
+    cdef void _keep(self, bytes frame) noexcept:
+        cdef Py_ssize_t size = PyByteArray_GET_SIZE(self._preroll)
+        if size == 0:
+            return
+        memcpy(PyByteArray_AS_STRING(self._preroll) + self._at, PyBytes_AS_STRING(frame),
+               FRAME_OCTETS)
+        self._at += FRAME_OCTETS
+        if self._at == size:
+            self._at = 0
+            self._is_full = True
+
     def open(self):
         """Speech has begun: return the pre-roll, to be sent at once."""
         if self.is_open:
             return None
         self.is_open = True
-        self._frames.extend(self._preroll)
-        self._preroll.clear()
-        self._start_sample = self._now_samples - len(self._frames) * FRAME
-        return self._take()
+        pcm = bytes(self._preroll[: self._at])
+        if self._is_full:
+            pcm = bytes(self._preroll[self._at :]) + pcm
+        self._at, self._is_full = 0, False
+        return (self._now_samples - len(pcm) // 2, pcm) if pcm else None
 
     def close(self):
         """Speech is over: return what is left of it."""

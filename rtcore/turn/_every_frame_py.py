@@ -149,6 +149,8 @@ class SpeechGate:
         self._pass_all = self.is_open = pass_all
 
     def push(self, frame: bytes) -> tuple[int, bytes] | None:
+        if len(frame) != FRAME_SAMPLES * 2:
+            raise ValueError("a frame is 160 samples of int16 (320 octets)")
         self._pushed += 1
         if not self.is_open:
             self._preroll.append(frame)
