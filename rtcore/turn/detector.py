@@ -176,13 +176,12 @@ class TurnDetector(FrameWatch):
         if self._is_over:
             return out
         changed = self._words.add(transcript, self._now)
-        real = self._words.real_words(transcript)
         if self._agent is SPEAKING and not self._is_protected:
             self._act(
                 self._barge.words(
                     self._now,
                     self._spell,
-                    real,
+                    self._words.real_words(transcript),
                     is_backchannel=self._words.is_backchannel(transcript),
                 ),
                 out,
@@ -193,8 +192,8 @@ class TurnDetector(FrameWatch):
                 self._turn.restart_eager()
             self._judge_words()
             self._run_timers(out)
-        elif self._agent is LISTENING and real and changed:  # too soft for our ear, not for theirs
-            self._open_turn(self._now)
+        elif self._agent is LISTENING and changed and self._words.real_words(transcript):
+            self._open_turn(self._now)  # too soft for our ear, not for theirs
             self._judge_words()
             self._turn.voice_off(self._now)
         return self._settle(out)

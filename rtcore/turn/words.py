@@ -28,6 +28,7 @@ class TurnWords:
         "_covered_until",
         "_end_of_turn",
         "_final",
+        "_normal",
         "_segments",
         "_table",
         "expected",
@@ -38,6 +39,7 @@ class TurnWords:
     def __init__(self, language_tag: str) -> None:
         self.configure(language_tag)
         self._segments: dict[int, str] = {}
+        self._normal = ""  # of the text, kept: it is compared with each transcript
         self._final = -1  # the newest segment whose words will not change
         self._closed_segment = -1  # up to here they belong to turns that are over
         self._covered_until = 0
@@ -55,6 +57,7 @@ class TurnWords:
         """The agent has the floor: what is final by now belongs to what is over."""
         self._closed_segment = max(self._final, self._closed_segment)
         self._segments = {k: v for k, v in self._segments.items() if k > self._closed_segment}
+        self._normal = normal(self.text)
         self._end_of_turn = None
         self._answered = FREE
 
@@ -73,8 +76,9 @@ class TurnWords:
         self.is_streaming = True
         if transcript.segment <= self._closed_segment:
             return False
-        before = normal(self.text)
+        before = self._normal
         self._segments[transcript.segment] = transcript.text
+        self._normal = normal(self.text)
         if transcript.is_final:
             self._final = max(self._final, transcript.segment)
         self._end_of_turn = transcript.end_of_turn
@@ -82,7 +86,7 @@ class TurnWords:
             self._covered_until = transcript.words[-1].end_sample
         else:
             self._covered_until = now if transcript.is_final else now - INTERIM_LAG_SAMPLES
-        return normal(self.text) != before
+        return self._normal != before
 
     @property
     def text(self) -> str:
@@ -90,7 +94,7 @@ class TurnWords:
 
     @property
     def has_words(self) -> bool:
-        return bool(normal(self.text))
+        return bool(self._normal)
 
     def real_words(self, transcript: Transcript) -> int:
         """How many of its words take the floor; none if they belong to what is over."""
