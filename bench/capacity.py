@@ -222,7 +222,9 @@ def budgets_of(steps: Sequence[Measured], clear_ms: Sequence[float]) -> list[Bud
     # where all that was tried in peace was carried, more might be
     is_unknown = knee < CALLS and all(carries(step) for step in valid)
     lost = max(step.step.counts.lost_calls for step in steps)
-    counts = [msgspec.structs.replace(step.step.counts, lost_calls=lost) for step in valid]
+    # past what is judged lies the knee, and what goes wrong there is what it is
+    judged = [step for step in valid if step.calls <= at.calls]
+    counts = [msgspec.structs.replace(step.step.counts, lost_calls=lost) for step in judged]
     times = [
         Budget(
             what="calls carried on one core",

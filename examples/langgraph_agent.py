@@ -81,7 +81,7 @@ async def ask(question: str) -> str:
 
 
 async def serve() -> None:
-    """Take calls with the embedded ears and voice (``pip install rtcore[embedded]``)."""
+    """Take calls with the embedded ears and voice (``pip install '.[embedded]'``)."""
     from rtcore.providers import build_synthesizer, build_transcriber, serve_providers
 
     ears = build_transcriber([{"provider": "embedded"}], {})

@@ -91,7 +91,7 @@ def silero_model() -> Path:
     if not path.is_file():
         raise Unavailable(f"RTCORE_SILERO names no file: {path}")
     if importlib.util.find_spec("onnxruntime") is None:
-        raise Unavailable("onnxruntime is missing: pip install rtcore[silero]")
+        raise Unavailable("onnxruntime is missing: pip install '.[silero]' in the checkout")
     return path
 
 

@@ -92,7 +92,7 @@ def check_upload(name: str, content: bytes) -> MediaType:
             f"{name} is {kind or 'not ' + expected}{ADVICE.get(kind, '')}", is_type=True
         )
     if media_type == PDF and not has_pdf():
-        raise Unreadable("PDF is not read here: install rtcore[pdf]", is_type=True)
+        raise Unreadable("PDF is not read here: pip install '.[pdf]' in the checkout", is_type=True)
     if kind:
         return media_type
     text = decode(content)

@@ -69,7 +69,8 @@ def pdf_blocks(content: bytes) -> Iterator[Block]:
         pages = [_lines(page) for page in _texts(reader)]
     except DependencyError as exc:
         raise Unreadable(
-            "the PDF is encrypted: install rtcore[pdf], or save it without", is_type=False
+            "the PDF is encrypted: pip install '.[pdf]' in the checkout, or save it without",
+            is_type=False,
         ) from exc
     except LimitReachedError as exc:
         raise Unreadable("the PDF unpacks to too much: split it", is_type=False) from exc

@@ -72,7 +72,7 @@ def examine() -> Iterator[Finding]:
         yield Finding(
             what=f"extra {extra}", is_needed=False, is_well=not missing,
             state="installed" if not missing else f"without {', '.join(missing)}",
-            fix=f"pip install 'rtcore[{extra}]'",
+            fix=f"pip install '.[{extra}]' in the checkout",
         )  # fmt: skip
     variables = {what: (name, f"export {name}=…") for what, name in KEYS.items()} | SETTINGS
     for what, (variable, fix) in variables.items():

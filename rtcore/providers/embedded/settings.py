@@ -36,4 +36,6 @@ def require_extra(module: str) -> None:
         ConfigError: it cannot; the message says what to install.
     """
     if importlib.util.find_spec(module) is None:
-        raise ConfigError("embedded", f"{module} is not installed: pip install rtcore[embedded]")
+        raise ConfigError(
+            "embedded", f"{module} is not installed: pip install '.[embedded]' in the checkout"
+        )
