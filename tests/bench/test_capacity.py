@@ -58,6 +58,14 @@ def test_what_has_no_time_ends_the_knee_too(fault: str) -> None:
     assert sum(line.is_met is False for line in lines) == 2
 
 
+def test_what_goes_wrong_past_the_load_that_is_judged_is_the_knee_alone() -> None:
+    bad = measured(800)
+    step = msgspec.structs.replace(bad.step, counts=Counts(cut_offs=58))
+    lines = budgets_of([measured(400), msgspec.structs.replace(bad, step=step)], [0.2])
+    assert lines[0].measured == "400"
+    assert all(line.is_met for line in lines)
+
+
 def test_a_step_with_a_gap_is_past_the_knee() -> None:
     lines = budgets_of([measured(50), measured(200), measured(400, gap=11)], [0.2])
     assert lines[0].measured == "200"
