@@ -61,7 +61,9 @@ def test_what_has_no_time_ends_the_knee_too(fault: str) -> None:
 def test_what_goes_wrong_past_the_load_that_is_judged_is_the_knee_alone() -> None:
     bad = measured(800)
     step = msgspec.structs.replace(bad.step, counts=Counts(cut_offs=58))
-    lines = budgets_of([measured(400), msgspec.structs.replace(bad, step=step)], [0.2])
+    lines = budgets_of(
+        [measured(50), measured(400), msgspec.structs.replace(bad, step=step)], [0.2]
+    )
     assert lines[0].measured == "400"
     assert all(line.is_met for line in lines)
 
