@@ -334,7 +334,7 @@ def test_too_long_a_pdf_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_extra_a_pdf_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rtcore.agent.documents.has_pdf", lambda: False)
-    with pytest.raises(Unreadable, match=r"install rtcore\[pdf\]") as caught:
+    with pytest.raises(Unreadable, match=r"pip install '.\[pdf\]'") as caught:
         check_upload("a.pdf", b"%PDF-1.7")
     assert caught.value.is_type
 

@@ -87,6 +87,7 @@ async def fill(node: Node) -> None:
     await node.ask("POST", "/v1/calls", body, 201, **{"Idempotency-Key": "one"})
     await node.until(lambda: all(call.over.is_set() for call in node.plivo.calls.values()))
     campaign = {"name": "news", "agent_id": agent_id, "from": OURS, "time_zone": "UTC"}
+    campaign |= {"windows": []}  # at any hour
     id = (await node.ask("POST", "/v1/campaigns", campaign, 201))["id"]
     targets = [{"number": CALLER, "variables": {"name": WORDS}}]
     await node.ask("POST", f"/v1/campaigns/{id}/targets", {"targets": targets})
@@ -259,7 +260,7 @@ def test_a_forgotten_number_is_neither_listed_nor_called_again(store: Store) -> 
 
     def begin(tx: Tx) -> str:
         agent_id = create_agent(tx, ME, AgentSpec(name="desk")).id
-        spec = CampaignSpec(name="news", agent_id=agent_id, from_=OURS, time_zone="UTC")
+        spec = CampaignSpec(name="news", agent_id=agent_id, from_=OURS, time_zone="UTC", windows=())
         id = create_campaign(tx, ME, spec).id
         add_targets(tx, ME, id, [TargetSpec(number=CALLER), TargetSpec(number=other)])
         start_campaign(tx, ME, id)
