@@ -24,12 +24,11 @@ cdef class Guard:
     cdef readonly int lag_samples, steady_frames
     cdef double[FAR_MAX] _far
     cdef double[FLOOR_BLOCKS] _blocks
-    cdef double _smooth, _block_min, _due_back, _came_back
+    cdef double _smooth, _block_min
     cdef int _far_at, _far_window, _block_at, _block_frames, _learned
     cdef short[SPAN] _history
 
     cpdef int push(self, pcm, far=*) except -1
     cdef void _follow_noise(self, double level, bint far_active) noexcept nogil
-    cdef void _expect_echo(self, double due_dbfs, double level) noexcept nogil
     cdef void _learn_loss(self, double loss_db, bint is_open) noexcept nogil
     cdef void _find_pitch(self) noexcept nogil

@@ -27,8 +27,6 @@ cdef double FAR_AUDIBLE_DBFS = -50.0
 cdef double LOUD_DB = 6.0  # echo does not stand so far above the loudest of it
 cdef double LOSS_FIRST_DB = 10.0  # a loud handset; quieter ones are learnt within a second
 cdef double LOSS_LOWEST_DB = 8.0
-cdef double LOSS_CLEAR_DB = 20.0  # of a line without echo: little enough for a soft caller
-cdef double CLEAR_DB = 35.0  # what comes back so far under what we played is no echo
 cdef double LOSS_HIGHEST_DB = 40.0
 cdef double PERIODIC_ONSET = 0.5  # half of a window may still lie before the onset
 cdef double LIVELY_PERIODICITY = 0.65  # voiced speech: nine frames of ten
@@ -134,7 +132,6 @@ cdef class Guard:
         for i in range(SPAN):
             self._history[i] = 0
         self._smooth = self._block_min = FLOOR_FIRST_DBFS
-        self._due_back = self._came_back = SILENCE_DBFS
         self._far_at = self._block_at = self._block_frames = self._learned = 0
 
     @property
@@ -155,7 +152,7 @@ cdef class Guard:
         """
         cdef short[FRAME] near
         cdef short[FRAME] played
-        cdef double level, threshold, echo, due, far_peak = SILENCE_DBFS
+        cdef double level, threshold, echo, far_peak = SILENCE_DBFS
         cdef int i, at, active = 0, flags = 0
         _read(pcm, near)
         level = self.level_dbfs = _level_dbfs(near)
@@ -164,8 +161,6 @@ cdef class Guard:
         else:
             _read(far, played)
             self.far_dbfs = _level_dbfs(played)
-        at = self._far_at - self._far_window
-        due = self._far[at if at >= 0 else at + FAR_MAX]
         self._far[self._far_at] = self.far_dbfs
         at = self._far_at
         for _ in range(self._far_window):
@@ -181,7 +176,6 @@ cdef class Guard:
         threshold = self.floor_dbfs + self.noise_margin_db
         threshold = max(threshold, self.voice_dbfs - self.voice_range_db)
         if active:
-            self._expect_echo(due, level)
             echo = far_peak - self.return_loss_db + self.echo_margin_db
             if echo > threshold:
                 threshold = echo
@@ -229,17 +223,6 @@ cdef class Guard:
         for i in range(1, FLOOR_BLOCKS):
             least = min(least, self._blocks[i])
         self.floor_dbfs = min(max(least, FLOOR_LOWEST_DBFS), FLOOR_HIGHEST_DBFS)
-
-    cdef void _expect_echo(self, double due_dbfs, double level) noexcept nogil:
-        """Know a line without echo: nothing has come back of what left the window of the far end.
-
-        Told by the loudest of each since the call began: after one sound over our speech, be it
-        the caller's, only what is learnt frame by frame counts.
-        """
-        self._due_back = max(self._due_back, due_dbfs)
-        self._came_back = max(self._came_back, level)
-        if self._due_back - self._came_back > CLEAR_DB:
-            self.return_loss_db = max(self.return_loss_db, LOSS_CLEAR_DB)
 
     cdef void _learn_loss(self, double loss_db, bint is_open) noexcept nogil:
         """Follow the low quantile of (loudest played - heard): what the line surely takes away.

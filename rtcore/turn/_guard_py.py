@@ -22,7 +22,6 @@ SILENCE_DBFS = -100.0
 FLOOR_LOWEST_DBFS, FLOOR_HIGHEST_DBFS, FLOOR_FIRST_DBFS = -70.0, -30.0, -60.0
 FAR_AUDIBLE_DBFS = -50.0
 LOUD_DB = 6.0
-LOSS_CLEAR_DB, CLEAR_DB = 20.0, 35.0
 LOSS_FIRST_DB, LOSS_LOWEST_DB, LOSS_HIGHEST_DB = 10.0, 8.0, 40.0
 PERIODIC_ONSET, LIVELY_PERIODICITY, STEADY_SHARE = 0.5, 0.65, 0.92
 PEAK_FALL_DB = 0.02
@@ -99,7 +98,6 @@ class Guard:
         self._blocks = [FLOOR_FIRST_DBFS] * FLOOR_BLOCKS  # newest last
         self._block_frames = 0
         self._smooth = self._block_min = FLOOR_FIRST_DBFS
-        self._due_back = self._came_back = SILENCE_DBFS
         self._learned = 0
         self._history = [0] * SPAN
 
@@ -107,7 +105,6 @@ class Guard:
         near = read(pcm)
         level = self.level_dbfs = level_dbfs(near)
         self.far_dbfs = SILENCE_DBFS if far is None else level_dbfs(read(far))
-        due = self._far[-self.far_window_frames]
         self._far = [*self._far[1:], self.far_dbfs]
         loud = [x for x in self._far[-self.far_window_frames :] if x > FAR_AUDIBLE_DBFS]
         flags = FAR if self.far_dbfs > FAR_AUDIBLE_DBFS else 0
@@ -117,7 +114,6 @@ class Guard:
             self.floor_dbfs + self.noise_margin_db, self.voice_dbfs - self.voice_range_db
         )
         if loud:
-            self._expect_echo(due, level)
             echo = max(loud) - self.return_loss_db + self.echo_margin_db
             if echo > threshold:
                 threshold = echo
@@ -157,12 +153,6 @@ class Guard:
                 self._block_min = self._smooth
                 self._blocks = [*self._blocks[1:], self._smooth]
         self.floor_dbfs = min(max(min(self._blocks), FLOOR_LOWEST_DBFS), FLOOR_HIGHEST_DBFS)
-
-    def _expect_echo(self, due_dbfs: float, level: float) -> None:
-        self._due_back = max(self._due_back, due_dbfs)
-        self._came_back = max(self._came_back, level)
-        if self._due_back - self._came_back > CLEAR_DB:
-            self.return_loss_db = max(self.return_loss_db, LOSS_CLEAR_DB)
 
     def _learn_loss(self, loss_db: float, is_open: bool) -> None:
         if loss_db < self.return_loss_db:
