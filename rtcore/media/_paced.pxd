@@ -18,6 +18,6 @@ cdef class PacedSound:
     cpdef bytes heard_frame(self, long long heard)
     cpdef list due(self, double now_s)
     cpdef long long _lead_at(self, double now_s) except? -1
-    cdef int _write_until(self, long long position, list out) except -1
+    cdef void _write_until(self, long long position, list out) except *
     cdef bytes _cut(self, long long start, long long stop)
-    cdef int _trim(self) except -1
+    cdef void _trim(self) except *

@@ -95,7 +95,7 @@ cdef class PacedSound:
             return -1
         return self._run_samples - <long long>((now_s - self._run_started_s) * RATE_HZ + 0.5)
 
-    cdef int _write_until(self, long long position, list out) except -1:
+    cdef void _write_until(self, long long position, list out) except *:
         if position > self.sent:
             out.append(PlayAudio(pcm=self._cut(self.sent, position)))
             self._run_samples += position - self.sent
@@ -107,7 +107,7 @@ cdef class PacedSound:
         cdef Py_ssize_t size = min((stop - start) * 2, PyByteArray_GET_SIZE(self._buffer) - at)
         return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(self._buffer) + at, max(0, size))
 
-    cdef int _trim(self) except -1:
+    cdef void _trim(self) except *:
         cdef long long excess = self.sent - self._base - HISTORY
         if excess > TRIM:
             del self._buffer[: excess * 2]
