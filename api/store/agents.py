@@ -15,7 +15,6 @@ from api.store.database import Actor, Tx
 from api.store.errors import InUse, InvalidReference, NotFound, User
 from api.store.records import (
     Page,
-    changed_fields,
     check_revision,
     hold,
     new_id,
@@ -24,7 +23,7 @@ from api.store.records import (
     set_uses,
     users_of,
 )
-from api.store.stored import read_stored
+from api.store.stored import changed_fields, read_stored, rewritten
 
 __all__ = [
     "AgentRecord",
@@ -86,7 +85,7 @@ def create_agent(tx: Tx, actor: Actor, spec: AgentSpec) -> AgentRecord:
             updated_at_ms=tx.now_ms,
         )
     )
-    _add_version(tx, actor, agent.id, 1, spec)
+    _add_version(tx, actor, agent.id, 1, msgspec.json.encode(spec).decode())
     _hold_parts(tx, agent.id, spec.name, [spec])
     note(tx, actor, "agent.created", agent.id)
     return agent
@@ -181,6 +180,8 @@ def update_agent(
 ) -> AgentRecord:
     """Make a version of what ``change`` makes of the latest; none if that is the same.
 
+    What this node does not know of the latest is in the new one too.
+
     Raises:
         NotFound, RevisionChanged, InvalidReference; what ``change`` raises.
     """
@@ -188,10 +189,11 @@ def update_agent(
     check_revision(old.revision, revision)
     spec = change(old.spec)
     number = old.latest_version
-    if spec != old.spec:
+    if changed := changed_fields(old.spec, spec):
+        text = rewritten(_text(tx, id, number), spec, changed)
         number += 1
-        _add_version(tx, actor, id, number, spec)
-        note(tx, actor, "agent.updated", id, changed_fields(old.spec, spec))
+        _add_version(tx, actor, id, number, text)
+        note(tx, actor, "agent.updated", id, changed)
     published = number if publish else old.published_version
     if (number, published) == (old.latest_version, old.published_version):
         return old
@@ -256,12 +258,12 @@ def _move(
     )
 
 
-def _add_version(tx: Tx, actor: Actor, id: str, number: int, spec: AgentSpec) -> None:
+def _add_version(tx: Tx, actor: Actor, id: str, number: int, spec: str) -> None:
     tx.conn.execute(
         sa.insert(tables.agent_versions).values(
             agent_id=id,
             number=number,
-            spec=msgspec.json.encode(spec).decode(),
+            spec=spec,
             created_at_ms=tx.now_ms,
             created_by=actor.id,
         )
@@ -321,11 +323,15 @@ def _check_names(tx: Tx, spec: AgentSpec) -> None:
 
 
 def _spec(tx: Tx, id: str, number: int) -> AgentSpec:
+    return read_stored(_text(tx, id, number), AgentSpec)
+
+
+def _text(tx: Tx, id: str, number: int) -> str:
     query = sa.select(VERSIONS.spec).where(VERSIONS.agent_id == id, VERSIONS.number == number)
-    text = tx.conn.scalar(query)
+    text: str | None = tx.conn.scalar(query)
     if text is None:
         raise NotFound(f"agent {id} version", str(number))
-    return read_stored(text, AgentSpec)
+    return text
 
 
 def _record(row: sa.Row[Any], version: int, spec: AgentSpec) -> AgentRecord:

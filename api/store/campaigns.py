@@ -22,14 +22,13 @@ from api.store.records import (
     Page,
     Record,
     Resources,
-    changed_fields,
     check_revision,
     hold,
     note,
     page_of,
     set_uses,
 )
-from api.store.stored import read_stored
+from api.store.stored import changed_fields, read_stored
 from api.store.tables import campaign_attempts, campaign_targets, campaigns
 
 __all__ = [

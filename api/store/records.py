@@ -12,14 +12,13 @@ import sqlalchemy as sa
 
 from api.store.database import Actor, Tx
 from api.store.errors import InUse, InvalidReference, NotFound, RevisionChanged, User
-from api.store.stored import read_stored
+from api.store.stored import changed_fields, read_stored, rewritten
 from api.store.tables import audit, uses
 
 __all__ = [
     "Page",
     "Record",
     "Resources",
-    "changed_fields",
     "check_revision",
     "hold",
     "new_id",
@@ -87,12 +86,6 @@ def check_revision(found: int, wanted: int | None) -> None:
     """
     if wanted is not None and found != wanted:
         raise RevisionChanged(found)
-
-
-def changed_fields(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:
-    """The names of the fields in which two structs of one type differ."""
-    names = old.__struct_fields__
-    return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
 # --- who uses what ----------------------------------------------------------------------
@@ -172,11 +165,7 @@ class Resources(Generic[S]):
         Raises:
             NotFound: there is none.
         """
-        query = sa.select(self._table).where(self._table.c.id == id)
-        row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
-        if row is None:
-            raise NotFound(self.kind, id)
-        return self._record(row)
+        return self._record(self._row(tx, id, lock=lock))
 
     def get_all(self, tx: Tx, ids: Sequence[str]) -> tuple[Record[S], ...]:
         """Those of ``ids`` that exist, in their order."""
@@ -200,15 +189,19 @@ class Resources(Generic[S]):
         revision: int | None,
         change: Callable[[S], S],
     ) -> Record[S]:
-        """Replace the spec by ``change`` of it; nothing is written if that is the same.
+        """Make of the spec what ``change`` does; nothing is written if that is the same.
+
+        What this node does not know of the stored spec stays in it.
 
         Raises:
             NotFound, RevisionChanged; what ``change`` raises.
         """
-        old = self.get(tx, id, lock=True)
+        row = self._row(tx, id, lock=True)
+        old = self._record(row)
         check_revision(old.revision, revision)
         spec = change(old.spec)
-        if spec == old.spec:
+        changed = changed_fields(old.spec, spec)
+        if not changed:
             return old
         record = Record(id, old.revision + 1, old.created_at_ms, tx.now_ms, spec)
         tx.conn.execute(
@@ -217,11 +210,11 @@ class Resources(Generic[S]):
             .values(
                 name=getattr(spec, "name"),  # noqa: B009 - as above
                 revision=record.revision,
-                spec=msgspec.json.encode(spec).decode(),
+                spec=rewritten(row.spec, spec, changed),
                 updated_at_ms=tx.now_ms,
             )
         )
-        note(tx, actor, f"{self.kind}.updated", id, changed_fields(old.spec, spec))
+        note(tx, actor, f"{self.kind}.updated", id, changed)
         return record
 
     def delete(self, tx: Tx, actor: Actor, id: str, revision: int | None = None) -> None:
@@ -237,6 +230,13 @@ class Resources(Generic[S]):
         tx.conn.execute(sa.delete(self._table).where(self._table.c.id == id))
         set_uses(tx, User(kind=self.kind, id=id, name=""), ())
         note(tx, actor, f"{self.kind}.deleted", id)
+
+    def _row(self, tx: Tx, id: str, *, lock: bool) -> sa.Row[Any]:
+        query = sa.select(self._table).where(self._table.c.id == id)
+        row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
+        if row is None:
+            raise NotFound(self.kind, id)
+        return row
 
     def _record(self, row: sa.Row[Any]) -> Record[S]:
         spec = read_stored(row.spec, self._spec)

@@ -1,6 +1,7 @@
-"""Reads what is stored, be it a newer node's: a field this one does not know is left out.
+"""Reads and changes what is stored, be it a newer node's, with fields this one does not know.
 
-While a system is upgraded node by node, or brought back, nodes of two ages share a store. What
+While a system is upgraded node by node, or brought back, nodes of two ages share a store. Such a
+field is left out where it is read, and stays where the rest of its document is changed. What
 comes over the API stays strict: there a field that nobody knows is a mistake, here another node
 knows it. A value that cannot be used is refused in both places.
 """
@@ -8,13 +9,14 @@ knows it. A value that cannot be used is refused in both places.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from msgspec import inspect
 
-__all__ = ["read_stored"]
+__all__ = ["changed_fields", "read_stored", "rewritten"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -35,6 +37,33 @@ def read_stored(text: str | bytes, type_: type[S]) -> S:
     except msgspec.ValidationError:
         known = _known(msgspec.json.decode(text), _shape(type_))
         return msgspec.json.decode(msgspec.json.encode(known), type=type_)
+
+
+def changed_fields(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:
+    """The fields in which two structs of one type differ, by the names they are stored under.
+
+    They differ if they are written differently: Python takes 1 for true, and an object for the
+    same in any order, while a service may not.
+    """
+
+    def written(struct: msgspec.Struct) -> dict[str, bytes]:
+        fields = msgspec.structs.fields(struct)
+        return {
+            each.encode_name: msgspec.json.encode(getattr(struct, each.name)) for each in fields
+        }
+
+    before = written(old)
+    return [name for name, text in written(new).items() if text != before[name]]
+
+
+def rewritten(text: str | bytes, new: msgspec.Struct, changed: Collection[str]) -> str:
+    """The document ``text`` with the fields ``changed`` as ``new`` has them, all else as it was.
+
+    A field that is changed is replaced as a whole, with what else lay within it.
+    """
+    document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    written = msgspec.json.decode(msgspec.json.encode(new), type=dict[str, msgspec.Raw])
+    return msgspec.json.encode(document | {name: written[name] for name in changed}).decode()
 
 
 @functools.cache

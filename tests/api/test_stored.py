@@ -1,4 +1,4 @@
-"""Rows that a newer node wrote: what an older one does not know is left out, and logged once."""
+"""Rows that a newer node wrote: an older one reads of them what it knows, and keeps the rest."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from api.outgoing.specs import WebhookSpec
 from api.specs import AgentSpec, FunctionSpec, ProviderChoice, Retention
 from api.store import Actor, Store, Tx, stored, upgrade
 from api.store.agents import create_agent, find_agents, get_agent, update_agent
-from api.store.campaigns import create_campaign, get_campaign
+from api.store.campaigns import create_campaign, get_campaign, update_campaign
 from api.store.functions import FUNCTIONS, create_function
-from api.store.stored import read_stored
-from api.store.tables import agent_versions, campaigns, functions, webhooks
+from api.store.stored import changed_fields, read_stored, rewritten
+from api.store.tables import agent_versions, campaigns, functions, knowledge_bases, webhooks
 from rtcore.agent.definition import IdlePolicy
 from tests.api.client import Api
 
@@ -87,15 +87,82 @@ def test_a_newer_node_s_agent_is_an_agent_without_what_is_new(store: Store) -> N
     assert {each["event"] for each in logs} == {"stored_field_unknown"}
 
 
-def test_it_is_changed_like_any_other(store: Store) -> None:
+def documents(store: Store, table: sa.Table) -> list[dict[str, Any]]:
+    """What is stored, the oldest version first."""
+
+    def work(tx: Tx) -> list[dict[str, Any]]:
+        query = sa.select(table.c.spec).order_by(*table.primary_key)
+        return [msgspec.json.decode(text) for text in tx.conn.scalars(query)]
+
+    return store.run(work, False)
+
+
+def test_it_is_changed_like_any_other_and_what_is_new_stays(store: Store) -> None:
     id = store.run(create_agent, True, ME, SPEC).id
     rewrite(store, agent_versions, newer)
 
-    def rename(spec: AgentSpec) -> AgentSpec:
-        return msgspec.structs.replace(spec, name="front desk")
+    def change(spec: AgentSpec) -> AgentSpec:
+        return msgspec.structs.replace(spec, name="front desk", retention=Retention(calls_days=7))
 
-    changed = store.run(update_agent, True, ME, id, None, rename, publish=True)
-    assert changed.spec == rename(SPEC)
+    changed = store.run(update_agent, True, ME, id, None, change, publish=True)
+    assert changed.spec == change(SPEC)
+    assert store.run(get_agent, False, id).spec == change(SPEC)
+    before, after = documents(store, agent_versions)
+    replaced = msgspec.to_builtins(Retention(calls_days=7))  # as a whole: it was given
+    assert after == before | {"name": "front desk", "retention": replaced}
+    assert after["zest"] == after["llm"][0]["zest"] == after["turn"]["zest"] == {"deep": [1]}
+
+
+@pytest.mark.parametrize(
+    ("path", "table", "body", "changes"),
+    [
+        ("/v1/agents", agent_versions, {"name": "desk"}, {"prompt": "Be kind."}),
+        ("/v1/functions", functions, msgspec.to_builtins(FUNCTION), {"description": "Books it."}),
+        ("/v1/knowledgebases", knowledge_bases, {"name": "menu"}, {"description": "Prices."}),
+        ("/v1/webhooks", webhooks, {"name": "crm", "url": "https://x.test"}, {"name": "office"}),
+    ],
+)
+async def test_a_patch_keeps_what_it_does_not_name(
+    api: Api,
+    store: Store,
+    path: str,
+    table: sa.Table,
+    body: dict[str, Any],
+    changes: dict[str, Any],
+) -> None:
+    made = await api.create(path, body)
+    rewrite(store, table, lambda spec: {**spec, "zest": {"deep": [1, 2.0, 10**30]}})
+    before = documents(store, table)[-1]
+    changed = await api.ask("PATCH", f"{path}/{made['id']}", changes, headers={"If-Match": "*"})
+    assert changed.status == 200, changed.body
+    assert "zest" not in changed.json
+    assert documents(store, table)[-1] == before | changes
+
+
+def test_a_campaign_keeps_it_too(store: Store) -> None:
+    agent_id = store.run(create_agent, True, ME, AgentSpec(name="desk")).id
+    spec = CampaignSpec(name="news", agent_id=agent_id, from_="14155550199", time_zone="UTC")
+    id = store.run(create_campaign, True, ME, spec).id
+    rewrite(store, campaigns, lambda spec: {**spec, "zest": 1})
+    (before,) = documents(store, campaigns)
+
+    def change(spec: CampaignSpec) -> CampaignSpec:
+        return msgspec.structs.replace(spec, from_="14155550100")
+
+    assert store.run(update_campaign, True, ME, id, None, change).spec == change(spec)
+    assert documents(store, campaigns) == [before | {"from": "14155550100"}]
+
+
+def test_what_is_written_otherwise_is_changed() -> None:
+    """Python takes 1 for true and knows no order of keys; a service, or a model, may."""
+    first, second = (
+        AgentSpec(name="x", llm=(ProviderChoice(provider="openai", options=options),))
+        for options in ({"a": 1, "b": 2}, {"b": 2, "a": True})
+    )
+    assert first == second
+    assert changed_fields(first, second) == ["llm"]
+    text = rewritten(msgspec.json.encode(first), second, ["llm"])
+    assert read_stored(text, AgentSpec).llm[0].options["a"] is True
 
 
 def test_a_webhook_that_wants_to_know_of_new_things_is_told_of_old_ones(store: Store) -> None:
