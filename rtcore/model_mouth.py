@@ -102,7 +102,9 @@ class ModelMouth:
         await self._mouth.play(reply, piece)
         sound.played += len(piece.pcm) // 2
         span = self._span(reply, piece.segment)
-        if span is not None and not piece.is_last:
+        if span is not None and piece.is_last:
+            span.is_complete = not sound.is_cut  # else all its words would count as heard
+        elif span is not None:
             sound.skipped = sound.played - span.samples
 
     def reads(self, reply: ModelReply, number: int) -> None:

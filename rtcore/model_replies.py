@@ -155,7 +155,8 @@ class ModelReplies:
         """Nothing more of ``reply`` comes from this session."""
         if done.status == "failed" and self._goes_elsewhere(reply):
             return
-        reply.close("it failed" if done.status in ("failed", "refused") else "")
+        fault = "it failed" if done.status in ("failed", "refused") else ""
+        reply.close(fault, is_cut=done.status != "whole")
 
     def _hear(self, reply: ModelReply, event: SpeechEvent) -> None:
         """Something of a reply that is wanted."""

@@ -27,6 +27,7 @@ class Sound:
     skipped: int = 0  # of these, the silence it began with: the line never had it
     words: tuple[WordTime, ...] = ()  # not yet handed on
     is_over: bool = False
+    is_cut: bool = False  # more was to come, and never did: its words may go beyond it
 
     def of_model(self, heard: int) -> int:
         """``heard`` samples of the line, as samples of what the model gave."""
@@ -130,16 +131,23 @@ class ModelReply(Reply):
     @property
     def line(self) -> tuple[SpeechAudio, ...]:
         """The sound of a fixed line, if the model said it whole and as it was told; else ()."""
-        if self.fault or len(self.steps) != 1 or not self.sounds[0].is_over:
+        if self.fault or len(self.steps) != 1:
+            return ()
+        if not self.sounds[0].is_over or self.sounds[0].is_cut:
             return ()
         said = self.steps[0].text
         if said and re.findall(r"\w+", said.lower()) != re.findall(r"\w+", self.text.lower()):
             return ()
         return (*self.spoken, SpeechAudio(segment=0, pcm=b"", is_last=True))
 
-    def close(self, fault: str = "") -> None:
-        """Nothing more comes: what is there may be played to its end."""
+    def close(self, fault: str = "", *, is_cut: bool = False) -> None:
+        """Nothing more comes: what is there may be played to its end.
+
+        ``is_cut``: it ended early, without a fault; with one it always did.
+        """
         if not self.is_done:
+            if self.sounds and not self.sounds[-1].is_over:
+                self.sounds[-1].is_cut = is_cut or bool(fault)
             try:
                 self.end_sound()
             except trio.WouldBlock:

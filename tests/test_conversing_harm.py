@@ -69,9 +69,10 @@ class Harmed:
         assert results == ["done"] * bool(self.done)
         assert WELCOME.startswith(self.said[0])
         assert self.said.count(WELCOME) <= 1
+        apologies = [line for line in self.said if self.apology.startswith(line)]
         if self.said[0] != WELCOME or not self.done:
-            assert self.apology in self.said
-        *_, last = (line for line in self.said if line != self.apology)
+            assert apologies  # one for the welcome the caller talks over
+        *_, last = (line for line in self.said if line not in apologies)
         assert ORDERED.startswith(last) or LAST.startswith(last)
 
 

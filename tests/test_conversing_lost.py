@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 import trio
 
 from rtcore.conversing import Conversing
 from rtcore.errors import ProviderError
 from rtcore.providers.fallback import FallbackSpeechModel
-from rtcore.speech_port import (
-    Tell,
-)
+from rtcore.speech_port import ReplyAudio, ReplyDone, Tell
 from rtcore.testing import (
     ProviderFault,
     ScriptedSpeechModel,
@@ -73,6 +72,62 @@ def test_a_session_lost_in_the_midst_of_an_answer_goes_on_in_another(turns: str)
     assert (question.role, question.text) == ("user", QUESTIONS[0])
     assert answer.role == "assistant"
     assert first.startswith(answer.text)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("kind", ["raise", "end"])
+def test_of_an_answer_that_broke_off_the_unheard_words_are_not_recorded(
+    kind: Any, turns: str
+) -> None:
+    """Its words were known before its sound, of which 900 ms came: three words of 300 ms."""
+    talker = model(turns=turns, speed=1.5, faults={0: ProviderFault(kind=kind, after_items=9)})
+    made = simulate(make_call, agent_of(talker), [wait(500), say(VOICE), wait(9000)])
+    first, _ = said(made.record, "assistant")
+    assert first == "We open at"
+    (note,) = told(talker, Tell)
+    assert note.text == f"(You have just said to the caller: {first})"
+    known = talker.begun[1].messages[-1]
+    assert first.startswith(known.text)
+
+
+class Curt(ScriptedSpeechModel):
+    """Ends each reply after 900 ms of its sound; it says how."""
+
+    status: Literal["cut", "failed", "cancelled"] = "cut"
+
+    async def converse(self, session: Any, commands: Any, emit: Any) -> None:
+        heard: dict[str, int] = {}
+
+        def until(event: Any) -> None:
+            if isinstance(event, ReplyAudio):
+                heard[event.reply] = heard.get(event.reply, 0) + len(event.pcm) // 16
+                if heard[event.reply] == 900:
+                    emit(msgspec.structs.replace(event, is_last=False))
+                    emit(ReplyDone(reply=event.reply, status=self.status))
+            if heard.get(getattr(event, "reply", ""), 0) < 900:
+                emit(event)
+
+        await super().converse(session, commands, until)
+
+
+@pytest.mark.parametrize("status", ["cut", "failed", "cancelled"])
+def test_of_an_answer_that_its_service_ends_early_the_unheard_words_are_not_recorded(
+    status: Any,
+) -> None:
+    talker = Curt(ANSWERS, QUESTIONS, first_audio_ms=300)
+    talker.status = status
+    made = simulate(make_call, agent_of(talker), ASK)
+    assert said(made.record, "assistant")[0] == "We open at"
+
+
+def test_a_line_that_its_service_ends_early_is_not_kept() -> None:
+    talker = Curt(ANSWERS, QUESTIONS, first_audio_ms=300)
+    agent = agent_of(talker, welcome=WELCOME)
+    made = simulate(make_call, agent, [wait(5000)])
+    (heard,) = said(made.record, "assistant")
+    assert heard != WELCOME
+    assert WELCOME.startswith(heard)
+    assert agent.lines.get(talker.name, WELCOME) is None
 
 
 def test_a_session_that_ends_between_two_turns_is_not_noticed() -> None:
