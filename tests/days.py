@@ -77,6 +77,7 @@ from tests.adapters.run import KEYS, later
 from tests.adapters.table import FAULTS
 from tests.adapters.talk import FUNCTION, GATE, GOODBYE, LINE_OPENS, LONG, SENTENCES
 from tests.fakes._ears import teach
+from tests.fakes._talker import Answer
 from tests.fakes.deepgram_agent import FakeDeepgramAgent
 from tests.fakes.gemini_live import FakeGeminiLive
 from tests.fakes.openai_realtime import FakeOpenAIRealtime
@@ -180,15 +181,18 @@ class Dice:
         return later(fault, self._dice.randrange(STRIKE_MAX)) if self._is_speech else fault
 
 
-SPOKEN_DAYS = {
+TALK: tuple[Answer, ...] = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, SHORT_STORY, GOODBYE)
+SPOKEN_DAYS: dict[str, Callable[[], Any]] = {
     "openai_realtime": lambda: FakeOpenAIRealtime(TALK, SENTENCES, speed=1.2),
     "gemini_live": lambda: FakeGeminiLive(TALK, SENTENCES, piece_s=PIECE_S),
     "deepgram_agent": lambda: FakeDeepgramAgent(TALK, SENTENCES, piece_s=PIECE_S),
 }
-TALK = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, SHORT_STORY, GOODBYE)
+SPEECH_AGENTS: list[Mapping[Kind, Adapter]] = [
+    {"speech": replace(each, fake=SPOKEN_DAYS[each.provider])} for each in MODELS
+]
 DAYS: tuple[Mapping[Kind, Adapter], ...] = (
     *AGENTS,
-    *({"speech": replace(each, fake=SPOKEN_DAYS[each.provider])} for each in MODELS),
+    *SPEECH_AGENTS,
     *({**USUAL, "llm": each} for each in OWN_MINDS),
     *PROGRAM_AGENTS,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from typing import Any
 
 import pytest
 import trio
@@ -118,8 +119,8 @@ def said(record: CallRecord, role: str) -> list[str]:
 
 
 def sessions_open(agent: Agent) -> int:
-    providers = (agent.transcriber, agent.responder, agent.synthesizer)
-    return sum(provider.sessions.open for provider in providers)  # type: ignore[attr-defined]
+    scripted_ones: tuple[Any, ...] = (agent.transcriber, agent.responder, agent.synthesizer)
+    return sum(each.sessions.open for each in scripted_ones)
 
 
 TWICE = [say(VOICE), wait_for_agent_quiet(1000), say(VOICE), wait_for_agent_quiet(1000)]
@@ -329,6 +330,7 @@ def test_a_lost_recogniser_is_opened_anew() -> None:
     agent = scripted(welcome="", stt_faults={0: ProviderFault(kind="raise")})
     made = simulate(make_call, agent, [wait(500), *TWICE])
     assert said(made.record, "user")
+    assert isinstance(agent.transcriber, ScriptedTranscriber)
     assert agent.transcriber.sessions.opened == 2
 
 
@@ -504,7 +506,7 @@ def random_faults(dice: random.Random) -> LineFaults:
 
 
 def random_provider_faults(dice: random.Random) -> dict[int, ProviderFault]:
-    kinds = ("raise", "end", "stall", "slow", "malformed")
+    kinds: tuple[Any, ...] = ("raise", "end", "stall", "slow", "malformed")
     return {
         n: ProviderFault(kind=dice.choice(kinds), after_items=dice.randrange(4))
         for n in range(4)

@@ -212,7 +212,7 @@ async def _trouble(adapter: Adapter, row: Row, gate: Gate, folder: Path) -> None
     faults: Mapping[str, Any] = HARMS if adapter in PROGRAMS else FAULTS[adapter.kind]
     agent: Agent = {**USUAL, adapter.kind: adapter}
     backing: Backing = "alone"
-    if adapter.kind == "speech":  # one alone that is refused as it connects again is given up
+    if adapter.steady is not None:  # one alone that is refused as it connects again is given up
         agent, backing = {"speech": replace(adapter, fake=adapter.steady)}, "first"
     script = troubled(TROUBLED_TURNS, _voice_for(agent))
     given = {adapter.kind: tuple(faults.values())}

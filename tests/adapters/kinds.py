@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from tests.adapters.talk import (
 from tests.fakes import anthropic, gemini, openai_chat, own_endpoint
 from tests.fakes._faults import Fault
 from tests.fakes._http import HttpRequest
+from tests.fakes._talker import Answer
 from tests.fakes.anthropic import FakeAnthropic
 from tests.fakes.assemblyai import FakeAssemblyAI
 from tests.fakes.cartesia import FakeCartesia
@@ -121,6 +122,11 @@ def sent_s(fake: Any) -> float:
     return sum(len(session.octets) for session in fake.sessions) / 8000
 
 
+def octets_of(audio: Iterable[str]) -> int:
+    """How much is told in so many messages of base64."""
+    return sum(len(text) * 3 // 4 - text.count("=") for text in audio)
+
+
 def appended_s(fake: Any) -> float:
     """The same for one that gets it as base64."""
     appended = (
@@ -129,7 +135,7 @@ def appended_s(fake: Any) -> float:
         for text in session.texts
         if text["type"] == "input_audio_buffer.append"
     )
-    return sum(len(audio) * 3 // 4 - audio.count("=") for audio in appended) / 8000
+    return octets_of(appended) / 8000
 
 
 def posted_s(fake: Any) -> float:
@@ -161,11 +167,11 @@ def wide_s(fake: Any) -> float:
         for text in session.texts
         if "audio" in text.get("realtimeInput", {})
     )
-    return sum(len(audio) * 3 // 4 - audio.count("=") for audio in sent) / 32_000
+    return octets_of(sent) / 32_000
 
 
 def posts(fake: Any) -> float:
-    return sum(request.method == "POST" for request in fake.requests)
+    return len([request for request in fake.requests if request.method == "POST"])
 
 
 def told_results(fake: Any) -> str:
@@ -321,10 +327,10 @@ class Onward(list[Any]):
 
 
 # a model that hears, thinks and speaks: what it says is scripted, by turn
-OPEN_BY_LOOK_UP = (("look_up", {"question": HOURS}), OPEN)
-FOUND_BY_CALL = ((FUNCTION, {"id": 7}), FOUND)
-SPOKEN = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, LONG, GOODBYE)
-STEADY = (OPEN_BY_LOOK_UP,)
+OPEN_BY_LOOK_UP: Answer = (("look_up", {"question": HOURS}), OPEN)
+FOUND_BY_CALL: Answer = ((FUNCTION, {"id": 7}), FOUND)
+SPOKEN: tuple[Answer, ...] = (OPEN_BY_LOOK_UP, FOUND_BY_CALL, LONG, GOODBYE)
+STEADY: tuple[Answer, ...] = (OPEN_BY_LOOK_UP,)
 
 
 MODELS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import trio
 from rtcore import Agent, AgentDefinition, serve_calls
 from rtcore.agent.functions import function
 from rtcore.call import CallRecord
-from rtcore.ports import Delta, Hit, ResponderRequest, ToolCall
+from rtcore.ports import Delta, Hit, Responder, ResponderRequest, ToolCall
 from rtcore.providers import (
     build_responder,
     build_synthesizer,
@@ -132,6 +132,15 @@ def responder_of(kind: str, mind: Mind) -> Any:
     return CallableResponder(mind.think, deadlines=DEADLINES)
 
 
+def members_of(specs: Sequence[Mapping[str, Any]]) -> Sequence[Responder]:
+    """The minds that ``specs`` list; none, if they list none."""
+    if not specs:
+        return ()
+    built = build_responder(specs, os.environ)
+    assert isinstance(built, FallbackResponder)
+    return built.members
+
+
 async def serve(kind: str, specs: Path, records: Path) -> None:
     """Serve until cancelled; each record is followed by a line of what the mind has counted."""
     given = json.loads(await trio.Path(specs).read_text())
@@ -140,10 +149,7 @@ async def serve(kind: str, specs: Path, records: Path) -> None:
     mind, done = Mind(Raising() if given["is_raising"] else EveryOther(given["faults"])), 0
     responder = responder_of(kind, mind)
     if given["before"] or given["after"]:
-        before, after = (
-            build_responder(given[side], os.environ).members if given[side] else ()
-            for side in ("before", "after")
-        )
+        before, after = (members_of(given[side]) for side in ("before", "after"))
         responder = FallbackResponder([*before, responder, *after])
 
     async def find_order(id: int) -> str:

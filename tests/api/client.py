@@ -55,7 +55,8 @@ class Api:
             sent["Content-Type"] = "application/json"
         sent |= headers or {}
         response = await self.client.open(path, method=method, headers=sent, **options)
-        answer = Answer(response.status_code, response.headers, await response.get_data())
+        octets = await response.get_data(as_text=False)
+        answer = Answer(response.status_code, response.headers, octets)
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["X-Request-ID"])
         if answer.status >= 400:
             assert answer.headers["Content-Type"] == CONTENT_TYPE

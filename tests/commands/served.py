@@ -120,9 +120,10 @@ async def serving(*options: str) -> AsyncIterator[Served]:
 
 def child(process: trio.Process, number: int) -> int:
     """The process of a worker."""
-    (pid,) = (
+    pids: list[int] = [
         each.pid
         for each in psutil.Process(process.pid).children()
         if each.cmdline()[-2:] == ["--worker", str(number)]
-    )
+    ]
+    (pid,) = pids
     return pid

@@ -35,8 +35,8 @@ class FakeAnthropic(FakeHttpServer):
 
     async def answer(self, request: HttpRequest, reply: Reply, fault: Fault) -> None:
         if complaint := _complaint(request):
-            error = {"type": "error", "error": {"type": "invalid_request_error"}}
-            error["error"]["message"] = complaint  # type: ignore[index] - built above
+            told = {"type": "invalid_request_error", "message": complaint}
+            error = {"type": "error", "error": told}
             await reply.whole(400, msgspec.json.encode(error), "application/json")
             return
         answer = self.choose(request)
@@ -69,7 +69,7 @@ def _complaint(request: HttpRequest) -> str:
 
 
 def _events(answer: Answer) -> list[bytes]:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

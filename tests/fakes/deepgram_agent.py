@@ -108,7 +108,8 @@ class _Talk:
             self._nursery.start_soon(self._say, message["message"])
         elif kind == "InjectUserMessage":
             await self._tell("ConversationText", role="user", content=message["content"])
-            self._nursery.start_soon(self._answer, [f"You told {message['content']}."])
+            parts: list[Part] = [f"You told {message['content']}."]
+            self._nursery.start_soon(self._answer, parts)
         elif kind == "UpdatePrompt":
             self._server.prompts.append(message["prompt"])
             await self._tell("PromptUpdated")

@@ -6,7 +6,7 @@ import array
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import msgspec
 import trio
@@ -93,9 +93,7 @@ class FakeOpenAIRealtime(FakeSocketServer):
         is_beta: bool = False,
     ) -> None:
         super().__init__()
-        self.replies = [
-            each if isinstance(each, tuple) and _is_list(each) else (each,) for each in replies
-        ]
+        self.replies = [_parts(each) for each in replies]
         self.transcripts = transcripts
         self.after_tool = after_tool
         self.first_s = first_s
@@ -123,9 +121,12 @@ class FakeOpenAIRealtime(FakeSocketServer):
                 await live.take(await self.hear(session))
 
 
-def _is_list(said: tuple[Any, ...]) -> bool:
-    """Whether it is several things and not one call."""
-    return not (len(said) == 2 and isinstance(said[1], dict))
+def _parts(said: Said) -> tuple[str | Call, ...]:
+    """What is said, as several things: one call is two things itself, a name and arguments."""
+    if isinstance(said, str):
+        return (said,)
+    is_call = len(said) == 2 and isinstance(said[1], dict)
+    return cast("tuple[str | Call, ...]", (said,) if is_call else said)
 
 
 @dataclass(eq=False)

@@ -53,9 +53,10 @@ def _fields(request: HttpRequest) -> dict[str, bytes]:
     head = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser().parsebytes(head + request.body)
     fields: dict[str, bytes] = {}
-    for part in message.get_payload():
-        name = part.get_param("name", header="content-disposition")
-        fields[str(name)] = part.get_payload(decode=True)
+    for part in message.walk():
+        octets = part.get_payload(decode=True)
+        if isinstance(octets, bytes):  # the whole has none of its own
+            fields[str(part.get_param("name", header="content-disposition"))] = octets
     return fields
 
 
