@@ -13,6 +13,8 @@ __all__ = ["SentenceSplitter"]
 # a mark, what closes with it, then white space: only then is it known not to be 3.5
 SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s)|[。！？]|\n+")
 CLAUSE_END = re.compile(r"[,;:–—]+(?=\s)|[，；：]")
+# what a piece of text and the character before it hold where it makes a place to cut certain
+MAY_CUT = re.compile(r"\A\s|[.!?…,;:–—\n。！？，；：\"'”’)\]*_]")
 # what ends in a full stop without ending a sentence, lower case
 ABBREVIATIONS = frozenset(
     {"dr", "mr", "mrs", "ms", "prof", "st", "ave", "vs", "etc", "e.g", "i.e", "approx", "dept"}
@@ -31,8 +33,11 @@ class SentenceSplitter:
 
     def push(self, text: str) -> list[str]:
         """Take the next piece of text; return the segments that are complete now."""
+        changes = MAY_CUT.search(self._text[-1:] + text)
         self._text += text
         out: list[str] = []
+        if not changes and len(self._text) <= SEGMENT_MAX_CHARS:
+            return out  # a word, as nearly always
         while (cut := self._cut()) is not None:
             self._take(cut, out)
         return out
