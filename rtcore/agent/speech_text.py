@@ -16,6 +16,11 @@ from rtcore.agent.speech_tables import SpeechTable, table_for
 
 __all__ = ["speakable"]
 
+# Most of what is said is words with the marks of a sentence: there is nothing to take out of it
+# and no number in it, which two dozen searches would find out one by one.
+WORD = "[A-Za-zÀ-ÖØ-öø-ſ]+(?:['’-][A-Za-zÀ-ÖØ-öø-ſ]+)*"
+PLAIN = re.compile(rf"{WORD}(?:[,;:]? {WORD})*[.!?]?")
+
 # --- what cannot be spoken ----------------------------------------------------------------
 
 MARKUP: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -270,12 +275,20 @@ def speakable(text: str, language: str = "en") -> str:
 
     Without a table for ``language`` only markup and emoji are taken out.
     """
+    found = _rules(language)
+    if PLAIN.fullmatch(text) and (found is None or not _ends_with_phrase(text, found[0])):
+        return text
     text = _stripped(text)
-    if (found := _rules(language)) is not None:
+    if found is not None:
         table, rules = found
         for pattern, speak in rules:
             text = pattern.sub(functools.partial(_spoken, speak, table), text)
     return text
+
+
+def _ends_with_phrase(text: str, table: SpeechTable) -> bool:
+    """Whether a plain text ends with a phrase, which may be a word and a full stop: "vs."."""
+    return text[text.rfind(" ") + 1 :] in table.phrases
 
 
 def _spoken(speak: Callable[[Match, SpeechTable], str], table: SpeechTable, m: Match) -> str:

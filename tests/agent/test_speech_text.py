@@ -69,6 +69,15 @@ def test_english(written: str, spoken: str) -> None:
     assert speakable(written) == spoken
 
 
+WORDS = r"(?:[A-Za-zéß]{1,6}|don't|vs\.|approx\.|e\.g\.|AT&T|www|com|-)[,;:.!?]?"
+
+
+@given(st.lists(st.from_regex(WORDS, fullmatch=True), max_size=8))
+def test_a_plain_sentence_is_spoken_like_one_that_is_looked_into(words: list[str]) -> None:
+    said = " ".join(words)
+    assert speakable(f"Well {said}") == speakable(f"Well  {said}")  # two spaces are not plain
+
+
 def test_a_date_is_read_as_its_region_does() -> None:
     assert speakable("3/4/2026", "en-GB") == "April third, twenty twenty-six"
 
