@@ -100,7 +100,10 @@ class ModelSessions:
         self._own.begin_session()
         if keys := self._ears.untold_keys:
             # where turns are the model's own, these were one: nothing else asks for its answer
-            yield Tell(text=keys, is_turn=self._link.model.turns == "theirs")
+            is_turn = self._link.model.turns == "theirs"
+            yield Tell(text=keys, is_turn=is_turn)
+            if is_turn:
+                self._own.owes_answer()
         reply = self._floor.reply
         if isinstance(reply, ModelReply) and not reply.is_done and not reply.has_acted:
             reply.begin_again()

@@ -137,21 +137,31 @@ class OwnTurns:
         self._link.flush()
         self._ears.over_by_model(turn)
         self._call.floor(AgentState.THINKING)
-        self._owed.set()
-        self._owed = trio.Event()
-        self._call.start(self._see_to_an_answer, self._owed)
-
-    async def _see_to_an_answer(self, begun: trio.Event) -> None:
-        """A model that took a turn to be over and begins no answer: another may hear the turn."""
-        with trio.move_on_after(first_sign_limit_s(self._call)):
-            await begun.wait()
-        if not begun.is_set() and self._link.has_another:
-            self._link.give_up()
+        self.owes_answer()
 
     def answer_keys(self) -> None:
         """Keys are a turn of their own where the model finds the others."""
         if self._ears.tell_keys(is_turn=True):
             self._ears.over()
+            self.owes_answer()
+
+    def owes_answer(self) -> None:
+        """The model knows of a turn that is over: it has so long to begin its answer."""
+        self._owed.set()
+        self._owed = trio.Event()
+        self._call.start(self._see_to_an_answer, self._owed)
+
+    async def _see_to_an_answer(self, begun: trio.Event) -> None:
+        """A model that owes an answer and begins none is given up: another session hears the turn.
+
+        Something else that is being said has its own limits, and is an answer once it is heard.
+        """
+        with trio.move_on_after(first_sign_limit_s(self._call)):
+            await begun.wait()
+            return
+        is_wanted = self._ears.is_told_anew and not self._call.is_muted
+        if is_wanted and self._floor.reply is None:
+            self._link.give_up()
 
     def reply_begun(self, id: str) -> None:
         """The model has begun to answer by itself."""

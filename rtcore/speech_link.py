@@ -35,6 +35,7 @@ CONTROL_MAX = 128  # commands beside audio that may wait; more, and the session 
 KEPT_SAMPLES = 30 * RATE_HZ  # of what is not answered; who speaks on for longer is understood
 AGAIN_MAX = 4  # times that a model with no other beside it is asked again: 3.75 s of pauses
 AGAIN_LIMIT_S = 8.0  # and for how long, where each failure takes its time: who waits hangs up
+AGAIN_SPARE_S = 3.0  # to open a session and tell the turn again, before its silence counts
 SILENCE = bytes(FRAME_BYTES)
 
 
@@ -61,6 +62,8 @@ class SpeechLink:
             pass_all=model.turns == "theirs",
         )
         self._audio_max = config.heard_max_chunks
+        # one that says nothing for as long as it may has not held
+        self._again_limit_s = max(AGAIN_LIMIT_S, config.first_token_limit_s + AGAIN_SPARE_S)
         self._tx: trio.MemorySendChannel[SpeechCommand] | None = None  # of the session, if any
         self._kept: deque[CallerAudio] = deque()
         self._kept_samples = 0
@@ -237,12 +240,12 @@ class SpeechLink:
             )
             if not stays:
                 self._stats.provider_errors += 1
-                if held_s > AGAIN_LIMIT_S:
+                if held_s > self._again_limit_s:
                     rotation.begin_anew()
                 if not rotation.is_failing:
                     failing_s = trio.current_time()
                 rotation.failed(reason)
-                is_too_long = trio.current_time() - failing_s > AGAIN_LIMIT_S
+                is_too_long = trio.current_time() - failing_s > self._again_limit_s
                 self.is_lost = rotation.is_over or (rotation.has_failed_again and is_too_long)
             lost(reason.provider)
 
