@@ -36,24 +36,24 @@ ADDRESSES = frozenset({"base_url", "url"})
 PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
-SecretName = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+SecretName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z")]
 Destination = Annotated[
     str,
     Meta(
-        pattern=r"^(\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})$",
+        pattern=r"^(\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})\Z",
         description="A number in E.164, or a SIP address.",
     ),
 ]
-TargetName = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")]
-FunctionId = Annotated[str, Meta(pattern="^fn_[0-9a-f]{24}$")]
-KnowledgeBaseId = Annotated[str, Meta(pattern="^kb_[0-9a-f]{24}$")]
+TargetName = Annotated[str, Meta(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}\Z")]
+FunctionId = Annotated[str, Meta(pattern=r"^fn_[0-9a-f]{24}\Z")]
+KnowledgeBaseId = Annotated[str, Meta(pattern=r"^kb_[0-9a-f]{24}\Z")]
 
 
 class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One outside service, and how to ask it."""
 
     provider: Annotated[
-        str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$", description="Name of the service.")
+        str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="Name of the service.")
     ]
     model: Annotated[str, Meta(max_length=200)] = ""
     voice: Annotated[str, Meta(max_length=200)] = ""
@@ -120,7 +120,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Criterion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing a call is judged by, from ``lowest`` to ``highest``."""
 
-    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
     description: Annotated[
         str, Meta(min_length=1, max_length=2000, description="What a low and a high score mean.")
     ]
@@ -175,7 +175,7 @@ class TransferTarget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ColleagueSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another agent that may go on with a call; what it says first is its welcome message."""
 
-    agent_id: Annotated[str, Meta(pattern="^agt_[0-9a-f]{24}$")]
+    agent_id: Annotated[str, Meta(pattern=r"^agt_[0-9a-f]{24}\Z")]
     what_for: Annotated[
         str, Meta(min_length=1, max_length=2000, description="Tells the model when to hand over.")
     ]
@@ -235,7 +235,7 @@ class FunctionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name: Annotated[
         str,
         Meta(
-            pattern="^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$",
+            pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}\Z",
             description="What the model calls it by.",
         ),
     ]
@@ -263,7 +263,7 @@ class EmbeddingChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """An OpenAI-compatible ``/embeddings`` endpoint: finds passages by their meaning."""
 
     model: Annotated[str, Meta(min_length=1, max_length=200)]
-    base_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$", max_length=500)] = (
+    base_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+\Z", max_length=500)] = (
         "https://api.openai.com/v1"
     )
     secret: Annotated[

@@ -41,10 +41,10 @@ __all__ = [
 ]
 
 Phone = Annotated[
-    str, Meta(pattern=r"^\+?[1-9][0-9]{3,14}$", description="E.164, with or without a plus sign.")
+    str, Meta(pattern=r"^\+?[1-9][0-9]{3,14}\Z", description="E.164, with or without a plus sign.")
 ]
-AgentId = Annotated[str, Meta(pattern="^agt_[0-9a-f]{24}$")]
-VariableName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+AgentId = Annotated[str, Meta(pattern=r"^agt_[0-9a-f]{24}\Z")]
+VariableName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
 Variables = Annotated[
     dict[VariableName, Annotated[str, Meta(max_length=2000)]], Meta(max_length=50)
 ]
@@ -116,7 +116,7 @@ class TransferRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class DtmfRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Key tones for the person on the line; ``w`` waits half a second, ``W`` a whole one."""
 
-    digits: Annotated[str, Meta(pattern="^[0-9A-D*#wW]{1,64}$")]
+    digits: Annotated[str, Meta(pattern=r"^[0-9A-D*#wW]{1,64}\Z")]
 
 
 class SayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -42,7 +42,7 @@ Outcome = Literal[
 TimeZone = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$",
+        pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}\Z",
         description="A name of the IANA time zone database.",
         examples=["Europe/Rome"],
     ),
@@ -53,11 +53,11 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Hours at which calls may begin, by the clock on the wall of whoever is called."""
 
     days: Annotated[tuple[Day, ...], Meta(min_length=1, max_length=7)] = DAYS
-    opens: Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "09:00"
+    opens: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")] = "09:00"
     closes: Annotated[
         str,
         Meta(
-            pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$",
+            pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z",
             description="No call begins at or after it.",
         ),
     ] = "20:00"
@@ -90,14 +90,14 @@ class CampaignSpec(Dialling, frozen=True, kw_only=True):
         tuple[Window, ...], Meta(max_length=20, description="An empty list: at any hour.")
     ] = (Window(),)
     except_dates: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")], ...],
+        tuple[Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")], ...],
         Meta(max_length=366, description="No calls on these days.", examples=[["2026-12-25"]]),
     ] = ()
     concurrency: Annotated[
         int, Meta(ge=1, le=1000, description="Calls at once, ringing or answered.")
     ] = 5
     calls_per_s: Annotated[
-        float, Meta(gt=0, le=100, description="At most the account's own pace.")
+        float, Meta(ge=0.001, le=100, description="At most the account's own pace.")
     ] = 1.0
     max_attempts: Annotated[
         int, Meta(ge=1, le=20, description="Of one number, whatever the outcomes.")

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 TARGETS_MAX = 1000  # in one request; a file may hold more
-TargetId = Annotated[str, Meta(pattern="^tgt_[0-9a-f]{24}$")]
+TargetId = Annotated[str, Meta(pattern=r"^tgt_[0-9a-f]{24}\Z")]
 
 
 # --- campaigns --------------------------------------------------------------------------

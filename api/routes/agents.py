@@ -32,6 +32,7 @@ from api.web.requests import (
     etag,
     page_view,
     partial_of,
+    unfit,
     wanted_revision,
 )
 from api.web.services import services
@@ -234,7 +235,7 @@ async def update(agent_id: str, query: UpdateOptions, body: msgspec.Struct) -> A
         try:
             return _check(msgspec.structs.replace(spec, **changes))
         except ValueError as exc:  # fields that cannot stand together, or beside what is stored
-            raise invalid("turn" if "turn" in changes else "", str(exc)) from exc
+            raise unfit(exc) from exc
 
     agent = await services().store.write(
         update_agent, actor(), agent_id, revision, change, publish=query.publish

@@ -28,7 +28,7 @@ from rtcore.errors import ProviderError
 
 __all__ = ["blueprint"]
 
-VariableName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+VariableName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
 blueprint = Blueprint("chat", __name__, url_prefix="/v1/agents")
 
 
@@ -37,7 +37,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     message: Annotated[str, Meta(min_length=1, max_length=4000)]
     conversation_id: (
-        Annotated[str, Meta(pattern="^cht_[0-9a-f]{24}$", description="Left out: a new one.")]
+        Annotated[str, Meta(pattern=r"^cht_[0-9a-f]{24}\Z", description="Left out: a new one.")]
         | None
     ) = None
     variables: Annotated[

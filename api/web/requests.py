@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar, Union
 
 import msgspec
@@ -33,6 +35,7 @@ __all__ = [
     "partial_of",
     "read_body",
     "refuse_nul",
+    "unfit",
     "wanted_revision",
 ]
 
@@ -44,7 +47,14 @@ DRAIN_LIMIT_S = 1.0  # whoever sends for longer after a refusal is cut off
 BODY_LIMIT_S = 60.0  # 10 MiB over a line of 1.4 Mbit/s
 REVISION = re.compile(r'"([0-9]{1,9})"')
 # msgspec tells the place in its message alone: "… - at `$.a[0].b`", "… - at `key` in `$.a`"
-PLACE = re.compile(r"(?P<message>.*?)(?: - at `(?:key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+PLACE = re.compile(
+    r"(?P<message>.*?)(?: - at `(?P<key>key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL
+)
+KEYS = re.compile(r"\[\.\.\.\]|\[[0-9]+\]|[^.\[\]]+")  # of a path, one after another
+ANY_KEY = "[...]"
+OWN = re.compile(r"(?P<field>turn): (?P<message>.*)", re.DOTALL)  # told by the agent itself
+KEY_MAX_CHARS = 100  # of one that somebody made up, as it is told
+KEYS_MAX = 200  # tried one by one: more than any object may have whose keys have a rule
 NAMED = re.compile(r"(?:missing required|contains unknown) field `(?P<name>[^`]*)`")
 
 
@@ -138,10 +148,11 @@ def decode_json(body: bytes, type_: type[S]) -> S:
             headers={"Accept": "application/json"},
         )
     try:
-        refuse_nul(msgspec.json.decode(body))
+        with suppress(msgspec.ValidationError):  # a number out of range: its type knows where
+            refuse_nul(msgspec.json.decode(body))
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as exc:
-        raise _validation(exc) from exc
+        raise unfit(exc, _told_by(exc, body, type_)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
         detail = f"the body is not JSON in UTF-8: {reason}"
@@ -162,20 +173,67 @@ def decode_query(args: MultiDict[str, str], type_: type[S]) -> S:
     try:
         query = msgspec.convert(values, type_, strict=False)
     except msgspec.ValidationError as exc:
-        raise _validation(exc) from exc
+        raise unfit(exc) from exc
     for name in values:
         if getattr(query, name) is None:  # lax conversion takes the text "null" for it
             raise invalid(name, "null is no value: leave the parameter out")
     return query
 
 
-def _validation(exc: msgspec.ValidationError) -> ApiError:
+def unfit(exc: ValueError | msgspec.ValidationError, path: str | None = None) -> ApiError:
+    """422: what msgspec, or a struct itself, found wrong, told by its field (at ``path``)."""
     place = PLACE.fullmatch(str(exc))
     assert place is not None  # the pattern takes any text
-    message, path = place["message"], place["path"] or ""
+    message = place["message"].replace(r"\\Z'", "$'")  # as users know it, and the specification
+    path = (place["path"] or "") if path is None else path
+    if own := OWN.fullmatch(message):
+        message, path = own["message"], f"{own['field']}.{path}" if path else own["field"]
     if named := NAMED.search(message):
         path = f"{path}.{named['name']}" if path else named["name"]
     return invalid(path, message)
+
+
+def _told_by(exc: msgspec.ValidationError, body: bytes, type_: type[S]) -> str | None:
+    """The path that ``exc`` tells, with the keys it leaves out; None: as ``exc`` has it.
+
+    msgspec names no key that the sender made up. Which it was is found by leaving the others out.
+    """
+    place = PLACE.fullmatch(str(exc))
+    if place is None or (ANY_KEY not in (place["path"] or "") and not place["key"]):
+        return None
+    try:
+        whole = at = msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number out of range, which has no place without a type
+        return None
+    told = ""
+    for part in [*KEYS.findall(place["path"]), *([ANY_KEY] if place["key"] else [])]:
+        if part != ANY_KEY:
+            told += part if part.startswith("[") or not told else f".{part}"
+            at = at[int(part[1:-1])] if part.startswith("[") else at[part]
+            continue
+        key = _culprit(exc, at, whole, type_)
+        if key is None:
+            return None
+        told += f".{key[:KEY_MAX_CHARS]}"
+        at = at[key]
+    return told
+
+
+def _culprit(
+    exc: msgspec.ValidationError, at: dict[str, Any], whole: Any, type_: type[S]
+) -> str | None:
+    """The key of the object ``at``, somewhere in ``whole``, without which ``exc`` is not told."""
+    given = dict(at)
+    for key, value in islice(given.items(), KEYS_MAX):
+        at.clear()
+        at[key] = value
+        try:
+            msgspec.convert(whole, type_)
+        except msgspec.ValidationError as again:
+            if str(again) == str(exc):
+                return key
+    at.update(given)
+    return None
 
 
 def refuse_nul(value: Any, path: str = "") -> None:

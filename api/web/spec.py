@@ -63,7 +63,10 @@ class Specification(OpenAPIProvider):
         """The whole document; OpenAPI 3.1."""
         found = list(self._operations())
         types = {struct: None for _, what in found for struct in _structs(what)}
-        refs, schemas = msgspec.json.schema_components([*types, Problem], ref_template=REF)
+        refs, components = msgspec.json.schema_components([*types, Problem], ref_template=REF)
+        # Python's end of a text; its ``$`` would let a line end after it, that of JSON Schema not
+        text = msgspec.json.encode(components).replace(rb'\\Z"', b'$"')
+        schemas: dict[str, Any] = msgspec.json.decode(text)
         ref_of = dict(zip([*types, Problem], refs, strict=True))
         more = self._app.extensions.get(MORE_EXAMPLES, {})  # of what was joined to the app
         for name, example in (EXAMPLES | more).items():

@@ -20,7 +20,7 @@ SPACES = re.compile(r"\s+")
 class KeywordRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An event of this name each time one of the words, or phrases, is said."""
 
-    event: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,62}$")]
+    event: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
     words: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=100)], ...],
         Meta(min_length=1, max_length=50),
@@ -38,9 +38,9 @@ class Listening(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     track: Literal["inbound", "outbound", "both"] = "both"
     keywords: Annotated[tuple[KeywordRule, ...], Meta(max_length=100)] = ()
     sentiment_every_s: Annotated[float, Meta(ge=5, le=3600)] | None = None  # asks the responder
-    dial: Annotated[str, Meta(pattern=r"^(|\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})$")] = ""
+    dial: Annotated[str, Meta(pattern=r"^(|\+?[1-9][0-9]{3,14}|sips?:[!-~]{1,200})\Z")] = ""
     dial_timeout_s: Annotated[int, Meta(ge=5, le=120)] = 30
-    then_url: Annotated[str, Meta(max_length=2000, pattern=r"^(|https?://[!-~]+)$")] = ""
+    then_url: Annotated[str, Meta(max_length=2000, pattern=r"^(|https?://[!-~]+)\Z")] = ""
 
     def __post_init__(self) -> None:
         if self.dial and self.then_url:

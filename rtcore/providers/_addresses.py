@@ -44,12 +44,13 @@ def checked_url(
     """
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # an international name is read here
     except (httpx.InvalidURL, ValueError) as exc:
         raise ConfigError(field, f"is no URL: {exc}") from exc
     plain = [scheme.removesuffix("s") for scheme in schemes] if allow_private else []
     if parsed.scheme not in (*schemes, *plain):
         raise ConfigError(field, f"must begin with {' or '.join(schemes)}://")
-    if not parsed.host:
+    if not host or " " in host:
         raise ConfigError(field, "names no host")
     if parsed.port is not None and not 0 < parsed.port < 1 << 16:
         raise ConfigError(field, f"{parsed.port} is no port")

@@ -146,10 +146,36 @@ WRONG: list[tuple[object, str]] = [
         "llm[0].options.a.b",
     ),
     ({"name": "x", "llm": [{"provider": "x", "secret": "ghost"}]}, "llm[0].secret"),
+    ({"name": "x", "llm": [{"provider": "x\n"}]}, "llm[0].provider"),
+    ({"name": "x", "overflow_to": "+14155550111\n"}, "overflow_to"),
+    ({"name": "x", "listening": {"dial": "14155550111\n"}}, "listening.dial"),
+    ({"name": "x", "turn": {"zest": 1}}, "turn.zest"),
+    ({"name": "x", "turn": {"idle_ms": "soon"}}, "turn.idle_ms"),
+    (
+        {"name": "x", "transfer_targets": {"desk": {"to": "4155"}, "a b": {}}},
+        "transfer_targets.a b",
+    ),
+    (
+        {"name": "x", "transfer_targets": {"a": {"to": "14155550111"}, "b": {"to": "x"}}},
+        "transfer_targets.b.to",
+    ),
+    ({"name": "x", "colleagues": {"c": {"what_for": "x"}}}, "colleagues.c.agent_id"),
     ([], ""),
     ("x", ""),
     (1e300, ""),
 ]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(b'{"name": "x", "prompt": 1e999}', "prompt"), (b'{"name": 1e999}', "name")],
+)
+async def test_a_number_that_no_computer_holds_is_told_by_its_field(
+    api: Api, body: bytes, field: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await api.ask("POST", "/v1/agents", data=body, headers=headers)
+    assert (answer.status, answer.fields) == (422, [field])
 
 
 @pytest.mark.parametrize(("body", "field"), WRONG)

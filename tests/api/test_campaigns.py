@@ -388,6 +388,7 @@ async def test_other_calls_have_no_such_function(sqlite_url: str) -> None:
         ({"machine_detection": "leave_message"}, "machine_message"),
         ({"concurrency": 0}, "concurrency"),
         ({"calls_per_s": 0}, "calls_per_s"),
+        ({"calls_per_s": 5e-324}, "calls_per_s"),  # a pause without end: no number of ms
         ({"retries": {"busy": {"times": 1, "after_s": 1}}}, "retries.busy.after_s"),
         ({"agent_id": "agt_" + "0" * 24}, "agent_id"),
         ({"from": "nonsense"}, "from"),

@@ -105,6 +105,8 @@ async def test_a_program_of_the_node_can_be_named_by_nobody(api: Api) -> None:
         ({"url": "https://localhost/"}, "url"),
         ({"url": "https://user:pass@example.com/"}, "url"),
         ({"url": "file:///etc/passwd"}, "url"),
+        ({"url": "https://xn--/"}, "url"),
+        ({"url": "https://two words.com/"}, "url"),
         ({"url": "https://example.com:99999/"}, "url"),
         ({"effect": "destroy"}, "effect"),
         ({"name": "two words"}, "name"),

@@ -56,6 +56,29 @@ async def test_every_reference_leads_somewhere(plain: QuartTrio) -> None:
             at = at[part]
 
 
+def patterns(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("pattern"), str):
+            yield value["pattern"]
+        for each in value.values():
+            yield from patterns(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from patterns(each)
+
+
+async def test_no_line_may_end_after_what_a_pattern_takes(plain: QuartTrio) -> None:
+    """Python's ``$`` lets one; where a number is compared with a list, it would be another."""
+    bodies = [each.body for each in operations(plain) if each.body is not None]
+    _, taken = msgspec.json.schema_components(bodies)
+    found = list(patterns(taken))
+    assert len(found) > 10
+    assert all(each.endswith(r"\Z") for each in found), found
+    shown = list(patterns(await spec_of(plain)))
+    assert len(shown) > 10
+    assert all(each.endswith("$") for each in shown), shown
+
+
 async def test_every_route_of_the_api_is_in_it(plain: QuartTrio) -> None:
     spec = await spec_of(plain)
     rules = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", r.rule) for r in plain.url_map.iter_rules()}
