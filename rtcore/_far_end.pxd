@@ -10,12 +10,12 @@ cdef class HeardCount:
     cdef public long long _lag  # between sending and hearing, learnt from acknowledgements
     cdef public long long _lag_left  # of it, what this run has still to wait
 
-    cpdef note_sent(self, long long sent)
-    cpdef bint advance(self, long long samples) except -1
+    cdef void wrote(self, long long sent) noexcept
+    cdef bint moved_on(self, long long samples) noexcept
 
 
 cdef class FarEnd:
     cdef public HeardCount _ledger
     cdef public PacedSound _playout
 
-    cpdef bytes listen(self)
+    cdef bytes heard_now(self)

@@ -15,14 +15,20 @@ cdef enum:
 cdef class HeardCount:
     """How much of our sound was appended, sent and heard, in samples along one line."""
 
-    cpdef note_sent(self, long long sent):
+    def note_sent(self, long long sent):
         """The playout has written up to position ``sent``."""
+        self.wrote(sent)
+
+    def advance(self, long long samples):
+        """The caller's audio moved on by ``samples``; whether they heard something meanwhile."""
+        return self.moved_on(samples)
+
+    cdef void wrote(self, long long sent) noexcept:
         if self.heard >= self.sent and sent > self.sent:
             self._lag_left = self._lag  # the line was quiet: it takes this long to be heard
         self.sent = sent
 
-    cpdef bint advance(self, long long samples) except -1:
-        """The caller's audio moved on by ``samples``; whether they heard something meanwhile."""
+    cdef bint moved_on(self, long long samples) noexcept:
         cdef long long position
         if self._lag_left > 0:
             self._lag_left -= samples
@@ -37,18 +43,21 @@ cdef class HeardCount:
 cdef class FarEnd:
     """The far end of the turn machine. ``_ledger`` and ``_playout`` are set by who builds on it."""
 
-    cpdef bytes listen(self):
+    def listen(self):
         """The caller's clock moved on by a frame; return what the caller heard of us meanwhile.
 
         ``None`` where that was nothing.
         """
+        return self.heard_now()
+
+    cdef bytes heard_now(self):
         cdef HeardCount ledger = self._ledger
         cdef PacedSound playout = self._playout
         if ledger.heard >= ledger.appended:
             return None
         if ledger.sent != playout.sent:
-            ledger.note_sent(playout.sent)
-        if not ledger.advance(FRAME):
+            ledger.wrote(playout.sent)
+        if not ledger.moved_on(FRAME):
             return None
         if ledger.heard >= ledger.appended:
             self._on_drained()

@@ -29,24 +29,31 @@ cdef class WayIn:
 
     def _on_messages(self, list messages not None):
         """All that came in one go, in order."""
-        cdef bytes message, frame
+        cdef bytes message, frame, heard
         cdef double now_s = self._time_s()
         for message in messages:
             frame = self._codec.read_frame(message)
             if frame is None:
                 self._on_unusual(message)
                 continue
+            heard = self._clock.passed(frame, self._codec.chunk, now_s)
+            if heard is not None:  # its turn has come, as nearly always
+                self._heard(heard)
+                continue
             number = self._codec.chunk if self._codec.chunk != NO_CHUNK else None
             for frame in self._clock.push(frame, number, now_s):
-                self._hear(frame)
+                self._heard(frame)
 
-    cpdef _hear(self, bytes frame):
+    def _hear(self, bytes frame):
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""
+        self._heard(frame)
+
+    cdef _heard(self, bytes frame):
         cdef list decided
-        far = self._far_end.listen()
+        far = self._far_end.heard_now()
         if self.recorder is not None:
             self.recorder.push(frame, far)
-        decided = self._detector.push(frame, far)
+        decided = self._detector.heard(frame, far)
         if self._gate is None:
             self._ears.push(frame)
         else:
@@ -58,5 +65,5 @@ cdef class WayIn:
 
     def tick(self, double now_s):
         """Called by the pacer every 20 ms: whether audio is overdue."""
-        if self._clock.is_due(now_s):
+        if self._clock.overdue(now_s):
             self._is_overdue()

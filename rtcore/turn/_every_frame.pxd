@@ -12,8 +12,8 @@ cdef class InOrder:
     cdef public dict _held  # came early: by number
     cdef public object _concealer
 
-    cpdef list push(self, frame, chunk, double now_s)
-    cpdef bint is_due(self, double now_s) except -1
+    cdef bytes passed(self, frame, long long chunk, double now_s)
+    cdef bint overdue(self, double now_s) noexcept
 
 
 cdef class VoiceSpell:
@@ -40,7 +40,7 @@ cdef class FrameWatch:
     cdef public long long _far_at  # when our sound was last heard
     cdef public bint _weighs  # the agent has the floor and the caller's voice is on
 
-    cpdef list push(self, pcm, far=*)
+    cdef list heard(self, pcm, far)
 
 
 cdef class SpeechGate:

@@ -5,6 +5,10 @@ stops to speak, nothing is due. That much is here, with its state in C fields, f
 node the memory it is scattered over costs more than the work. What else a frame may bring is
 left to Python: :class:`InOrder` is the base of ``media_clock.MediaClock``, :class:`FrameWatch`
 of ``detector.TurnDetector``. The twin, ``_every_frame_py``, is the specification.
+
+What other compiled rooms call is ``cdef``, with a ``def`` of its own for Python: a ``cpdef`` of a
+class that Python builds on would look for an override at each call, which costs as much as most
+of these do.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
@@ -44,23 +48,31 @@ cdef class InOrder:
         self._held = {}
         self._concealer = Concealer()
 
-    cpdef list push(self, frame, chunk, double now_s):
+    def push(self, frame, chunk, double now_s):
         """Take one frame that arrived at ``now_s``; return those whose turn has come."""
+        heard = self.passed(frame, NO_CHUNK if chunk is None else <long long>chunk, now_s)
+        return [heard] if heard is not None else self._sort(frame, chunk, now_s)
+
+    cdef bytes passed(self, frame, long long chunk, double now_s):
+        """Pass the frame on if its turn has come and no other waits; ``None``: it is to sort."""
         if self._held:
-            return self._sort(frame, chunk, now_s)
-        if chunk is not None:
-            if self._expected != NO_CHUNK and self._expected != <long long>chunk:
-                return self._sort(frame, chunk, now_s)
-            self._expected = <long long>chunk + 1
+            return None
+        if chunk != NO_CHUNK:
+            if self._expected != NO_CHUNK and self._expected != chunk:
+                return None
+            self._expected = chunk + 1
         heard = self._concealer.good(frame)
         if self._window_ms > WINDOW_MIN_MS:
             self._window_ms = max(WINDOW_MIN_MS, self._window_ms - 0.01)  # 1 ms for every 2 s
         self.frames += 1
         self._last_s = now_s
-        return [heard]
+        return heard
 
-    cpdef bint is_due(self, double now_s) except -1:
+    def is_due(self, double now_s):
         """Whether :meth:`tick` has something to do: a comparison or two, asked every 20 ms."""
+        return self.overdue(now_s)
+
+    cdef bint overdue(self, double now_s) noexcept:
         if self._held:
             return (now_s - self._held_since_s) * 1000 >= self._window_ms
         return (now_s - self._last_s) * 1000 >= STALL_MS
@@ -133,7 +145,7 @@ cdef class FrameWatch:
         self._turn = turn
         self._far_at = -FAR_GAP_SAMPLES
 
-    cpdef list push(self, pcm, far=None):
+    def push(self, pcm, far=None):
         """Take one frame of the caller and what they hear of us meanwhile.
 
         Args:
@@ -143,6 +155,9 @@ cdef class FrameWatch:
         Raises:
             ValueError: a frame is not 320 octets.
         """
+        return self.heard(pcm, far)
+
+    cdef list heard(self, pcm, far):
         cdef int change, flags = self._guard.push(pcm, far)
         cdef long long now = self._now + FRAME
         cdef bint voiced, likely, sounds = False
