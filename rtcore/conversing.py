@@ -242,9 +242,9 @@ class Conversing:
         self.start(reply)
         return reply
 
-    def start(self, reply: Reply) -> None:
+    def start(self, reply: Reply, noted_as: str = "reply_begun") -> None:
         self.reply = reply
-        self._call.note("line_begun" if reply.text else "reply_begun", reply=reply.number)
+        self._call.note(noted_as, reply=reply.number)
         self._call.start(self._speak, reply)
 
     def say(self, text: str, *, is_interruptible: bool = True, ends_call: bool = False) -> bool:

@@ -7,6 +7,7 @@ same line before, or the voice beside it.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 from rtcore.answering import FAILURES_MAX, LINES_MAX, Answers
@@ -24,9 +25,19 @@ class Floor(Protocol):
 
     reply: Reply | None
 
-    def start(self, reply: Reply) -> None:
+    def start(self, reply: Reply, noted_as: str) -> None:
         """Begin to say ``reply``: the floor is free."""
         ...
+
+
+@dataclass(slots=True, frozen=True)
+class WaitingLine:
+    """A line that waits to be said."""
+
+    text: str
+    is_interruptible: bool
+    ends_call: bool
+    is_said_anew: bool = False  # it was begun, and nothing of it heard
 
 
 class ModelLines:
@@ -39,7 +50,7 @@ class ModelLines:
         self._link = link
         self._replies = replies
         self._floor = floor
-        self._waiting: deque[tuple[str, bool, bool]] = deque()  # (text, interruptible, ends call)
+        self._waiting: deque[WaitingLine] = deque()
         self._failures = 0
         self.is_leaving = False  # the last line of the call has been begun
 
@@ -47,12 +58,13 @@ class ModelLines:
         """Have ``text`` said when its time has come; False if too many wait."""
         if len(self._waiting) >= LINES_MAX:
             return False
-        self._waiting.append((text, is_interruptible, ends_call))
+        self._waiting.append(WaitingLine(text, is_interruptible, ends_call))
         return True
 
     def put_back(self, reply: ModelReply) -> None:
         """Nothing of the line ``reply`` was heard: it is the first that waits again."""
-        self._waiting.appendleft((reply.text, reply.is_interruptible, reply.ends_call))
+        line = WaitingLine(reply.text, reply.is_interruptible, reply.ends_call, is_said_anew=True)
+        self._waiting.appendleft(line)
         self.is_leaving = False
 
     def clear(self) -> None:
@@ -62,9 +74,9 @@ class ModelLines:
     def next(self) -> None:
         """The floor is free: say what waits; goodbye, where there is no model any more."""
         if self._waiting:
-            self._say(*self._waiting.popleft())
+            self._say(self._waiting.popleft())
         elif self._link.is_lost:
-            self._say(self._goodbye, True, True)
+            self._say(WaitingLine(self._goodbye, is_interruptible=True, ends_call=True))
 
     @property
     def can_apologise(self) -> bool:
@@ -82,36 +94,36 @@ class ModelLines:
         agent = self._call.agent
         return agent.has_voice or agent.lines.get(self._link.voice_name, text) is not None
 
-    def _say(self, text: str, is_interruptible: bool, ends_call: bool) -> None:
-        """Have the model say ``text``; the voice beside it, if there is one, where it failed."""
+    def _say(self, line: WaitingLine) -> None:
+        """Have the model say ``line``; the voice beside it, if there is one, where it failed."""
         agent = self._call.agent
         reply: Reply
         if agent.has_voice and (self._link.is_lost or self._link.is_refused or self._failures):
             reply = Reply(
                 number=self._replies.next_number(),
-                text=text,
-                is_interruptible=is_interruptible,
-                ends_call=ends_call,
+                text=line.text,
+                is_interruptible=line.is_interruptible,
+                ends_call=line.ends_call,
             )
-        elif agent.lines.get(self._link.voice_name, text) is not None:
+        elif agent.lines.get(self._link.voice_name, line.text) is not None:
             reply = RecalledLine(
                 voice=self._link.voice_name,
                 number=self._replies.next_number(),
-                text=text,
-                is_interruptible=is_interruptible,
-                ends_call=ends_call,
+                text=line.text,
+                is_interruptible=line.is_interruptible,
+                ends_call=line.ends_call,
             )
         elif self._link.is_lost:  # nobody can say it any more
             self._call.end("providers_failed")
             return
         else:
             reply = self._replies.new(
-                text=text, is_interruptible=is_interruptible, ends_call=ends_call
+                text=line.text, is_interruptible=line.is_interruptible, ends_call=line.ends_call
             )
-            self._replies.ask(reply, Say(reply=reply.id, text=text))
-        self.is_leaving = ends_call
+            self._replies.ask(reply, Say(reply=reply.id, text=line.text))
+        self.is_leaving = line.ends_call
         reply.committed.set()
-        self._floor.start(reply)
+        self._floor.start(reply, "line_said_anew" if line.is_said_anew else "line_begun")
 
     # --- when the model fails ---------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.call import Call
+from rtcore.call import Call, CallRecord
 from rtcore.errors import ProviderError
 from rtcore.providers.fallback import FallbackSpeechModel
 from rtcore.speech_port import ReplyAudio, ReplyText, Say
@@ -55,6 +55,11 @@ def listed(one: ScriptedSpeechModel, *, is_listed: bool, **words: Any) -> Agent:
     return replace(agent, speech_model=FallbackSpeechModel([one, two]))
 
 
+def noted(record: CallRecord) -> list[str]:
+    """What became of lines; one that is put off before any of it sounded begins once."""
+    return [each.kind for each in record.notes if each.kind.startswith("line_")]
+
+
 @pytest.mark.parametrize("is_listed", [False, True])
 @pytest.mark.parametrize("turns", TURNS)
 def test_lines_asked_for_are_said_by_the_next_session_in_order(turns: Any, is_listed: bool) -> None:
@@ -94,6 +99,7 @@ def test_a_line_is_not_interrupted_by_what_was_heard_before_it(is_listed: bool) 
     record = steered(agent, script, (ASKED_S - 0.1, FIRST))
     assert said(record, "assistant") == [ANSWERS[0], LINES[0]]
     assert record.stats.barge_ins == 0
+    assert noted(record) == ["line_begun", "line_said_anew"]
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -113,6 +119,7 @@ def test_a_line_that_a_model_is_silent_about_is_said_by_the_voice_beside_it() ->
     record = steered(agent, [wait(12_000)])
     assert said(record, "assistant") == [WELCOME]
     assert record.stats.replies - record.stats.discarded == 1
+    assert noted(record) == ["line_begun", "line_said_anew"]
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -151,6 +158,7 @@ def test_a_line_in_hand_is_said_anew_if_nothing_of_it_has_sounded() -> None:
     record = steered(agent_of(talker, welcome=WELCOME), [wait(9000)])
     assert said(record, "assistant") == [WELCOME]
     assert talker.sessions.opened == 2
+    assert noted(record) == ["line_begun", "line_said_anew"]
 
 
 def test_a_last_line_is_said_by_the_next_session_and_ends_the_call() -> None:
