@@ -7,6 +7,7 @@ reply decides what of that becomes history.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -163,13 +164,10 @@ class Thought:
     ) -> None:
         splitter = SentenceSplitter()
         tx, rx = trio.open_memory_channel[Delta](DELTAS_MAX)
+        limit_s, has_ended = self._config.first_token_limit_s, False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._respond, request, tx)
-            limit_s = self._config.first_token_limit_s
-            while True:
-                delta = await self._next(rx, limit_s)
-                if delta is None:
-                    break
+            while (delta := await self._next(rx, nursery.cancel_scope, limit_s)) is not None:
                 limit_s = self._config.stall_limit_s
                 self._note("first_token")
                 if isinstance(delta, Finished):
@@ -184,26 +182,31 @@ class Thought:
                         await self._say(text, out)
                 elif len(step.calls) < CALLS_MAX:
                     step.calls.append(self._with_own_id(delta, step))
+            has_ended = True
             nursery.cancel_scope.cancel(reason="answer complete")
+        if not has_ended:
+            name, message = self._agent.responder.name, f"nothing for {limit_s:g} s"
+            raise ProviderError(name, message, retryable=True)
         for text in splitter.flush():
             await self._say(text, out)
 
-    async def _next(self, rx: trio.MemoryReceiveChannel[Delta], limit_s: float) -> Delta | None:
-        """The next piece of the answer, None where it ends."""
+    async def _next(
+        self, rx: trio.MemoryReceiveChannel[Delta], asking: trio.CancelScope, limit_s: float
+    ) -> Delta | None:
+        """The next piece of the answer, None where it ends; ``asking`` is over at the limit."""
         try:
             return rx.receive_nowait()  # a model that streams fast is ahead of us
         except trio.WouldBlock:
             pass
         except trio.EndOfChannel:
             return None
+        asking.deadline = trio.current_time() + limit_s  # dearer: a scope for each wait
         try:
-            with trio.fail_after(limit_s):
-                return await rx.receive()
+            return await rx.receive()
         except trio.EndOfChannel:
             return None
-        except trio.TooSlowError as exc:
-            name, message = self._agent.responder.name, f"nothing for {limit_s:g} s"
-            raise ProviderError(name, message, retryable=True) from exc
+        finally:
+            asking.deadline = math.inf  # what the voice makes us wait for is not the model's
 
     async def _respond(self, request: ResponderRequest, tx: trio.MemorySendChannel[Delta]) -> None:
         with tx:  # not `async with`: its checkpoint could turn an error into a cancellation
