@@ -14,6 +14,7 @@ import msgspec
 from bench.load.ear import Ear
 from bench.load.results import Counts, Heard
 from bench.load.voice import FRAME_S, Speech, hush
+from rtcore.audio import RATE_HZ
 
 __all__ = ["Caller", "Plan"]
 
@@ -21,6 +22,7 @@ GREETING_S = 2.0  # a server that greets has begun by then
 ANSWER_LIMIT_S = 12.0  # the slowest answer that still counts as one
 REPLY_LIMIT_S = 30.0  # who speaks longer is asked the next thing anyway
 STALE_S = 0.25  # audio so soon after its clear can only be of the old reply
+TAIL_S = 0.3  # a reply that is short by less has been said: servers round, and cut their tails
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     paused: Speech | None = None  # said instead, every `paused_every`th time
     paused_every: int = 3
     pause_s: float = 0.8  # from the end of an answer to the next question; over QUIET_S
+    reply_s: float = 0.0  # of sound in every answer; 0: not known, and none is known to stall
 
 
 class State(enum.Enum):
@@ -65,11 +68,18 @@ class Caller:
         self._voice_began_s = 0.0  # of the utterance being said
         self._voice_ended_s = 0.0
         self._cleared_s: float | None = None  # since the interruption
+        self._was_silenced = False  # by that clear, and not before it by itself
+        self._owed_s = 0.0  # of an answer whose length is known, what has not come yet
         self._beat = number  # where in the noise this line is
 
     @property
     def is_speaking(self) -> bool:
         return self._state in (State.TALKING, State.INTERRUPTING)
+
+    def waited_ms(self, now_s: float) -> float:
+        """How long the question asked last has been waiting for its answer; 0: it is not."""
+        is_waiting = self._state is State.WAITING
+        return max((now_s - self._voice_ended_s) * 1000, 0.0) if is_waiting else 0.0
 
     def next_frame(self, due_s: float) -> bytes:
         """What was spoken in the 20 ms that end at ``due_s``, base64."""
@@ -88,17 +98,21 @@ class Caller:
             self.counts.stale_pieces += 1
         if self._state is not State.LISTENING:
             ear.end_of_speech()  # a hole while the caller speaks is an answer to that
-        before_s = ear.onset_s
+        before_s, silent_s = ear.onset_s, ear.until_s
         ear.push(payload, now_s)
         if ear.onset_s is not before_s and ear.onset_s is not None:
-            self._on_onset(ear.onset_s)
+            self._on_onset(ear.onset_s, ear.onset_s - silent_s)
+        self._owed_s -= len(payload) / RATE_HZ
 
     def on_clear(self, now_s: float) -> None:
         """The server dropped what was queued."""
+        is_said = self.ear.is_marked or (self._plan.reply_s > 0 and not self._is_owed)
+        is_over = is_said and self.ear.until_s <= now_s
         self.ear.clear(now_s)
+        self._owed_s = 0.0
         self.heard.cleared.append((self.number, now_s))
         if self._state is State.INTERRUPTING and self._cleared_s is None:
-            self._cleared_s = now_s
+            self._cleared_s, self._was_silenced = now_s, not is_over
             self.heard.clear_ms.append((now_s - self._voice_began_s) * 1000)
 
     # --- speaking -----------------------------------------------------------------------
@@ -121,8 +135,11 @@ class Caller:
 
     def _begin(self, due_s: float) -> bytes:
         began_s = due_s - FRAME_S
-        self._end_reply(began_s)
         interrupts = self._state is State.LISTENING and self.ear.until_s > began_s
+        if self._state is State.LISTENING and self._is_owed and not interrupts:
+            self.counts.stalled += 1
+            self.ear.gaps_s.append(began_s - self.ear.until_s)  # as far as it was borne
+        self._end_reply()
         self._speech = self._plan.speech
         self._questions += not interrupts
         is_paused = not interrupts and self._questions % self._plan.paused_every == 0
@@ -132,7 +149,7 @@ class Caller:
         self._voice_began_s = began_s + self._speech.first_s
         self._voice_ended_s = began_s + self._speech.last_s
         self._state = State.INTERRUPTING if interrupts else State.TALKING
-        self._cleared_s = None
+        self._cleared_s, self._was_silenced = None, False
         self.counts.turns += 1
         self.counts.interruptions += interrupts
         return self._go_on(due_s)
@@ -152,8 +169,11 @@ class Caller:
 
     def _after_interruption(self, now_s: float) -> None:
         """The agent should be silent by now: say when it fell silent, if it did."""
-        if self.ear.until_s >= now_s:
+        if self.ear.until_s >= now_s or self._is_owed:
             self.counts.uninterrupted += 1
+            return
+        if not self._was_silenced:
+            self.counts.ended_alone += 1
             return
         took_ms = (self.ear.until_s - self._voice_began_s) * 1000
         self.heard.silence_ms.append(took_ms)
@@ -161,17 +181,35 @@ class Caller:
 
     # --- listening ----------------------------------------------------------------------
 
-    def _on_onset(self, onset_s: float) -> None:
+    @property
+    def _is_owed(self) -> bool:
+        """Whether some of the answer has not come yet."""
+        return self._owed_s > TAIL_S
+
+    def _on_onset(self, onset_s: float, silence_s: float) -> None:
+        if self._state in (State.BEFORE, State.LISTENING):
+            return  # a pause in what is being said
+        is_rest = self._is_owed  # of a reply that the caller took for over
+        if not is_rest:
+            self._owed_s = self._plan.reply_s
+        if self._state is State.INTERRUPTING:
+            return
+        if is_rest:
+            self.ear.gaps_s.append(silence_s)
         if self._state is State.TALKING:
             self.counts.cut_offs += 1
-        elif self._state is State.WAITING and onset_s > self._voice_ended_s:
+        elif is_rest:  # soon, maybe, but no answer
+            self.counts.unanswered += 1
+            self._state = State.LISTENING
+        elif onset_s > self._voice_ended_s:
             took_ms = (onset_s - self._voice_ended_s) * 1000
             self.heard.response_ms.append(took_ms)
             self.heard.turns.append((self.number, self._voice_ended_s, took_ms))
             self._answers += 1
+            self.counts.sized_replies += self._plan.reply_s > 0
             self._state = State.LISTENING
 
-    def _end_reply(self, now_s: float) -> None:
+    def _end_reply(self) -> None:
         """Take stock of the reply that was heard until now: its holes."""
         gaps_s = self.ear.gaps_s
         if gaps_s:

@@ -25,6 +25,7 @@ class Ear:
         until_s: up to when the agent is audible, as far as is known now.
         gaps_s: of each piece after the first of a reply, how late it came (0: in time).
         pieces: how many pieces of audio came.
+        is_marked: a checkpoint follows the last piece: the server has said all of it.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Ear:
         self.until_s = 0.0
         self.gaps_s: list[float] = []
         self.pieces = 0
+        self.is_marked = False
         self.end_s = 0.0  # what is queued ends here
         self._is_whole = True  # no speech is cut where the queue ends now
         self._loud: deque[tuple[float, float]] = deque()  # audible spans that may yet be cleared
@@ -48,7 +50,7 @@ class Ear:
             start_s = now_s
         elif not self._is_whole:
             self.gaps_s.append(0.0)
-        self._is_whole = False
+        self._is_whole = self.is_marked = False
         self.end_s = start_s + len(payload) / RATE_HZ
         span = MULAW_8K.loud_span(payload)
         if span is None:
@@ -68,7 +70,7 @@ class Ear:
     def checkpoint(self, name: str, now_s: float) -> None:
         """Mark the end of what is queued."""
         self._marks.append((max(self.end_s, now_s), name))
-        self._is_whole = True
+        self._is_whole = self.is_marked = True
 
     def played(self, now_s: float) -> str | None:
         """The next checkpoint that has been heard by now, each named once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import select
 import time
 from contextlib import suppress
@@ -106,6 +107,7 @@ class Load:
         self.run(seconds)
         took_s, worked_s = time.perf_counter() - began_s, time.process_time() - worked_s
         taken = msgspec.convert(msgspec.to_builtins(self.heard), Heard)
+        taken.overdue_ms = self._overdue_ms(max(taken.response_ms, default=math.inf))
         self._forget()
         counts = Counts(
             **{
@@ -121,6 +123,15 @@ class Load:
             counts=counts,
             core_share=worked_s / took_s,
         )
+
+    def _overdue_ms(self, longest_ms: float) -> list[float]:
+        """The waits by now of questions that are slower than the slowest that was answered.
+
+        Without them a server that falls silent for the end of a window would have no fault.
+        """
+        now_s = time.perf_counter()
+        waits = (line.caller.waited_ms(now_s) for line in self.lines if line.is_open)
+        return [waited for waited in waits if waited > longest_ms]
 
     def _forget(self) -> None:
         for name in Heard.__struct_fields__:

@@ -28,7 +28,13 @@ class Heard(msgspec.Struct):
     lateness_ms: list[float] = []  # the generator's own: one each 0.2 ms
     turns: list[tuple[int, float, float]] = []
     interruptions: list[tuple[int, float, float]] = []
+    overdue_ms: list[float] = []  # waited by questions still open at the end, past all answers
     cleared: list[tuple[int, float]] = []  # (call, when clearAudio came)
+
+    @property
+    def waits_ms(self) -> list[float]:
+        """How long questions waited: until they were answered, or the window ended."""
+        return self.response_ms + self.overdue_ms
 
     @property
     def is_late(self) -> bool:
@@ -47,12 +53,20 @@ class Counts(msgspec.Struct):
     pieces: int = 0
     turns: int = 0
     paused_turns: int = 0  # with a pause inside, in which nobody should answer
-    unanswered: int = 0
+    unanswered: int = 0  # by nothing, or by the rest of a reply that had stalled
     interruptions: int = 0
-    uninterrupted: int = 0  # the agent went on over the caller
+    uninterrupted: int = 0  # the agent went on over the caller, or stalled with no clear
+    ended_alone: int = 0  # the reply ended by itself before it was cleared: no barge-in to time
+    sized_replies: int = 0  # answers whose length is known: of others none is known to stall
+    stalled: int = 0  # of these, those that fell silent half said, until the caller went on
     cut_offs: int = 0  # it answered while the caller was still speaking
     stale_pieces: int = 0  # audio of the old reply after its clear
     lost_calls: int = 0  # closed by the server, or never begun
+
+    @property
+    def talked_over(self) -> str:
+        """Of the interruptions, those that did not stop the agent; as text."""
+        return f"{self.uninterrupted}/{self.interruptions}" if self.interruptions else "none"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +89,8 @@ def fault_table(counts: Sequence[tuple[str, Counts]]) -> Table:
     return Table(
         title="What went wrong",
         columns=[
-            "", "spoken", "unanswered", "spoken into", "talked over", "stale pieces",
-            "frames refused", "lost",
+            "", "spoken", "unanswered", "spoken into", "stalled", "talked over", "ended alone",
+            "stale pieces", "frames refused", "lost",
         ],
         rows=[
             [
@@ -84,7 +98,9 @@ def fault_table(counts: Sequence[tuple[str, Counts]]) -> Table:
                 str(each.turns),
                 str(each.unanswered),
                 str(each.cut_offs),
-                f"{each.uninterrupted}/{each.interruptions}",
+                f"{each.stalled}/{each.sized_replies}" if each.sized_replies else "-",
+                each.talked_over,
+                str(each.ended_alone),
                 str(each.stale_pieces),
                 str(each.refused_frames),
                 str(each.lost_calls),
@@ -99,9 +115,12 @@ def fault_budgets(counts: Sequence[Counts]) -> list[Budget]:
     found = {
         "questions unanswered": sum(each.unanswered for each in counts),
         "questions spoken into": sum(each.cut_offs for each in counts),
+        "replies that stalled": sum(each.stalled for each in counts),
         "stale pieces of a cleared reply": sum(each.stale_pieces for each in counts),
         "calls lost": max((each.lost_calls for each in counts), default=0),
     }
+    if not any(each.sized_replies for each in counts):
+        del found["replies that stalled"]
     if any(each.paused_turns for each in counts):
         del found["questions spoken into"]
     return [budget(what, number, 1, "") for what, number in found.items()]

@@ -155,10 +155,10 @@ def _last_words(log: Path) -> str:
 
 
 def _cpu_ms(pid: int) -> float:
-    """CPU of ``pid``, of ended threads too."""
+    """CPU of ``pid``, of ended threads and children too: what is done does not get undone."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) * TICK_MS
+        return sum(map(int, fields[11:15])) * TICK_MS
     return 0.0
 
 

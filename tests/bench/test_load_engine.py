@@ -107,6 +107,22 @@ def test_checkpoints_and_clears_are_answered(loads: list[Load]) -> None:
     assert "clearedAudio" in {message["event"] for message in server.heard}
 
 
+def test_a_question_that_waits_at_the_end_is_told_if_it_waits_longer_than_any_answered(
+    loads: list[Load],
+) -> None:
+    server = Server()
+    load = Load(server.url, Plan(speech=question(1)), spread_s=0.0, greeting_s=0.0)
+    loads.append(load)
+    load.grow(1)
+    assert load.measure(0.6).heard.overdue_ms == []  # nothing was answered to compare it with
+    (waited_ms,) = load._overdue_ms(50.0)
+    assert 50 < waited_ms < 800
+    assert load._overdue_ms(waited_ms + 60_000) == []
+    load.close()
+    loads.clear()
+    server.close()
+
+
 def test_a_network_delays_what_passes_it(loads: list[Load]) -> None:
     server = Server(b'{"event":"clearAudio","streamId":"call-0-stream"}')
     load = Load(server.url, Plan(speech=question(1)), Network(delay_ms=50, jitter_ms=10))

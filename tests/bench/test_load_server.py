@@ -37,6 +37,14 @@ def test_a_process_is_read_as_it_is_and_one_that_is_gone_has_nothing(asleep: Ser
     assert server._cpu_ms(asleep.process.pid) == 0.0
 
 
+def test_what_a_child_that_has_ended_took_was_taken_all_the_same(
+    asleep: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "7 (a name) S 1 7 7 0 -1 4194560 9 9 9 9 100 10 2000 200 20 0 1 0 1 1 1"
+    monkeypatch.setattr(server.Path, "read_text", lambda path: told)
+    assert server._cpu_ms(7) == 2310 * server.TICK_MS
+
+
 def test_what_another_guest_took_of_its_core_starves_it(
     asleep: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
