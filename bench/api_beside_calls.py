@@ -31,7 +31,17 @@ from bench.load.results import LATENESS_P99_MS, fault_budgets, fault_table
 from bench.load.server import Server, ServerError, cores, go_first, pin, serving
 from bench.load.voice import question
 from bench.options import Parser, count
-from bench.report import Run, Series, Table, budget, percentile, spread, surroundings, write
+from bench.report import (
+    Run,
+    Series,
+    Table,
+    budget,
+    percentile,
+    spread,
+    status_of,
+    surroundings,
+    write,
+)
 from bench.report.write import consoles, show
 from rtcore.testing.loopback import free_port
 
@@ -288,7 +298,7 @@ def _notes(windows: list[Window]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print, write the report; 0 if the bar is met, 1 if not, 3 if nothing ran."""
+    """Measure, print, write the report; 0 if the bar is met, 1 if not, 3 if it is not known."""
     parser = Parser(prog="python -m bench api_beside_calls", description=__doc__)
     parser.add_argument("--calls", type=count, default=50)
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
@@ -312,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
     show(run, out)
     for path in write(run, given.out):
         out.print(f"{path}  ({time.monotonic() - began_s:.0f} s)", highlight=False)
-    return 0 if all(each.is_met is not False for each in run.budgets) else 1
+    return status_of(run.budgets)
 
 
 if __name__ == "__main__":

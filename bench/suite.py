@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.options import Parser
-from bench.report import Budget, Run
+from bench.report import MISSED, NOT_MEASURED, Run, status_of
 from bench.report.write import consoles, load, page_of, show_budgets, verdict
 
 __all__ = ["main"]
@@ -42,7 +42,6 @@ PAGED = {"latency": "--out", "capacity": "--out", "peers": "--out", "turns": "--
 BY_HAND = ("turnaround", "api_beside_calls", "recordings", "playout")  # no time for these
 # one thread each: peers have many, which real-time slices would hold from one another
 MAY_GO_FIRST = ("latency", "capacity")
-MISSED, NOT_MEASURED = 1, 3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,10 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         out.print(f"not part of this, each to be run by itself: {', '.join(BY_HAND)}")
     out.print(f"{(time.monotonic() - began_s) / 60:.1f} minutes", highlight=False)
     out.print(f"report: {index}", highlight=False, soft_wrap=True)
-    lines: list[Budget] = [line for _, run in runs.values() for line in run.budgets]
-    if failed or any(line.is_met is None for line in lines):
-        return NOT_MEASURED
-    return MISSED if any(line.is_met is False for line in lines) else 0
+    status = status_of([line for _, run in runs.values() for line in run.budgets])
+    return NOT_MEASURED if failed else status
 
 
 def _run(name: str, folder: Path, limit_s: float, *, is_first: bool, err: Console) -> bool:
@@ -106,8 +103,8 @@ def _run(name: str, folder: Path, limit_s: float, *, is_first: bool, err: Consol
             return False
     if name not in PAGED:
         return status == 0
-    # a bench that breaks ends with the status of a bar that is missed, but leaves no page
-    return status in (0, MISSED) and any(folder.glob(f"{name}-*.json"))
+    # one that breaks, or could not begin, ends with a status of these too, but leaves no page
+    return status in (0, MISSED, NOT_MEASURED) and any(folder.glob(f"{name}-*.json"))
 
 
 def _runs(folder: Path) -> Sequence[tuple[Path, Run]]:

@@ -1,6 +1,8 @@
 """A bench's results: one JSON file with everything, one HTML page that shows it."""
 
 from bench.report.run import (
+    MISSED,
+    NOT_MEASURED,
     Budget,
     Plot,
     Run,
@@ -10,11 +12,14 @@ from bench.report.run import (
     commit,
     percentile,
     spread,
+    status_of,
     surroundings,
 )
 from bench.report.write import write
 
 __all__ = [
+    "MISSED",
+    "NOT_MEASURED",
     "Budget",
     "Plot",
     "Run",
@@ -24,6 +29,7 @@ __all__ = [
     "commit",
     "percentile",
     "spread",
+    "status_of",
     "surroundings",
     "write",
 ]

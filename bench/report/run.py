@@ -16,6 +16,8 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "MISSED",
+    "NOT_MEASURED",
     "Budget",
     "Plot",
     "Run",
@@ -25,9 +27,11 @@ __all__ = [
     "commit",
     "percentile",
     "spread",
+    "status_of",
     "surroundings",
 ]
 
+MET, MISSED, NOT_MEASURED = 0, 1, 3
 PACKAGES = ("rtcore", "trio", "msgspec", "numpy", "webrtcvad-wheels", "wsproto", "trio-websocket")
 
 
@@ -109,6 +113,12 @@ def budget(
         measured="-" if measured is None else f"{measured:.4g} {unit}".rstrip(),
         is_met=is_met,
     )
+
+
+def status_of(budgets: Sequence[Budget]) -> int:
+    """The exit status of a bench: what is not known has not been met, whatever was missed."""
+    found = {line.is_met for line in budgets}
+    return NOT_MEASURED if None in found else MISSED if False in found else MET
 
 
 def surroundings(command: Sequence[str]) -> dict[str, str]:

@@ -32,6 +32,7 @@ th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right 
 th, td { white-space: nowrap; font-variant-numeric: tabular-nums }
 th:first-child, td:first-child { text-align: left } .scroll { overflow-x: auto }
 .missed { color: #b00020; font-weight: bold } .met { color: #2e7d32 }
+.unknown { color: #8a6100; font-weight: bold }
 figure { margin: 1rem 0 } svg { width: 100%; max-width: 46rem }
 """
 
@@ -101,13 +102,15 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    css = {"met": " class=met", "MISSED": " class=missed"}.get(text, "")
+    css = {"met": " class=met", "MISSED": " class=missed", "unknown": " class=unknown"}.get(
+        text, ""
+    )
     return f"<td{css}>{escape(text)}</td>"
 
 
 def verdict(line: Budget) -> str:
     """Whether a line of the bar holds, in a word."""
-    return "-" if line.is_met is None else "met" if line.is_met else "MISSED"
+    return "unknown" if line.is_met is None else "met" if line.is_met else "MISSED"
 
 
 def consoles() -> tuple[Console, Console]:
@@ -135,7 +138,7 @@ def show_budgets(budgets: dict[str, list[Budget]], out: Console) -> None:
     table = RichTable("bench", "what", "bound", "measured", "", title="what should hold")
     for bench, lines in budgets.items():
         for line in lines:
-            style = "red" if line.is_met is False else None
+            style = {None: "yellow", False: "red", True: None}[line.is_met]
             table.add_row(bench, line.what, line.bound, line.measured, verdict(line), style=style)
     if table.row_count:
         out.print(table)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.report import Budget, Run, surroundings, write
+from bench.report import Budget, Run, status_of, surroundings, write
 from bench.turns.detectors import DETECTORS, OURS, WITH_SILERO, Candidate, candidates, silero_model
 from bench.turns.report import document
 from bench.turns.run import (
@@ -81,7 +81,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--targets",
         action="store_true",
-        help="judge against the bar; exit code 1 when something is missed",
+        help="judge against the bar; exit code 1 when something is missed, 3 when not known",
     )
     return parser.parse_args(argv)
 
@@ -94,7 +94,7 @@ def check(names: Sequence[str], known: Collection[str], what: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the bench; return the exit code (1: a target missed, 2: nothing to run or judge)."""
+    """Run the bench; return the exit code (1: a target missed, 3: not known, 2: nothing to run)."""
     options = parse(argv)
     console, status = Console(width=230 if not sys.stdout.isatty() else None), Console(stderr=True)
     names, presets = options.detectors, options.presets
@@ -163,7 +163,7 @@ def main(argv: list[str]) -> int:
     if not ours:
         status.print("--targets: none of ours was run; add --detectors rtcore", style="red")
         return 2
-    return 1 if any(line.is_met is False for line in lines) else 0
+    return status_of(lines)
 
 
 def sweep(

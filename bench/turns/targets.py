@@ -81,7 +81,7 @@ def targets(tallies: Tallies, cpu: dict[str, float], name: str) -> list[Budget]:
 
 
 def target_sheet(lines: Sequence[Budget], name: str) -> Sheet:
-    verdicts = {None: "-", True: "reached", False: "NOT reached"}
+    verdicts = {None: "unknown", True: "reached", False: "NOT reached"}
     rows = tuple((line.what, line.bound, line.measured, verdicts[line.is_met]) for line in lines)
     return Sheet(
         f"what must be true: {name}, held-out speakers",

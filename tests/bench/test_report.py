@@ -9,7 +9,18 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from bench.report import Budget, Plot, Run, Series, Table, budget, percentile, spread, surroundings
+from bench.report import (
+    Budget,
+    Plot,
+    Run,
+    Series,
+    Table,
+    budget,
+    percentile,
+    spread,
+    status_of,
+    surroundings,
+)
 from bench.report.svg import draw
 from bench.report.write import load, page, show, write
 
@@ -27,7 +38,11 @@ def a_run(**fields: object) -> Run:
         bench="latency",
         where=surroundings(["latency"]),
         settings={"seed": 1},
-        budgets=[budget("p99 <of> all", 12.0, 20), budget("lost", 2, 1, "")],
+        budgets=[
+            budget("p99 <of> all", 12.0, 20),
+            budget("lost", 2, 1, ""),
+            budget("p99", None, 20),
+        ],
         tables=[Table(title="by calls", columns=["calls", "ms"], rows=[["1", "2.0"]])],
         plots=PLOTS,
         series=[Series(name="own share", unit="ms", samples=[1.0, 2.0])],
@@ -48,6 +63,7 @@ def test_the_page_holds_all_and_needs_nothing_else() -> None:
     assert "a note &amp; more" in shown
     assert ">met<" in shown
     assert ">MISSED<" in shown
+    assert ">unknown<" in shown
     assert shown.count("<svg") == 3
     assert "http://" not in shown.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in shown
@@ -94,3 +110,14 @@ def test_a_run_is_shown_on_a_terminal() -> None:
     show(a_run(), Console(width=100, file=paper))
     assert "by calls" in paper.getvalue()
     assert "MISSED" in paper.getvalue()
+    assert "unknown" in paper.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("is_met", "status"), [((True, True), 0), ((True, False), 1), ((True, False, None), 3), ((), 0)]
+)
+def test_the_status_of_a_bench_tells_what_is_unknown_from_what_is_met(
+    is_met: tuple[bool | None, ...], status: int
+) -> None:
+    lines = [Budget(what="a", bound="< 1", measured="-", is_met=each) for each in is_met]
+    assert status_of(lines) == status

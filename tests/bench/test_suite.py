@@ -45,7 +45,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         def wait(self, limit_s: float) -> int:
             if self.name == "kernels" and not self.signals:
                 raise subprocess.TimeoutExpired("kernels", limit_s)
-            return int(self.name in {"peers", *BROKEN})
+            return 3 if self.name == "turns" else int(self.name in {"peers", *BROKEN})
 
         def send_signal(self, number: int) -> None:
             self.signals.append(number)
@@ -74,9 +74,16 @@ def test_no_name_runs_the_whole_suite(
 
 @pytest.mark.parametrize(("names", "status"), [("latency", 0), ("latency,peers", 1), ("turns", 3)])
 def test_the_status_says_whether_the_bar_is_met(
-    commands: list[list[str]], tmp_path: Path, names: str, status: int
+    commands: list[list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    names: str,
+    status: int,
 ) -> None:
     assert bench.__main__.main(["all", "--only", names, "--out", str(tmp_path)]) == status
+    shown = capsys.readouterr().out
+    assert ("unknown" in shown) == (names == "turns")
+    assert "did not run" not in shown
 
 
 @pytest.mark.parametrize("name", ["capacity", "kernels"])

@@ -55,6 +55,8 @@ def test_a_paused_question_is_longer_and_the_bar_is_for_answers_begun_early() ->
     ]
     made = report(runs, {"when": ""}, {})
     assert [row[-2:] for row in made.tables[0].rows] == [["1", "1 of 3"], ["1", "-"]]
+    assert [row[5] for row in made.tables[1].rows] == ["none", "none"]  # talked over: not "0/0"
+    assert sum("interrupted" in note for note in made.notes) == 2
     bars = {line.what: line.is_met for line in made.budgets}
     assert bars == {
         "response in the ear, 0 ms a token, p50": False,
