@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -13,6 +15,7 @@ from bench.peers.command import OURS, Outcome, ceiling
 from bench.peers.command import budgets_of as peer_budgets
 from bench.peers.command import report as peer_report
 from bench.probe import Stages
+from bench.report.write import load, write
 
 
 def measured(calls: int, *, gap: float = 0.0, own: float = 3.0, is_valid: bool = True) -> Measured:
@@ -48,10 +51,12 @@ def test_where_all_is_void_no_time_is_missed() -> None:
     assert next(line.what for line in lines if line.is_met is None) == "calls carried on one core"
 
 
-@pytest.mark.parametrize("fault", ["unanswered", "cut_offs", "stale_pieces", "lost_calls"])
+@pytest.mark.parametrize(
+    "fault", ["unanswered", "cut_offs", "stalled", "stale_pieces", "lost_calls"]
+)
 def test_what_has_no_time_ends_the_knee_too(fault: str) -> None:
     bad = measured(400)
-    step = msgspec.structs.replace(bad.step, counts=Counts(**{fault: 1}))
+    step = msgspec.structs.replace(bad.step, counts=Counts(sized_replies=9, **{fault: 1}))
     lines = budgets_of([measured(200), msgspec.structs.replace(bad, step=step)], [0.2])
     assert lines[0].measured == "200"
     assert lines[0].is_met is False
@@ -161,6 +166,55 @@ def test_the_report_of_peers_marks_late_callers_and_tells_what_went_wrong() -> N
     assert carried.rows == [[OURS, "10"], ["pipecat", "10"]]
     assert run.notes[0] == "a voice"
     assert "the callers were late" in run.notes[1]
+
+
+def test_a_server_whose_core_is_full_is_marked_and_compared_by_the_turn() -> None:
+    ours, full = outcome(OURS, 25, 733, 4), outcome("pipecat", 25, 6000, 38)
+    ours.step.heard.response_ms.extend([733] * 49)
+    run = peer_report([ours, full, outcome("deaf", 25, 6000, 37.9)], [], {"when": "now"}, {})
+    by_load = run.tables[0]
+    shown = [dict(zip(by_load.columns, row, strict=True)) for row in by_load.rows]
+    assert [row["core"] for row in shown] == ["10%", "95%, full", "95%"]
+    assert [row["CPU/turn"] for row in shown] == ["20.0", "9500.0", "9475.0"]
+    assert [note for note in run.notes if "Core full" in note and "pipecat, 25 calls" in note]
+    series = {each.name: each.samples for each in run.series}
+    assert series["CPU an answered turn, rtcore, 25 calls"] == [pytest.approx(20)]
+    silent = outcome("pipecat", 25, 6000, 38)
+    silent.step.heard.response_ms.clear()
+    assert silent.cpu_turn_ms is None
+    run = peer_report([silent], [], {"when": "now"}, {})
+    assert run.tables[0].rows[0][3] == "-"
+    assert {each.name: each.samples for each in run.series}[
+        "CPU an answered turn, pipecat, 25 calls"
+    ] == []
+
+
+def test_who_was_not_stopped_was_not_stopped_soon(tmp_path: Path) -> None:
+    ours, theirs = outcome(OURS, 10, 733, 2), outcome("pipecat", 10, 930, 42)
+    ours.step.heard.silence_ms.extend([100.0] * 8)
+    ours.step.counts.interruptions, ours.step.counts.uninterrupted = 10, 1
+    run = peer_report([ours, theirs], [], {"when": "now"}, {})
+    assert run.tables[0].columns[8:11] == ["silent p50", "p95", "talked over"]
+    assert run.tables[0].rows[0][8:11] == ["100", "never", "1/10"]
+    (barge_in,) = (line for line in run.budgets if line.what.startswith("barge-in"))
+    assert barge_in.measured == "10"  # the slowest tenth
+    assert barge_in.is_met is False
+    # what is for ever is in no file: none could be read again
+    assert load(write(run, tmp_path)[1]) == run
+
+
+def test_what_waits_longer_than_all_answers_and_what_nobody_answers_is_in_the_percentiles() -> None:
+    late = outcome("pipecat", 10, 930, 42)
+    late.step.heard.response_ms.extend([930.0] * 17)
+    late.step.heard.overdue_ms.append(5620.0)
+    late.step.counts.unanswered = 1
+    run = peer_report([late], [], {"when": "now"}, {})
+    assert run.tables[0].rows[0][6:8] == ["310", "5000"]
+    assert any("had waited longer" in note for note in run.notes)
+    (answers,) = (each for each in run.series if each.name.startswith("response"))
+    assert len(answers.samples) == 19
+    late.step.counts.unanswered = 2
+    assert peer_report([late], [], {"when": "now"}, {}).tables[0].rows[0][7] == "never"
 
 
 def test_peers_that_were_not_had_are_not_beaten() -> None:
