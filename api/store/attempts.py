@@ -38,6 +38,7 @@ from api.store.campaigns import (
 )
 from api.store.database import Actor, Tx
 from api.store.do_not_call import has_opted_out, is_blocked
+from api.store.errors import Unreadable
 from api.store.stored import read_stored
 from api.store.tables import calls, campaign_attempts, campaign_targets, campaigns
 
@@ -120,7 +121,10 @@ def look(tx: Tx, node: str) -> Outlook:
     ).all()
     dues = []
     for row in rows:
-        spec = read_stored(row.spec, CampaignSpec)
+        try:
+            spec = read_stored(row.spec, CampaignSpec)
+        except Unreadable:
+            continue  # a newer node calls for it
         if row.due_ms is not None and row.dialling < spec.concurrency:
             dues.append(max(row.due_ms, _paced_until(spec, row.dialled_at_ms)))
     return Outlook(
@@ -172,7 +176,11 @@ def claim_call(tx: Tx, node: str, account_calls_per_s: float) -> Claimed | None:
         mine = sa.select(CAMPAIGNS.id).where(CAMPAIGNS.id == id, CAMPAIGNS.state == "running")
         if tx.conn.scalar(mine.with_for_update(skip_locked=True)) is None:
             continue  # another node is at it, or it was paused just now
-        claimed = _claim_of(tx, get_campaign(tx, id), node)
+        try:
+            campaign = get_campaign(tx, id)
+        except Unreadable:
+            continue  # a newer node calls for it
+        claimed = _claim_of(tx, campaign, node)
         if claimed is not None:
             return claimed
     return None

@@ -16,6 +16,7 @@ __all__ = [
     "NotFound",
     "RevisionChanged",
     "StoreUnavailable",
+    "Unreadable",
     "User",
     "VaultLocked",
 ]
@@ -75,6 +76,16 @@ class AgentUnusable(Conflict):
 
 class StoreUnavailable(RtcoreError):
     """The database did not answer; asking again later can help."""
+
+
+class Unreadable(StoreUnavailable):
+    """A newer node has stored what this one cannot use: that one can be asked."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"{field}: a newer version has stored a value that this one cannot use: ask a node of"
+            " that version, or upgrade this one"
+        )
 
 
 class VaultLocked(RtcoreError):

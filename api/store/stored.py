@@ -9,6 +9,7 @@ knows it. A value that cannot be used is refused in both places.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -16,10 +17,13 @@ import msgspec
 import structlog
 from msgspec import inspect
 
+from api.store.errors import Unreadable
+
 __all__ = ["changed_fields", "read_stored", "rewritten"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+PLACE = re.compile(r" - at `(?:key` in `)?\$([^`]*)`$")
 LOGGED_MAX = 1000  # names; there are fewer fields in all, unless somebody writes the rows by hand
 
 log = structlog.get_logger()
@@ -30,13 +34,17 @@ def read_stored(text: str | bytes, type_: type[S]) -> S:
     """What ``text`` says of a ``type_``; each field left out is logged once by a process.
 
     Raises:
-        msgspec.ValidationError: a value is none that this node can use.
+        Unreadable: a value is none that this node can use.
     """
     try:
         return msgspec.json.decode(text, type=type_)
     except msgspec.ValidationError:
         known = _known(msgspec.json.decode(text), _shape(type_))
+    try:
         return msgspec.json.decode(msgspec.json.encode(known), type=type_)
+    except msgspec.ValidationError as exc:  # where it lies, not what it is: that may reach a log
+        place = PLACE.search(str(exc))
+        raise Unreadable(type_.__name__ + (place[1] if place else "")) from exc
 
 
 def changed_fields(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:

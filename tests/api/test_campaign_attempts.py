@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from api.calls.records import Ended, mark_ended, mark_machine
 from api.campaigns import rules
 from api.campaigns.specs import Retries, Retry, TargetSpec
-from api.store import Store
+from api.store import Store, Tx
 from api.store.attempts import (
     IN_CALL_MS,
     LEASE_MS,
@@ -30,8 +30,8 @@ from api.store.campaigns import (
     resume_campaign,
 )
 from api.store.do_not_call import block_numbers, find_blocked, unblock_number
-from api.store.errors import Conflict, NotFound
-from api.store.tables import campaign_attempts
+from api.store.errors import Conflict, NotFound, Unreadable
+from api.store.tables import campaign_attempts, campaigns
 from api.store.targets import add_targets, find_targets, get_target, retry_targets
 from tests.api.campaign_desk import BUSY, FAST, FIRST, ME, NOON_MS, SECOND, THIRD, Desk
 
@@ -72,6 +72,26 @@ def test_nodes_that_claim_together_never_claim_the_same(desk: Desk) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == numbers
+
+
+def test_a_campaign_of_a_newer_node_holds_up_no_other(desk: Desk) -> None:
+    newer = desk.campaign(FIRST)
+
+    def renew(tx: Tx) -> None:
+        row = sa.update(campaigns).where(campaigns.c.id == newer)
+        text = sa.func.replace(
+            campaigns.c.spec, '"machine_detection":"off"', '"machine_detection":"z"'
+        )
+        tx.conn.execute(row.values(spec=text))
+
+    desk.store.run(renew, True)
+    with pytest.raises(Unreadable):
+        desk.store.run(get_campaign, False, newer)
+    assert desk.store.run(look, False, "a").due_ms is None
+    assert desk.claim() is None
+    desk.campaign(SECOND)
+    assert desk.store.run(look, False, "a").due_ms is not None
+    assert desk.claimed().call.to_number == SECOND
 
 
 def test_a_number_is_in_one_call_at_a_time(desk: Desk) -> None:

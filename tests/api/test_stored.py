@@ -18,6 +18,7 @@ from api.specs import AgentSpec, FunctionSpec, ProviderChoice, Retention
 from api.store import Actor, Store, Tx, stored, upgrade
 from api.store.agents import create_agent, find_agents, get_agent, update_agent
 from api.store.campaigns import create_campaign, get_campaign, update_campaign
+from api.store.errors import Unreadable
 from api.store.functions import FUNCTIONS, create_function
 from api.store.stored import changed_fields, read_stored, rewritten
 from api.store.tables import agent_versions, campaigns, functions, knowledge_bases, webhooks
@@ -190,10 +191,39 @@ def test_functions_and_campaigns_are_read_alike(store: Store) -> None:
     assert store.run(get_campaign, False, campaign_id).spec == spec
 
 
-def test_a_value_that_cannot_be_used_is_refused_as_before() -> None:
-    for document in ({"name": ""}, {"name": "x", "turn_preset": "hasty"}, {"zest": 1}):
-        with pytest.raises(msgspec.ValidationError):
-            read_stored(msgspec.json.encode(document), AgentSpec)
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        ({"name": ""}, "AgentSpec.name:"),
+        ({"name": "x", "turn_preset": "hasty", "zest": 1}, "AgentSpec.turn_preset:"),
+        ({"name": "x", "llm": [{"provider": "x"}, {"provider": "Y"}]}, "AgentSpec.llm[1].provider"),
+        ({"zest": 1}, "AgentSpec:"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_by_its_field(
+    document: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(Unreadable) as refused:
+        read_stored(msgspec.json.encode(document), AgentSpec)
+    assert str(refused.value).startswith(field)
+    assert "hasty" not in str(refused.value)
+
+
+async def test_an_agent_that_cannot_be_read_is_no_fault_of_ours(api: Api, store: Store) -> None:
+    made = await api.create("/v1/agents", {"name": "x"})
+    rewrite(store, agent_versions, lambda spec: {**spec, "turn_preset": "hasty"})
+    path = f"/v1/agents/{made['id']}"
+    for method, address, body in (
+        ("GET", path, None),
+        ("GET", "/v1/agents", None),
+        ("PATCH", path, {"name": "y"}),
+        ("POST", f"{path}/chat", {"message": "Hello"}),
+    ):
+        answer = await api.ask(method, address, body, headers={"If-Match": "*"})
+        assert answer.status == 503, address
+        assert "AgentSpec.turn_preset" in answer.problem.detail
+        assert "newer version" in answer.problem.detail
+    assert (await api.ask("DELETE", path)).status == 503
 
 
 def test_what_is_logged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
