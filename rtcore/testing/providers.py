@@ -26,7 +26,6 @@ from rtcore.ports import (
     TextDelta,
     ToolCall,
     UtteranceEnd,
-    WordTime,
 )
 from rtcore.testing.voice import DEFAULT_MS_PER_WORD, speak
 from rtcore.turn.events import Transcript
@@ -228,8 +227,9 @@ class ScriptedResponder:
                 else [TextDelta(text=t) for t in _tokens(reply)]
             )
             for number, delta in enumerate(deltas):
-                due_ms = self._first_token_ms + number * self._per_token_ms
-                await _until(began_s + session.seconds(due_ms))
+                if number == 0 or self._per_token_ms:
+                    due_ms = self._first_token_ms + number * self._per_token_ms
+                    await _until(began_s + session.seconds(due_ms))
                 item = await session.next_item()
                 if item == "end":
                     return
@@ -310,21 +310,25 @@ class ScriptedSynthesizer:
         out: trio.MemorySendChannel[SpeechAudio],
     ) -> bool:
         """Say one segment, its first sound at ``first_s``; False: the session ends early."""
-        spoken = speak(segment.text, self._ms_per_word)
+        spoken, told = speak(segment.text, self._ms_per_word), 0  # words so far
         for number, start in enumerate(range(0, len(spoken.pcm) or 1, self._chunk_bytes)):
-            await _until(first_s + session.seconds(number * self._chunk_ms))
+            if number == 0 or self._chunk_ms:
+                await _until(first_s + session.seconds(number * self._chunk_ms))
             item = await session.next_item()
             if item == "end":
                 return False
             end = start + self._chunk_bytes
             pcm = spoken.pcm[start:end]
+            first = told
+            while told < len(spoken.words) and spoken.words[told].start_sample < end // 2:
+                told += 1
             await put(
                 out,
                 SpeechAudio(
                     segment=segment.index,
                     pcm=pcm[:-1] if item == "malformed" else pcm,  # half a sample is missing
                     is_last=end >= len(spoken.pcm),
-                    words=_words_between(spoken.words, start // 2, end // 2),
+                    words=spoken.words[first:told],
                 ),
             )
         return True
@@ -334,10 +338,6 @@ async def _until(due_s: float) -> None:
     """Sleep, if it is not past: what is late is not made later by other tasks' turns."""
     if due_s > trio.current_time():
         await trio.sleep_until(due_s)
-
-
-def _words_between(words: Sequence[WordTime], start: int, end: int) -> tuple[WordTime, ...]:
-    return tuple(word for word in words if start <= word.start_sample < end)
 
 
 def _tokens(text: str) -> Iterator[str]:
