@@ -275,7 +275,7 @@ class Conversing:
                 if isinstance(reply, RecalledLine):
                     agent = replace(agent, synthesizer=Absent(reply.voice))
                 await speak(reply, self.mouth, agent, call.context, call.config)
-            if reply.ends_call:
+            if reply.ends_call and not reply.scope.cancelled_caught:
                 await self.mouth.heard_for_sure(reply)
         except* ProviderError as group:
             failed = True
@@ -422,10 +422,11 @@ class Conversing:
 
     def stop(self, reply: ModelReply) -> None:
         """Have the model stop, and know what of ``reply`` was heard and what became of it."""
-        if not reply.is_done:
-            self.link.tell(CancelReply(reply=reply.id))
-        for truncate in self._voice.unheard(reply):
-            self.link.tell(truncate)
+        if self._replies.is_of_session(reply):  # another one may mean its own by that name
+            if not reply.is_done:
+                self.link.tell(CancelReply(reply=reply.id))
+            for truncate in self._voice.unheard(reply):
+                self.link.tell(truncate)
         self._hands.abandon(reply)
 
     def _settle(self, reply: Reply, *, is_whole: bool) -> None:

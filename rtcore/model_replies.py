@@ -132,6 +132,7 @@ class ModelReplies:
         """Another session knows none of these, and may use their names."""
         self._made.clear()
         self._gone.clear()
+        self._discarded.clear()
 
     # --- what the model says of them --------------------------------------------------------
 

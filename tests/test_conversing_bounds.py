@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from rtcore.agent.definition import IdlePolicy
 from rtcore.agent.performing import CANCELLED
 from rtcore.answering import LINES_MAX
 from rtcore.call import Call, run_call
@@ -188,3 +189,13 @@ def test_a_reply_that_takes_too_long_is_cut_and_the_call_goes_on() -> None:
     assert second == ANSWERS[1]
     (truncate,) = told(talker, Truncate)
     assert 0 < truncate.heard_ms < 2500
+
+
+def test_a_goodbye_that_takes_too_long_is_cut_and_ends_the_call() -> None:
+    config = CallConfig(reply_limit_s=2.5)
+    agent = agent_of(model(), idle=IdlePolicy(reminders=(), goodbye=LONG))
+    made = simulate(partial(make_call, config=config), agent, [wait(60_000)])
+    (heard,) = said(made.record, "assistant")
+    assert LONG.startswith(heard)
+    assert made.record.ended_by == "agent_hung_up"
+    assert made.record.duration_s < config.turn.idle_ms / 1000 + 3

@@ -12,12 +12,13 @@ import trio
 from rtcore.conversing import Conversing
 from rtcore.errors import ProviderError
 from rtcore.providers.fallback import FallbackSpeechModel
-from rtcore.speech_port import ReplyAudio, ReplyDone, Tell
+from rtcore.speech_port import ReplyAudio, ReplyDone, Tell, Truncate
 from rtcore.testing import (
     ProviderFault,
     ScriptedSpeechModel,
     ScriptedSynthesizer,
     dtmf,
+    interrupt_after,
     say,
     simulate,
     speak,
@@ -72,6 +73,21 @@ def test_a_session_lost_in_the_midst_of_an_answer_goes_on_in_another(turns: str)
     assert (question.role, question.text) == ("user", QUESTIONS[0])
     assert answer.role == "assistant"
     assert first.startswith(answer.text)
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_what_a_lost_session_has_said_is_not_cut_in_the_next(turns: Any) -> None:
+    """The next knows nothing by that name, or something else: it is told in words."""
+    talker = Breaking(3.5, ANSWERS, QUESTIONS, first_audio_ms=300, turns=turns)
+    script = [wait(500), interrupt_after(3500, VOICE), wait_for_agent_quiet(1500)]
+    made = simulate(make_call, agent_of(talker), [wait(500), say(VOICE), *script])
+    assert talker.sessions.opened == 2
+    heard, answer = said(made.record, "assistant")
+    assert ANSWERS[0].startswith(heard)
+    assert answer == ANSWERS[1]
+    assert told(talker, Truncate) == []
+    (note,) = told(talker, Tell)
+    assert note.text == f"(You have just said to the caller: {heard})"
 
 
 @pytest.mark.parametrize("turns", TURNS)
