@@ -134,8 +134,8 @@ class SharedProviders:
         Raises:
             ConfigError: it asks for a key that it may not have, or is where nothing may be asked.
         """
-        if choice.names_a_key:
-            raise ConfigError(f"{choice.provider}.key_name", KEPT_AS_SECRET)
+        if choice.key_option is not None:
+            raise ConfigError(f"{choice.provider}.{choice.key_option}", KEPT_AS_SECRET)
         check_addresses(choice, kind, allow_private=self._allow_private)
         spec: dict[str, Any] = {"provider": choice.provider, **choice.options}
         for option, value in (

@@ -33,6 +33,7 @@ __all__ = [
 
 KEPT_AS_SECRET = "is not taken here: store the key as a secret, and name that in `secret`"
 ADDRESSES = frozenset({"base_url", "url"})
+KEYS = frozenset({"api_key", "apikey", "auth_token", "access_token", "token", "password", "secret"})
 PROGRAMS = frozenset({"piper"})  # on this machine, by a path: no API key may choose one
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Text = Annotated[str, Meta(max_length=2000)]
@@ -74,13 +75,16 @@ class ProviderChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return not ADDRESSES.isdisjoint(self.options)
 
     @property
-    def names_a_key(self) -> bool:
-        """Whether ``options`` ask for a key by a name of their own.
+    def key_option(self) -> str | None:
+        """The option that is a key, or asks for one by a name of its own.
 
-        The environment holds more than providers' keys, and ``options`` may say where it is
-        sent: whoever may change an agent would read all of it.
+        A key among the options is shown to whoever may read agents. And the environment holds
+        more than providers' keys, while ``options`` may say where one is sent: whoever may
+        change an agent would read all of it.
         """
-        return isinstance(self.options.get("key_name"), str)
+        if isinstance(self.options.get("key_name"), str):
+            return "key_name"
+        return min(KEYS.intersection(self.options), default=None)
 
 
 Providers = Annotated[

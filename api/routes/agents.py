@@ -122,9 +122,9 @@ def _check(spec: AgentSpec) -> AgentSpec:
     if spec.analysis is not None:
         kinds["analysis.llm"] = spec.analysis.llm
     for kind, choices in kinds.items():
-        if any(choice.names_a_key for choice in choices):
-            raise invalid(f"{kind}.options.key_name", KEPT_AS_SECRET)
         for choice in choices:
+            if choice.key_option is not None:
+                raise invalid(f"{kind}.options.{choice.key_option}", KEPT_AS_SECRET)
             with configured():
                 check_addresses(choice, kind, allow_private=services().settings.allow_private_urls)
     _check_turns(spec.speech_models)

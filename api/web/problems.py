@@ -140,7 +140,10 @@ STORE_ERRORS = (
     store_errors.VaultLocked,
 )
 HINTS = {
-    HTTPStatus.NOT_FOUND: "there is nothing at this address: /openapi.json lists what there is",
+    HTTPStatus.NOT_FOUND: (
+        "there is nothing at this address, or an id, a name or a number in it is not written as"
+        " one: /openapi.json lists what there is, and how each is written"
+    ),
     HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take this method: see Allow",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is too large: send less",
     HTTPStatus.REQUEST_TIMEOUT: "the body did not come in time: send it again",

@@ -219,6 +219,15 @@ async def test_no_agent_names_a_key_of_the_environment(api: Api, kind: str) -> N
     assert changed.status == 422
 
 
+@pytest.mark.parametrize("option", ["api_key", "token", "secret"])
+async def test_no_key_is_kept_where_agents_are_read(api: Api, option: str) -> None:
+    mind = {"provider": "openai", "options": {option: "sk-1234567890"}}
+    answer = await api.ask("POST", "/v1/agents", {"name": "x", "llm": [mind]})
+    assert (answer.status, answer.fields) == (422, [f"llm.options.{option}"])
+    assert "sk-1234567890" not in answer.body.decode()
+    assert "secret" in answer.problem.detail
+
+
 PRIVATE = [
     "https://169.254.169.254/latest", "https://10.0.0.8/v1", "http://localhost:11434/v1",
     "https://[::1]/v1", "https://[::ffff:127.0.0.1]/v1", "https://vllm.internal/v1",
