@@ -21,6 +21,7 @@ SOURCES = [
     "rtcore/media/_wire.pyx",  # a socket's octets, as frames
     "rtcore/media/_paced.pyx",  # which piece of our sound is due when
     "rtcore/protocol/_media.pyx",  # the one-pass media message
+    "rtcore/media/_way_out.pyx",  # through these three, from our sound to the kernel
     "rtcore/turn/_guard.pyx",  # the far-end guard
     "rtcore/turn/_every_frame.pyx",  # what every frame passes through
     "rtcore/_far_end.pyx",  # what the caller hears of us meanwhile

@@ -2,6 +2,15 @@
 
 from libc.stdint cimport uint8_t
 
+# opcodes: RFC 6455, section 5.2
+cdef enum:
+    OP_CONTINUATION = 0
+    OP_TEXT = 1
+    OP_BINARY = 2
+    OP_CLOSE = 8
+    OP_PING = 9
+    OP_PONG = 10
+
 cdef enum:
     HEAD_MAX = 14  # 2 octets, 8 of length, 4 of mask
     CONTROL_MAX = 125  # section 5.5

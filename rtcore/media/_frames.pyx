@@ -14,15 +14,6 @@ from os import urandom
 
 from rtcore.errors import LocalProtocolError
 
-# opcodes: RFC 6455, section 5.2
-cdef enum:
-    OP_CONTINUATION = 0
-    OP_TEXT = 1
-    OP_BINARY = 2
-    OP_CLOSE = 8
-    OP_PING = 9
-    OP_PONG = 10
-
 TEXT = OP_TEXT
 BINARY = OP_BINARY
 PING = OP_PING

@@ -16,7 +16,9 @@ cdef class PacedSound:
     cdef long long _run_samples
 
     cpdef bytes heard_frame(self, long long heard)
+    cdef bint waits(self) except -1
     cpdef list due(self, double now_s)
+    cdef double next_s(self) noexcept
     cpdef long long _lead_at(self, double now_s) except? -1
     cdef void _write_until(self, long long position, list out) except *
     cdef bytes _cut(self, long long start, long long stop)

@@ -17,7 +17,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from collections import deque
 
-from rtcore.protocol.events import Checkpoint, PlayAudio
+from rtcore.protocol.events import Checkpoint
 
 cdef enum:
     RATE_HZ = 8000
@@ -42,6 +42,9 @@ cdef class PacedSound:
     @property
     def is_waiting(self):
         """Whether there is something to write as soon as it is due."""
+        return self.waits()
+
+    cdef bint waits(self) except -1:
         return not self.is_paused and (self.end > self.sent or bool(self._marks))
 
     def append(self, bytes pcm not None):
@@ -50,10 +53,10 @@ cdef class PacedSound:
         self.end += PyBytes_GET_SIZE(pcm) >> 1
 
     cpdef list due(self, double now_s):
-        """What is to be written now; it counts as written once returned."""
+        """What is to be written now, sound and the checkpoints in it; it counts as written."""
         cdef list out = []
         cdef long long lead, room, stop
-        if self.is_paused or (self.end <= self.sent and not self._marks):
+        if not self.waits():
             return out
         lead = self._lead_at(now_s)
         if lead < 0:
@@ -75,6 +78,9 @@ cdef class PacedSound:
     @property
     def due_s(self):
         """When :meth:`due` will have something, if nothing is appended before."""
+        return self.next_s()
+
+    cdef double next_s(self) noexcept:
         if not self._is_running:
             return 0.0
         # half a sample: rounding
@@ -97,7 +103,7 @@ cdef class PacedSound:
 
     cdef void _write_until(self, long long position, list out) except *:
         if position > self.sent:
-            out.append(PlayAudio(pcm=self._cut(self.sent, position)))
+            out.append(self._cut(self.sent, position))
             self._run_samples += position - self.sent
             self.sent = position
 

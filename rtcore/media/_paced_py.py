@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from rtcore.audio import FRAME_BYTES, FRAME_SAMPLES, RATE_HZ
-from rtcore.protocol.events import Checkpoint, PlayAudio
+from rtcore.protocol.events import Checkpoint
 
 __all__ = ["PacedSound"]
 
@@ -39,7 +39,7 @@ class PacedSound:
         self._buffer += pcm
         self.end += len(pcm) >> 1
 
-    def due(self, now_s: float) -> list[PlayAudio | Checkpoint]:
+    def due(self, now_s: float) -> list[bytes | Checkpoint]:
         if not self.is_waiting:
             return []
         lead = self._lead_at(now_s)
@@ -49,7 +49,7 @@ class PacedSound:
                 self.underrun_samples -= lead
             self._run_started_s, self._run_samples, lead = now_s, 0, 0
         room = self._lead - lead
-        out: list[PlayAudio | Checkpoint] = []
+        out: list[bytes | Checkpoint] = []
         if room >= self._chunk or self.end == self.sent:
             stop = min(self.end, self.sent + room)
             while self._marks and self._marks[0][0] <= stop:
@@ -81,11 +81,11 @@ class PacedSound:
             return -1
         return self._run_samples - int((now_s - self._run_started_s) * RATE_HZ + 0.5)
 
-    def _write_until(self, position: int, out: list[PlayAudio | Checkpoint]) -> None:
+    def _write_until(self, position: int, out: list[bytes | Checkpoint]) -> None:
         if position > self.sent:
             at = (self.sent - self._base) * 2
             until = (position - self._base) * 2
-            out.append(PlayAudio(pcm=bytes(self._buffer[at:until])))
+            out.append(bytes(self._buffer[at:until]))
             self._run_samples += position - self.sent
             self.sent = position
 

@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 
-from rtcore.media._frames cimport FrameCodec
+from rtcore.media._frames cimport OP_TEXT, FrameCodec
 
 import os
 
@@ -22,20 +22,14 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef class Wire:
     """Reads and writes a non-blocking socket by its number, which stays its owner's.
 
-    ``buffer`` is read into, may be shared with others, and must keep its size.
+    ``buffer`` is read into, may be shared with others, and must keep its size. ``later`` is
+    called when :meth:`send_text` could not write all: the rest is for :meth:`write_on`, or lost.
     """
 
-    cdef readonly str lost  # why nothing more can be read or written; None while it can
-    cdef int _fd
-    cdef Py_ssize_t _read_max_bytes
-    cdef bytearray _buffer
-    cdef FrameCodec _codec
-    cdef object _handle, _look, _fail
-
     def __init__(self, int fd, FrameCodec codec not None, bytearray buffer not None,
-                 Py_ssize_t read_max_bytes):
+                 Py_ssize_t read_max_bytes, later):
         self._fd, self._codec, self._buffer = fd, codec, buffer
-        self._read_max_bytes = read_max_bytes
+        self._read_max_bytes, self._later = read_max_bytes, later
         if len(buffer) < read_max_bytes:
             raise ValueError(f"{len(buffer)} octets are no room for {read_max_bytes}")
 
@@ -71,10 +65,11 @@ cdef class Wire:
         """Read nothing more by :meth:`read`."""
         self._handle = self._look = self._fail = None
 
-    def close(self):
-        """Touch the socket no more: its owner closes it, and its number may be another's soon."""
+    def lose(self, str reason not None):
+        """Touch the socket no more: its owner gives it up, and its number may be another's soon."""
         self.leave()
-        self.lost = self.lost or "closed"
+        self.lost = self.lost or reason
+        self._begun = self._later = None
 
     def read(self):
         """Read once and hand on what came; never waits, never raises."""
@@ -92,15 +87,45 @@ cdef class Wire:
             self.leave()
             fail(exc)
 
-    def write(self, bytes frame not None, Py_ssize_t written):
-        """Hand the kernel ``frame`` from ``written`` on; how far it is written now."""
+    cpdef bint send_text(self, bytes message) except -1:
+        """Write ``message`` as one frame if it may go at once; False: it may not, and has not."""
+        if self.lost is not None or self._begun is not None:
+            return False
+        if self._codec.close_code != 0 or self._codec.close_sent:
+            return False
+        if not self.write(self._codec.encode(OP_TEXT, message)):
+            self._later()
+        return True
+
+    @property
+    def has_begun(self):
+        """Whether there is a frame of which only some is written: no other may come between."""
+        return self._begun is not None
+
+    cpdef bint write(self, bytes frame) except -1:
+        """Hand the kernel ``frame``, with none begun before it; whether it took all."""
+        self._begun, self._written = frame, 0
+        return self.write_on()
+
+    cpdef bint write_on(self) except -1:
+        """Hand the kernel the rest of the frame begun; whether nothing is left of it."""
         cdef ssize_t size
         if self.lost is not None:
-            return written
+            self._begun = None
+            return False
+        if self._begun is None:
+            return True
         size = send(
-            self._fd, PyBytes_AS_STRING(frame) + written, PyBytes_GET_SIZE(frame) - written, 0
+            self._fd,
+            PyBytes_AS_STRING(self._begun) + self._written,
+            PyBytes_GET_SIZE(self._begun) - self._written,
+            0,
         )
-        if size >= 0:
-            return written + size
-        self._failed(errno)
-        return written
+        if size < 0:
+            self._failed(errno)
+            return False
+        self._written += size
+        if self._written < PyBytes_GET_SIZE(self._begun):
+            return False
+        self._begun = None
+        return True

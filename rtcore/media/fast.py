@@ -117,10 +117,9 @@ class FastSocket:
         self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
         octets = limits.receive_max_bytes
         buffer = bytearray(octets) if pump is None else pump.buffer(octets)
-        self._wire = Wire(sock.fileno(), self._codec, buffer, octets)
-        self._outbox = Outbox(limits.outbox_max_bytes)
-        self._begun: bytes | None = None  # the frame whose writing has begun
-        self._written = 0  # octets of it
+        # public: a message that may go at once can be written here, past `send`
+        self.wire = Wire(sock.fileno(), self._codec, buffer, octets, self._write_later)
+        self._outbox = Outbox(limits.outbox_max_bytes)  # nothing, but behind a frame half written
         self._is_writing = False  # by a task of the nursery
         self._ending: SocketClosed | None = None  # nothing is received or sent from then on
         self._fault: RemoteProtocolError | None = None  # told once, before `_ending`
@@ -172,8 +171,8 @@ class FastSocket:
         if early:
             handle(early)
         if self._ending is None:
-            self._wire.attend(handle, self._look, fail)
-            self._reader = self._wire.read
+            self.wire.attend(handle, self._look, fail)
+            self._reader = self.wire.read
             self._pump.add(self._sock.fileno(), self._reader)
             try:
                 await self._roused.wait()
@@ -190,7 +189,7 @@ class FastSocket:
 
     def _leave_pump(self) -> None:
         """Before the socket is closed: its number may then be another's."""
-        self._wire.leave()
+        self.wire.leave()
         reader, self._reader = self._reader, None
         if self._pump is not None and reader is not None:
             self._pump.remove(self._sock.fileno(), reader)
@@ -200,14 +199,14 @@ class FastSocket:
         return fault or SocketClosed(ending.code, ending.reason)
 
     def _read(self) -> list[bytes]:
-        messages = self._wire.receive()
+        messages = self.wire.receive()
         self._look()
         return messages
 
     def _look(self) -> None:
         """See to a connection that is lost, and to what a ping or a close asks for."""
-        if self._wire.lost is not None:
-            self._lose(self._wire.lost)
+        if self.wire.lost is not None:
+            self._lose(self.wire.lost)
             return
         codec = self._codec
         if not codec.is_stirred:
@@ -217,7 +216,7 @@ class FastSocket:
             if codec.is_fault:
                 self._fault = RemoteProtocolError(codec.close_reason, close_code=codec.close_code)
             self._outbox.flush()
-            self._wire.leave()
+            self.wire.leave()
             self._roused.set()
         if replies := codec.take_replies():
             for frame in replies:
@@ -229,8 +228,7 @@ class FastSocket:
         if self._ending is None:
             self._ending = SocketClosed(LOST, reason)
         self._outbox = Outbox(0)
-        self._begun = None
-        self._wire.leave()
+        self.wire.lose(reason)
         self._roused.set()
 
     # --- sending --------------------------------------------------------------------------
@@ -239,34 +237,33 @@ class FastSocket:
         """See :meth:`rtcore.ports.MediaSocket.send`; to the kernel at once if it will take it."""
         if self._ending is not None or self._is_closing:
             return False
+        if self.wire.send_text(message):
+            return self._ending is None
         frame = self._codec.encode(TEXT, message)
-        if self._begun is None and not self._outbox:
-            if (written := self._wire.write(frame, 0)) < len(frame):
-                self._begun, self._written = frame, written
-                self._write_later()
-        elif flush:
+        if flush:
             self._outbox.flush()
             self._outbox.push(frame)
         elif not self._outbox.offer(frame):
             self.dropped_messages += 1
             return False
-        return self._ending is None
+        return True
 
     def _write(self) -> None:
         """Hand the kernel what it will take; have the rest written when it will take more."""
-        while self._begun is not None or self._outbox:
-            if self._begun is None:  # begun: from here it is written whole
-                self._begun, self._written = self._outbox.next(), 0
-            self._written = self._wire.write(self._begun, self._written)
-            if self._written < len(self._begun):
-                self._write_later()
-                return
-            self._begun = None
+        is_clear = self.wire.write_on()
+        while is_clear and self._outbox:
+            is_clear = self.wire.write(self._outbox.next())
+        if not is_clear:
+            self._write_later()
+
+    @property
+    def _has_unwritten(self) -> bool:
+        return self.wire.has_begun or bool(self._outbox)
 
     def _write_later(self) -> None:
         """The kernel took not all of it: it will take more, or the connection is lost."""
-        if self._wire.lost is not None:
-            self._lose(self._wire.lost)
+        if self.wire.lost is not None:
+            self._lose(self.wire.lost)
         elif not self._is_writing and not self._is_closing:
             self._is_writing = True
             self._nursery.start_soon(self._write_on)
@@ -274,7 +271,7 @@ class FastSocket:
     async def _write_on(self) -> None:
         """Write until nothing is left; give the socket up if the peer takes nothing at all."""
         try:
-            while not self._is_closing and (self._begun is not None or self._outbox):
+            while not self._is_closing and self._has_unwritten:
                 with trio.move_on_after(self._limits.send_stall_s) as stall:
                     await trio.lowlevel.wait_writable(self._sock)
                 if stall.cancelled_caught:
@@ -313,7 +310,7 @@ class FastSocket:
                 await self._say_goodbye()
         finally:
             trio.lowlevel.notify_closing(self._sock)
-            self._wire.close()
+            self.wire.lose("closed")
             self._sock.close()
             self._closed.set()
         await trio.lowlevel.checkpoint()
@@ -325,7 +322,7 @@ class FastSocket:
         if self._ending is not None and self._ending.code == LOST:
             return
         self._write()
-        while self._begun is not None or self._outbox:
+        while self._has_unwritten:
             await trio.lowlevel.wait_writable(self._sock)
             self._write()
         with suppress(OSError):
@@ -335,6 +332,6 @@ class FastSocket:
                 self._sock.shutdown(socket.SHUT_WR)
             while self._codec.is_fault or not self._codec.close_code:
                 await trio.lowlevel.wait_readable(self._sock)
-                self._wire.receive()
-                if self._wire.lost is not None:
+                self.wire.receive()
+                if self.wire.lost is not None:
                     return

@@ -1,50 +1,46 @@
 """One call's line: its socket, its carrier's codec and its playout, joined.
 
 The way of a frame out: :meth:`Line.play` appends it, :meth:`Line.pump` writes it when it is
-due. The way in: :meth:`Line.receive` returns the carrier's events, audio as 20 ms frames of
-int16 at 8000 Hz whatever the stream carries.
+due; what is usual of it is :mod:`rtcore.media._way_out`, on which this is built. The way in:
+:meth:`Line.receive` returns the carrier's events, audio as 20 ms frames of int16 at 8000 Hz
+whatever the stream carries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import trio
 
 from rtcore.audio import FRAME_BYTES, RATE_HZ, Reframer, Resampler
+from rtcore.media._way_out import WayOut
 from rtcore.media.pacer import Pacer
 from rtcore.media.playout import Playout
 from rtcore.ports import MediaSocket
 from rtcore.protocol.events import (
     Checkpoint,
     ClearAudio,
-    Command,
     Event,
     Media,
     PlayAudio,
     SendDtmf,
     Start,
 )
+from rtcore.protocol.plivo import PlivoStream
 
-__all__ = ["Codec", "Line"]
-
-
-class Codec(Protocol):
-    """A carrier's protocol: text in, events out; commands in, text out. No I/O."""
-
-    def receive(self, message: bytes) -> Event: ...
-
-    def send(self, command: Command) -> bytes: ...
+__all__ = ["Line"]
 
 
-class Line:
+class Line(WayOut):
     """What a call hears and says. Not shared: one call, one task that receives."""
+
+    _codec: PlivoStream
 
     def __init__(
         self,
         socket: MediaSocket,
-        codec: Codec,
+        codec: PlivoStream,
         pacer: Pacer,
         *,
         lead_ms: int,
@@ -52,11 +48,10 @@ class Line:
         unsent_max_ms: int,
     ) -> None:
         self._socket = socket
+        self._wire = getattr(socket, "wire", None)
         self._codec = codec
         self._pacer = pacer
         self._unsent_max = unsent_max_ms * RATE_HZ // 1000
-        self._room = trio.Event()
-        self.due_s = 0.0  # when to be pumped again
         self._rate_hz = RATE_HZ
         self._up: Resampler | None = None
         self._cuts: dict[bool, tuple[Reframer, Resampler]] = {}  # of the outbound track, of others
@@ -151,7 +146,8 @@ class Line:
         """Drop all that was not heard, here and at the carrier. Written in this very call."""
         self.playout.clear(heard)
         self._pacer.rest(self)
-        self._room.set()
+        if self._room is not None:
+            self._room.set()
         self._clears_unanswered += 1
         self._socket.send(self._codec.send(ClearAudio()), flush=True)
 
@@ -166,17 +162,10 @@ class Line:
         """Send keys as tones; False if the line would not take them."""
         return self._socket.send(self._codec.send(SendDtmf(digits=digits)))
 
-    def pump(self, now_s: float) -> None:
-        """Write what is due at ``now_s``; the pacer calls it from ``due_s`` on, while we speak."""
-        for command in self.playout.due(now_s):
-            self._write(command)
-        if not self.playout.is_waiting:
-            self._pacer.rest(self)
-        self.due_s = self.playout.due_s
-        if self.playout.unsent_samples <= self._unsent_max // 2:
-            self._room.set()
-
-    def _write(self, command: PlayAudio | Checkpoint) -> None:
-        if self._up is not None and type(command) is PlayAudio:
-            command = PlayAudio(pcm=self._up.push(command.pcm))
-        self._socket.send(self._codec.send(command))
+    def _write(self, piece: bytes | Checkpoint) -> None:
+        """What the way out leaves: a checkpoint, a stream or a socket that is not as usual."""
+        if isinstance(piece, bytes):
+            command = PlayAudio(pcm=piece if self._up is None else self._up.push(piece))
+            self._socket.send(self._codec.send(command))
+        else:
+            self._socket.send(self._codec.send(piece))

@@ -6,7 +6,7 @@ does read, the general decoder reads alike. The twin, ``_media_py``, is the spec
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int8_t, int16_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from rtcore cimport _audio
@@ -17,7 +17,10 @@ from rtcore.protocol.events import Media
 cdef enum:
     FRAME_BYTES = 320  # 20 ms
     USUAL_MAX = 1024  # octets of a message with so much
+    PIECE_MAX = 16_000  # 1 s: in any encoding far from too long a message
 
+
+PLAY_TAIL = b'"}}'  # closes what ``_play_head`` opens
 
 cdef int8_t SEXTET[256]  # -1: not of the base64 alphabet
 cdef const uint8_t* ALPHABET = (
@@ -113,8 +116,60 @@ cdef inline uint8_t octet_at(
     """Octet ``i`` of the payload; of a sample the table counts ``bits``, 0 in its middle."""
     if table is NULL:
         return pcm[i]
-    cdef int sample = <int16_t>(pcm[2 * i] | <uint16_t>pcm[2 * i + 1] << 8)
-    return table[(sample >> (16 - bits)) + (1 << (bits - 1))]
+    return table[(_audio.load(pcm, i) >> (16 - bits)) + (1 << (bits - 1))]
+
+
+cdef inline uint8_t* put_base64(
+    uint8_t* out, const uint8_t* pcm, Py_ssize_t octets, const uint8_t* table, int bits
+) noexcept nogil:
+    """Write so many octets of the payload; return where they end."""
+    cdef Py_ssize_t i = 0
+    cdef uint32_t group
+    cdef const uint8_t* letters = ALPHABET  # of its own: what is written is not among them
+    while i + 3 <= octets:
+        group = (
+            <uint32_t>octet_at(pcm, i, table, bits) << 16
+            | <uint32_t>octet_at(pcm, i + 1, table, bits) << 8
+            | octet_at(pcm, i + 2, table, bits)
+        )
+        out[0], out[1] = letters[group >> 18], letters[(group >> 12) & 63]
+        out[2], out[3] = letters[(group >> 6) & 63], letters[group & 63]
+        out += 4
+        i += 3
+    if i < octets:
+        group = <uint32_t>octet_at(pcm, i, table, bits) << 16
+        if i + 1 < octets:
+            group |= <uint32_t>octet_at(pcm, i + 1, table, bits) << 8
+        out[0], out[1] = letters[group >> 18], letters[(group >> 12) & 63]
+        out[2] = letters[(group >> 6) & 63] if i + 1 < octets else c"="
+        out[3] = c"="
+        out += 4
+    return out
+
+
+cdef bytes audio_message(bytes pcm, str encoding, bytes head, bytes tail):
+    cdef Py_ssize_t octets = PyBytes_GET_SIZE(pcm)
+    cdef const uint8_t* source = <const uint8_t*>PyBytes_AS_STRING(pcm)
+    cdef bint is_linear = encoding != "mulaw" and encoding != "alaw"
+    cdef uint8_t* out
+    if octets & 1:
+        raise ValueError("half a sample")
+    if not is_linear:
+        octets //= 2
+    message = PyBytes_FromStringAndSize(
+        NULL, PyBytes_GET_SIZE(head) + (octets + 2) // 3 * 4 + PyBytes_GET_SIZE(tail)
+    )
+    out = <uint8_t*>PyBytes_AS_STRING(message)
+    memcpy(out, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+    out += PyBytes_GET_SIZE(head)
+    if is_linear:
+        out = put_base64(out, source, octets, NULL, 16)
+    elif encoding == "mulaw":
+        out = put_base64(out, source, octets, _audio.PCM14_TO_MULAW, 14)
+    else:
+        out = put_base64(out, source, octets, _audio.PCM13_TO_ALAW, 13)
+    memcpy(out, PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
+    return message
 
 
 def write_audio(
@@ -128,47 +183,7 @@ def write_audio(
     Raises:
         ValueError: ``pcm`` ends within a sample.
     """
-    cdef Py_ssize_t octets = PyBytes_GET_SIZE(pcm), whole, i
-    cdef const uint8_t* source = <const uint8_t*>PyBytes_AS_STRING(pcm)
-    cdef const uint8_t* table = NULL
-    cdef uint32_t group
-    cdef int bits = 16  # of a sample that count
-    cdef uint8_t* out
-    if octets & 1:
-        raise ValueError("half a sample")
-    if encoding == "mulaw":
-        table, bits = _audio.PCM14_TO_MULAW, 14
-    elif encoding == "alaw":
-        table, bits = _audio.PCM13_TO_ALAW, 13
-    if table is not NULL:
-        octets //= 2
-    whole = octets // 3
-    message = PyBytes_FromStringAndSize(
-        NULL, PyBytes_GET_SIZE(head) + (octets + 2) // 3 * 4 + PyBytes_GET_SIZE(tail)
-    )
-    out = <uint8_t*>PyBytes_AS_STRING(message)
-    memcpy(out, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-    out += PyBytes_GET_SIZE(head)
-    for i in range(0, whole * 3, 3):
-        group = (
-            <uint32_t>octet_at(source, i, table, bits) << 16
-            | <uint32_t>octet_at(source, i + 1, table, bits) << 8
-            | octet_at(source, i + 2, table, bits)
-        )
-        out[0], out[1] = ALPHABET[group >> 18], ALPHABET[(group >> 12) & 63]
-        out[2], out[3] = ALPHABET[(group >> 6) & 63], ALPHABET[group & 63]
-        out += 4
-    i = whole * 3
-    if i < octets:
-        group = <uint32_t>octet_at(source, i, table, bits) << 16
-        if i + 1 < octets:
-            group |= <uint32_t>octet_at(source, i + 1, table, bits) << 8
-        out[0], out[1] = ALPHABET[group >> 18], ALPHABET[(group >> 12) & 63]
-        out[2] = ALPHABET[(group >> 6) & 63] if i + 1 < octets else c"="
-        out[3] = c"="
-        out += 4
-    memcpy(out, PyBytes_AS_STRING(tail), PyBytes_GET_SIZE(tail))
-    return message
+    return audio_message(pcm, encoding, head, tail)
 
 
 # --- the message ------------------------------------------------------------------------
@@ -363,6 +378,25 @@ cdef class MediaReader:
         self._malformed_in_a_row = 0
         self.chunk = scan.chunk if scan.has_chunk else NO_CHUNK
         return pcm
+
+
+cdef class MediaWriter(MediaReader):
+    """And writes what nearly all of its answers are: ``_play_head``, and the audio behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self._play_head = b""
+
+    cpdef bytes write_piece(self, bytes pcm):
+        """The message that has ``pcm`` played, int16 at 8000 Hz.
+
+        None: the stream is not plain, or the piece is nothing usual, and is left to ``send``.
+        """
+        if self._plain_encoding is None or pcm is None:
+            return None
+        if PyBytes_GET_SIZE(pcm) & 1 or PyBytes_GET_SIZE(pcm) > PIECE_MAX:
+            return None
+        return audio_message(pcm, self._plain_encoding, self._play_head, PLAY_TAIL)
 
 
 def read_media(bytes message not None, str encoding not None):

@@ -14,10 +14,10 @@ from typing import Any
 from rtcore._audio import alaw_to_pcm, mulaw_to_pcm, pcm_to_alaw, pcm_to_mulaw
 from rtcore.protocol.events import Encoding, Media
 
-__all__ = ["NO_CHUNK", "MediaReader", "decode_payload", "read_media", "write_audio"]
+__all__ = ["NO_CHUNK", "MediaReader", "MediaWriter", "decode_payload", "read_media", "write_audio"]
 
 NO_CHUNK = -1
-FRAME_BYTES, USUAL_MAX = 320, 1024
+FRAME_BYTES, USUAL_MAX, PIECE_MAX = 320, 1024, 16_000
 
 BASE64 = re.compile(rb"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -73,3 +73,16 @@ class MediaReader:
         self._malformed_in_a_row = 0
         self.chunk = NO_CHUNK if media.chunk is None else media.chunk
         return media.pcm
+
+
+class MediaWriter(MediaReader):
+    """See ``_media.MediaWriter``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._play_head = b""
+
+    def write_piece(self, pcm: bytes) -> bytes | None:
+        if self._plain_encoding is None or len(pcm) % 2 or len(pcm) > PIECE_MAX:
+            return None
+        return write_audio(pcm, self._plain_encoding, self._play_head, b'"}}')

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import msgspec
 
 from rtcore.errors import LocalProtocolError, RemoteProtocolError
-from rtcore.protocol._media import MediaReader, decode_payload, read_media, write_audio
+from rtcore.protocol._media import MediaWriter, decode_payload, read_media, write_audio
 from rtcore.protocol.events import (
     Checkpoint,
     ClearAudio,
@@ -86,7 +86,7 @@ DECODER = msgspec.json.Decoder()  # untyped: one odd field must not cost the mes
 ENCODER = msgspec.json.Encoder()
 
 
-class PlivoStream(MediaReader):
+class PlivoStream(MediaWriter):
     """One stream from ``start`` to ``stop``: audio is linear on this side, coded on the other.
 
     Args:
@@ -106,7 +106,6 @@ class PlivoStream(MediaReader):
         self._encoding = encoding
         self._rate_hz = rate_hz
         self._stream_id = ""
-        self._play_head = b""
         self._malformed_limit = malformed_limit
 
     @property

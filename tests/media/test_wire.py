@@ -21,8 +21,12 @@ class Pair:
             self.sock, _ = listener.accept()
         self.sock.setblocking(False)
         self.codec = FrameCodec(is_client=True, max_message_bytes=2**20)
-        codec = FrameCodec(is_client=False, max_message_bytes=2**20)
-        self.wire = Wire(self.sock.fileno(), codec, bytearray(4096), 4096)
+        self.ours = FrameCodec(is_client=False, max_message_bytes=2**20)
+        self.later = 0  # times the wire asked for
+        self.wire = Wire(self.sock.fileno(), self.ours, bytearray(4096), 4096, self.note_later)
+
+    def note_later(self) -> None:
+        self.later += 1
 
     def say(self, *messages: bytes) -> None:
         self.peer.sendall(b"".join(self.codec.encode(TEXT, each) for each in messages))
@@ -61,28 +65,70 @@ def test_an_end_and_a_reset_are_told_apart(pair: Pair) -> None:
     other.reset()
     assert other.wire.receive() == []
     assert other.wire.lost == "connection lost: Connection reset by peer"
-    assert other.wire.write(b"x", 0) == 0  # nothing more goes
+    assert not other.wire.write(b"x")  # nothing more goes
     other.sock.close()
 
 
 def test_a_peer_that_does_not_read_gets_what_the_kernel_takes_and_the_rest_later(
     pair: Pair,
 ) -> None:
-    frame = bytes(8 * 2**20)
-    written = pair.wire.write(frame, 0)
-    assert 0 < written < len(frame)
-    assert pair.wire.write(frame, written) == written
+    frame = bytes(range(256)) * 2**15
+    assert not pair.wire.write(frame)
+    assert pair.wire.has_begun
+    assert not pair.wire.write_on()
     assert pair.wire.lost is None
-    got = 0
-    while got < len(frame):
-        got += len(pair.peer.recv(2**20))
-        written = pair.wire.write(frame, written)
-    assert written == len(frame)
+    got = b""
+    while len(got) < len(frame):
+        got += pair.peer.recv(2**20)
+        is_written = pair.wire.write_on()
+    assert is_written
+    assert not pair.wire.has_begun
+    assert got == frame
+
+
+def test_a_text_goes_at_once_or_not_at_all(pair: Pair) -> None:
+    assert pair.wire.send_text(b"small")
+    assert pair.codec.feed(pair.peer.recv(100)) == [b"small"]
+    assert pair.later == 0
+    large = b"x" * 8 * 2**20
+    assert pair.wire.send_text(large)
+    assert pair.later == 1
+    assert not pair.wire.send_text(b"between")  # its octets
+    octets = 0
+    while not pair.wire.write_on():
+        octets += len(pair.peer.recv(2**20))
+    assert pair.wire.send_text(b"behind")
+    pair.sock.shutdown(socket.SHUT_WR)
+    while piece := pair.peer.recv(2**20):
+        octets += len(piece)
+    assert octets == len(large) + 10 + len(b"behind") + 2
+    assert pair.later == 1
+
+
+def test_no_text_goes_after_a_close_of_either_side(pair: Pair) -> None:
+    pair.peer.sendall(pair.codec.encode_close(1000))
+    pair.sock.setblocking(True)
+    pair.wire.receive()
+    assert not pair.wire.send_text(b"x")
+    other = Pair()
+    other.ours.encode_close(1000)
+    assert not other.wire.send_text(b"x")
+    other.sock.close()
+    other.peer.close()
+
+
+def test_a_text_that_is_lost_on_its_way_is_told(pair: Pair) -> None:
+    pair.sock.shutdown(socket.SHUT_WR)
+    assert pair.wire.send_text(b"x")
+    assert pair.later == 1
+    assert pair.wire.lost == "connection lost: Broken pipe"
+    assert not pair.wire.send_text(b"y")
+    assert pair.later == 1
 
 
 def test_a_broken_pipe_is_lost_and_not_raised(pair: Pair) -> None:
     pair.sock.shutdown(socket.SHUT_WR)
-    assert pair.wire.write(b"x", 0) == 0
+    assert not pair.wire.write(b"x")
     assert pair.wire.lost == "connection lost: Broken pipe"
 
 
@@ -92,11 +138,14 @@ def test_a_closed_socket_is_lost_and_not_raised(pair: Pair) -> None:
     assert pair.wire.lost == "connection lost: Bad file descriptor"
 
 
-def test_a_wire_that_was_closed_leaves_whoever_has_the_number_alone(pair: Pair) -> None:
+def test_a_wire_that_was_given_up_leaves_whoever_has_the_number_alone(pair: Pair) -> None:
     pair.say(b"not for you")
-    pair.wire.close()
+    pair.wire.lose("closed")
+    pair.wire.lose("a second time")
+    assert pair.wire.lost == "closed"
     assert pair.wire.receive() == []
-    assert pair.wire.write(b"x", 0) == 0
+    assert not pair.wire.write(b"x")
+    assert not pair.wire.has_begun
     assert pair.sock.recv(100)  # still there
     pair.sock.close()
     assert pair.peer.recv(100) == b""  # nothing was written
@@ -149,6 +198,6 @@ def test_a_buffer_that_is_too_small_is_not_written_past() -> None:
     made = Pair()
     codec = FrameCodec(is_client=False, max_message_bytes=2**20)
     with pytest.raises(ValueError, match="octets"):
-        Wire(made.sock.fileno(), codec, bytearray(10), 11)
+        Wire(made.sock.fileno(), codec, bytearray(10), 11, made.note_later)
     made.sock.close()
     made.peer.close()

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtcore.protocol import _media, _media_py
-from rtcore.protocol.events import Encoding, Media
+from rtcore.protocol.events import Encoding, Media, PlayAudio
 from rtcore.protocol.plivo import PlivoStream
 
 ENCODINGS: tuple[Encoding, ...] = ("mulaw", "alaw", "l16")
@@ -207,3 +207,31 @@ def test_every_octet_and_every_sample_agree_with_the_twin(encoding: Encoding) ->
 def test_half_a_sample_cannot_be_written(module: Any) -> None:
     with pytest.raises(ValueError, match="half a sample"):
         module.write_audio(b"\0", "mulaw", b"", b"")
+
+
+@given(st.binary(max_size=700).map(lambda octets: octets[: len(octets) // 2 * 2]), encodings)
+def test_a_piece_is_written_as_the_stream_would_write_it(pcm: bytes, encoding: Encoding) -> None:
+    stream = PlivoStream()
+    assert stream.write_piece(pcm) is None  # not begun
+    media_format = {"encoding": f"audio/x-{encoding}", "sampleRate": 8000}
+    start = {"event": "start", "start": {"streamId": "s", "mediaFormat": media_format}}
+    stream.receive(json.dumps(start).encode())
+    written = stream.write_piece(pcm)
+    assert written is not None
+    assert written == stream.send(PlayAudio(pcm=pcm))
+    twin = _media_py.MediaWriter()
+    twin._play_head, twin._plain_encoding = stream._play_head, encoding
+    assert twin.write_piece(pcm) == written
+    stream.receive(b'{"event":"stop"}')
+    assert stream.write_piece(pcm) is None
+
+
+@pytest.mark.parametrize("kind", [_media.MediaWriter, _media_py.MediaWriter])
+def test_pieces_of_an_unusual_size_are_left_to_the_stream(kind: Any) -> None:
+    writer = kind()
+    assert writer.write_piece(b"") is None
+    writer._plain_encoding = "l16"
+    assert writer.write_piece(bytes(640)) is not None
+    assert writer.write_piece(bytes(16_000)) is not None
+    assert writer.write_piece(bytes(16_002)) is None
+    assert writer.write_piece(bytes(641)) is None
