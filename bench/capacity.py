@@ -6,6 +6,7 @@ step by step and measures in each caller's ear; see docs/benchmarks.md.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -305,7 +306,9 @@ def report(
 
 def _plots(steps: Sequence[Measured], split: Split | None) -> list[Plot]:
     def curve(share: float, samples: Callable[[Measured], list[float]]) -> list[list[Any]]:
-        return [[step.calls, percentile(samples(step), share)] for step in steps]
+        found = [(step.calls, percentile(samples(step), share)) for step in steps]
+        # for what never happened there is no place
+        return [[x, None if y is None or math.isinf(y) else y] for x, y in found]
 
     def own(step: Measured) -> list[float]:
         return step.own_ms
@@ -314,7 +317,7 @@ def _plots(steps: Sequence[Measured], split: Split | None) -> list[Plot]:
         return step.step.heard.worst_gap_ms
 
     def silence(step: Measured) -> list[float]:
-        return step.step.heard.silence_ms
+        return step.step.silences_ms
 
     plots = [
         Plot(
@@ -359,7 +362,11 @@ def _plots(steps: Sequence[Measured], split: Split | None) -> list[Plot]:
 
 def _row(step: Measured) -> list[str]:
     heard = step.step.heard
-    own, clear, silent = spread(step.own_ms), spread(heard.clear_ms, 0), spread(heard.silence_ms, 0)
+    own, clear, silent = (
+        spread(step.own_ms),
+        spread(heard.clear_ms, 0),
+        spread(step.step.silences_ms, 0),
+    )
     return [
         f"{step.calls}{'' if step.is_valid else '*'}",
         spread(heard.gap_ms)[2],

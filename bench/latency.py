@@ -210,6 +210,7 @@ def report(
     counts = total(steps)
     responses = [took for part in heard for took in part.response_ms]
     silences = [took for part in heard for took in part.silence_ms]
+    never = [math.inf] * counts.uninterrupted
     lateness = [late for part in heard for late in part.lateness_ms]
     tables = [
         Table(
@@ -217,7 +218,7 @@ def report(
             columns=["", "p50", "p95", "p99", "max"],
             rows=[
                 ["response", *spread(responses)],
-                ["barge-in: voice to silence", *spread(silences)],
+                ["barge-in: voice to silence", *spread(silences + never)],
                 ["generator's lateness", *spread(lateness)],
             ],
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -77,6 +78,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     heard: Heard
     counts: Counts  # within the window; calls lost: until its end
     core_share: float = 0.0  # of its core, what the generator took
+
+    @property
+    def silences_ms(self) -> list[float]:
+        """How long the agent talked on over each caller: where it did not stop, for ever."""
+        return self.heard.silence_ms + [math.inf] * self.counts.uninterrupted
 
     @property
     def held_calls(self) -> int:

@@ -108,11 +108,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return [took - self.services_ms for took in self.waits_ms]
 
     @property
-    def silences_ms(self) -> list[float]:
-        """How long the agent talked on over each caller: where it did not stop, for ever."""
-        return self.step.heard.silence_ms + [math.inf] * self.step.counts.uninterrupted
-
-    @property
     def gap_share(self) -> float | None:
         """Of the replies, how many had a hole one could hear."""
         worst = self.step.heard.worst_gap_ms
@@ -286,7 +281,7 @@ def budgets_of(outcomes: Sequence[Outcome]) -> list[Budget]:
             )
         )
         lines.append(_ahead("response" + at, ours.waits_ms, theirs.waits_ms))
-        lines.append(_ahead("barge-in" + at, ours.silences_ms, theirs.silences_ms))
+        lines.append(_ahead("barge-in" + at, ours.step.silences_ms, theirs.step.silences_ms))
         cuts, their_cuts = ours.cut_off_share, theirs.cut_off_share
         lines.append(
             Budget(
@@ -406,14 +401,9 @@ def report(
     )
 
 
-def _spread(samples: Sequence[float]) -> list[str]:
-    """p50 and p95; what never happened says so."""
-    return ["never" if text == "inf" else text for text in spread(samples, 0)[:2]]
-
-
 def _row(outcome: Outcome) -> list[str]:
     heard, counts = outcome.step.heard, outcome.step.counts
-    response, silence = _spread(outcome.less_services_ms), _spread(outcome.silences_ms)
+    response, silence = spread(outcome.less_services_ms, 0), spread(outcome.step.silences_ms, 0)
     gaps, cuts, turn_ms = outcome.gap_share, outcome.cut_off_share, outcome.cpu_turn_ms
     return [
         outcome.name,

@@ -96,10 +96,13 @@ def percentile(samples: Sequence[float], share: float) -> float | None:
 def spread(samples: Sequence[float], digits: int = 1) -> list[str]:
     """p50, p95, p99 and the greatest, as text; dashes if there are none."""
     ranked = sorted(samples)
-    return [
-        f"{ranked[math.ceil(share * len(ranked)) - 1]:.{digits}f}" if ranked else "-"
-        for share in (0.5, 0.95, 0.99, 1.0)
-    ]
+    return [_shown(percentile(ranked, share), digits) for share in (0.5, 0.95, 0.99, 1.0)]
+
+
+def _shown(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    return "never" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def budget(

@@ -119,6 +119,19 @@ def test_the_report_marks_void_steps_and_splits_the_cpu() -> None:
     assert run.tables[2].rows == [["scheduler", "20.00", "100.0%"]]
 
 
+def test_who_was_not_stopped_is_in_the_percentiles_and_has_no_place_in_a_plot(
+    tmp_path: Path,
+) -> None:
+    bad = measured(50)
+    bad.step.heard.silence_ms.append(140.0)
+    bad.step.counts.interruptions, bad.step.counts.uninterrupted = 2, 1
+    run = report(NodeOptions(), [bad], [0.2], None, {"when": "now"}, 10, 1)
+    assert run.tables[0].columns[7:9] == ["silent p50", "silent p99"]
+    assert run.tables[0].rows[0][7:9] == ["140", "never"]
+    assert run.plots[1].data == {"p50": [[50, 140.0]], "p99": [[50, None]]}
+    assert load(write(run, tmp_path)[1]) == run
+
+
 def test_a_slope_needs_two_places() -> None:
     assert slope([(1, 1)]) is None
     assert slope([(50, 100), (100, 200), (400, 800)]) == pytest.approx(2)

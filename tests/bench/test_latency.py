@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from bench.latency import Turn, match, own_ms, report
 from bench.load import Heard, Network, Step
 from bench.load.ours import NodeOptions, Note, Record, decision_to_clear_ms
 from bench.load.results import Counts
+from bench.report.write import load, write
 from rtcore.metrics import TurnTiming
 
 OPENED_S = {7: 100.0}
@@ -77,6 +79,14 @@ def test_by_ear_alone_there_are_no_parts() -> None:
     run = report([], steps, Network(), NodeOptions(), {"when": "now"}, {})
     assert run.budgets[0].what == "response in the ear, p95"
     assert not any("apart" in line.what for line in run.budgets)
+
+
+def test_who_was_not_stopped_is_in_the_percentiles_and_in_no_file(tmp_path: Path) -> None:
+    heard = Heard(response_ms=[401.0], silence_ms=[140.0] * 18)
+    steps = [step(heard, interruptions=20, uninterrupted=2)]
+    run = report([], steps, Network(), NodeOptions(), {"when": "now"}, {})
+    assert run.tables[0].rows[1][1:] == ["140.0", "never", "never", "never"]
+    assert load(write(run, tmp_path)[1]) == run
 
 
 def test_what_was_not_answered_is_told_beside_the_times() -> None:

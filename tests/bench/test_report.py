@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -96,6 +97,7 @@ def test_percentiles_are_samples() -> None:
     assert percentile([], 0.5) is None
     assert spread([1.0] * 99 + [9.0]) == ["1.0", "1.0", "1.0", "9.0"]
     assert spread([]) == ["-"] * 4
+    assert spread([1.0] * 98 + [math.inf] * 2) == ["1.0", "1.0", "never", "never"]
 
 
 def test_a_budget_is_met_below_its_bound_and_unknown_without_a_measurement() -> None:
