@@ -1,14 +1,16 @@
 """Mock STT, LLM and TTS for Pipecat: in process, of fixed delay, no network.
 
-``STT_MS`` after the pipeline's own end of speech, as a service answers a request to finalise;
-``LLM_MS`` to the first token; ``TTS_MS`` to the first byte of ``REPLY_MS`` of a tone, handed over
-at once in pieces of 100 ms: what the scripted providers of our own bench node do.
+``STT_MS`` after the caller fell silent, and not before the pipeline says so, as a service answers
+a request to finalise; ``LLM_MS`` to the first token; ``TTS_MS`` to the first byte of ``REPLY_MS``
+of a tone, handed over at once in pieces of 100 ms: what the scripted providers of our own bench
+node do.
 """
 
 import asyncio
 import math
 import os
 import struct
+import time
 
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
@@ -58,10 +60,12 @@ class MockSTT(STTService):
     async def process_frame(self, frame, direction):
         await super().process_frame(frame, direction)
         if isinstance(frame, VADUserStoppedSpeakingFrame):
-            self.create_task(self._final())
+            # what it waited for, to be sure of the silence, is over by now
+            silent_s = time.time() - frame.timestamp + frame.stop_secs
+            self.create_task(self._final(max(0.0, STT_S - silent_s)))
 
-    async def _final(self):
-        await asyncio.sleep(STT_S)
+    async def _final(self, after_s):
+        await asyncio.sleep(after_s)
         self.request_finalize()
         self.confirm_finalize()
         await self.push_frame(

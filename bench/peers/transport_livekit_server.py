@@ -1,8 +1,9 @@
 """Peer: Plivo's agent-transport under LiveKit Agents, one process, sessions inside it.
 
 Silero VAD of livekit-plugins-silero, endpointing by VAD with LiveKit's default delays (its turn
-detector models are a separate download). The mock STT ends an utterance on 100 ms of quiet, then
-takes ``STT_MS``; ``LLM_MS``, ``TTS_MS`` and ``REPLY_MS`` as for the other peers.
+detector models are a separate download). The mock STT ends an utterance on 100 ms of quiet and
+has its words ``STT_MS`` after that began; ``LLM_MS``, ``TTS_MS`` and ``REPLY_MS`` as for the other
+peers.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class HearStream(stt.RecognizeStream):
             quiet += frame.duration
             if voiced > VOICED_S and quiet >= QUIET_S:
                 voiced = 0.0
-                asyncio.get_running_loop().call_later(STT_S, self._final)
+                asyncio.get_running_loop().call_later(max(0.0, STT_S - quiet), self._final)
 
     def _final(self):
         if not self._event_ch.closed:
