@@ -36,10 +36,13 @@ ALLOWED: dict[str, set[str] | None] = {
         "journal", "media", "metrics", "ports", "protocol", "speech_link", "turn", "usage",
     },
     "conversing": {
-        "agent", "answering", "audio", "ears", "errors", "ledger", "media", "metrics",
-        "model_ears", "model_hands", "model_lines", "model_mouth", "model_replies",
-        "model_reply", "model_session", "model_turns", "ports", "reply", "speech_link",
-        "speech_port", "turn", "usage",
+        "agent", "answering", "ears", "media", "model_floor", "model_reply", "model_session",
+        "model_turns", "speech_link", "speech_port", "turn",
+    },
+    "model_floor": {
+        "agent", "answering", "errors", "ledger", "media", "metrics", "model_ears",
+        "model_hands", "model_lines", "model_mouth", "model_replies", "model_reply",
+        "model_turns", "reply", "speech_link", "speech_port", "turn", "usage",
     },
     "model_ears": {"agent", "answering", "metrics", "ports", "speech_link", "speech_port"},
     "model_hands": {
