@@ -224,7 +224,9 @@ def read_policy(tx: Tx, node: Retention) -> Policy:
             agent_versions.c.number == sa.func.coalesce(agents.c.published, agents.c.latest),
         ),
     )
-    found = {row.id: read_stored(row.spec, _Kept).retention for row in tx.conn.execute(query)}
+    found = {
+        row.id: read_stored(row.spec, _Kept, row.id).retention for row in tx.conn.execute(query)
+    }
     return Policy(node, {id: each for id, each in found.items() if each != Retention()})
 
 

@@ -491,7 +491,7 @@ def _call(row: sa.Row[Any]) -> StoredCall:
         state=row.state,
         carrier_id=row.carrier_id,
         request_id=row.request_id,
-        plan=read_stored(row.plan, CallPlan),
+        plan=read_stored(row.plan, CallPlan, row.id),
         is_machine=bool(row.is_machine),
         transfer=msgspec.json.decode(row.transfer, type=Transfer) if row.transfer else None,
         media_nonce=row.media_nonce,

@@ -97,10 +97,7 @@ def get_agent(tx: Tx, id: str, version: int | None = None, *, lock: bool = False
     Raises:
         NotFound: there is no such agent, or no such version of it.
     """
-    query = sa.select(tables.agents).where(AGENTS.id == id)
-    row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
-    if row is None:
-        raise NotFound("agent", id)
+    row = _row(tx, id, lock=lock)
     number = row.latest if version is None else version
     return _record(row, number, _spec(tx, id, number))
 
@@ -149,7 +146,7 @@ def find_agents(
         query = query.where(AGENTS.id.in_(users))
 
     def make(row: sa.Row[Any]) -> AgentRecord:
-        return _record(row, row.latest, read_stored(row.spec, AgentSpec))
+        return _record(row, row.latest, read_stored(row.spec, AgentSpec, row.id))
 
     return page_of(tx, query, limit, offset, make)
 
@@ -223,7 +220,7 @@ def delete_agent(tx: Tx, actor: Actor, id: str, revision: int | None = None) -> 
         NotFound, RevisionChanged.
         InUse: something holds on to it.
     """
-    check_revision(get_agent(tx, id, lock=True).revision, revision)
+    check_revision(_row(tx, id, lock=True).revision, revision)
     if users := users_of(tx, "agent", id):
         raise InUse("agent", id, users)
     tx.conn.execute(sa.delete(tables.agents).where(AGENTS.id == id))
@@ -322,8 +319,16 @@ def _check_names(tx: Tx, spec: AgentSpec) -> None:
         seen.add(names[id])
 
 
+def _row(tx: Tx, id: str, *, lock: bool) -> sa.Row[Any]:
+    query = sa.select(tables.agents).where(AGENTS.id == id)
+    row = tx.conn.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise NotFound("agent", id)
+    return row
+
+
 def _spec(tx: Tx, id: str, number: int) -> AgentSpec:
-    return read_stored(_text(tx, id, number), AgentSpec)
+    return read_stored(_text(tx, id, number), AgentSpec, id)
 
 
 def _text(tx: Tx, id: str, number: int) -> str:

@@ -122,7 +122,7 @@ def look(tx: Tx, node: str) -> Outlook:
     dues = []
     for row in rows:
         try:
-            spec = read_stored(row.spec, CampaignSpec)
+            spec = read_stored(row.spec, CampaignSpec, row.id)
         except Unreadable:
             continue  # a newer node calls for it
         if row.due_ms is not None and row.dialling < spec.concurrency:

@@ -128,7 +128,7 @@ def spec_of_call(tx: Tx, call_id: str) -> CampaignSpec:
     spec = tx.conn.scalar(made.where(ATTEMPTS.call_id == call_id))
     if spec is None:
         raise NotFound("campaign of call", call_id)
-    return read_stored(spec, CampaignSpec)
+    return read_stored(spec, CampaignSpec, call_id)
 
 
 def find_campaigns(
@@ -394,7 +394,7 @@ def _counted(tx: Tx, column: sa.Column[Any], *where: sa.ColumnElement[bool]) -> 
 
 
 def _campaign(row: sa.Row[Any]) -> CampaignRecord:
-    spec = read_stored(row.spec, CampaignSpec)
+    spec = read_stored(row.spec, CampaignSpec, row.id)
     return CampaignRecord(
         record=Record(row.id, row.revision, row.created_at_ms, row.updated_at_ms, spec),
         state=row.state,

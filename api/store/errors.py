@@ -81,10 +81,10 @@ class StoreUnavailable(RtcoreError):
 class Unreadable(StoreUnavailable):
     """A newer node has stored what this one cannot use: that one can be asked."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, id: str, field: str) -> None:
         super().__init__(
-            f"{field}: a newer version has stored a value that this one cannot use: ask a node of"
-            " that version, or upgrade this one"
+            f"{id}{field and ', '}{field}: a newer version has stored a value that this one"
+            " cannot use: ask a node of that version, or upgrade this one"
         )
 
 

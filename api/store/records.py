@@ -223,8 +223,7 @@ class Resources(Generic[S]):
             NotFound, RevisionChanged.
             InUse: something holds on to it.
         """
-        record = self.get(tx, id, lock=True)
-        check_revision(record.revision, revision)
+        check_revision(self._row(tx, id, lock=True).revision, revision)
         if users := users_of(tx, self.kind, id):
             raise InUse(self.kind, id, users)
         tx.conn.execute(sa.delete(self._table).where(self._table.c.id == id))
@@ -239,5 +238,5 @@ class Resources(Generic[S]):
         return row
 
     def _record(self, row: sa.Row[Any]) -> Record[S]:
-        spec = read_stored(row.spec, self._spec)
+        spec = read_stored(row.spec, self._spec, row.id)
         return Record(row.id, row.revision, row.created_at_ms, row.updated_at_ms, spec)

@@ -23,15 +23,17 @@ __all__ = ["changed_fields", "read_stored", "rewritten"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-PLACE = re.compile(r" - at `(?:key` in `)?\$([^`]*)`$")
+PLACE = re.compile(r" - at `(?:key` in `)?\$\.?([^`]*)`$")
 LOGGED_MAX = 1000  # names; there are fewer fields in all, unless somebody writes the rows by hand
 
 log = structlog.get_logger()
 _logged: set[str] = set()
 
 
-def read_stored(text: str | bytes, type_: type[S]) -> S:
-    """What ``text`` says of a ``type_``; each field left out is logged once by a process.
+def read_stored(text: str | bytes, type_: type[S], id: str) -> S:
+    """What ``text``, stored for ``id``, says of a ``type_``.
+
+    Each field left out is logged once by a process.
 
     Raises:
         Unreadable: a value is none that this node can use.
@@ -44,7 +46,7 @@ def read_stored(text: str | bytes, type_: type[S]) -> S:
         return msgspec.json.decode(msgspec.json.encode(known), type=type_)
     except msgspec.ValidationError as exc:  # where it lies, not what it is: that may reach a log
         place = PLACE.search(str(exc))
-        raise Unreadable(type_.__name__ + (place[1] if place else "")) from exc
+        raise Unreadable(id, place[1] if place else "") from exc
 
 
 def changed_fields(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:
@@ -101,15 +103,19 @@ def _known(value: Any, shape: inspect.Type) -> Any:
                 for name, each in value.items()
             }
         case inspect.DictType() if isinstance(value, dict):
-            return {key: _known(each, shape.value_type) for key, each in value.items()}
+            keys, values = shape.key_type, shape.value_type
+            return {_known(key, keys): _known(each, values) for key, each in value.items()}
         case inspect.CollectionType() if isinstance(value, list):
             return [_known(each, shape.item_type) for each in value]
+        case inspect.StrType(pattern=str()) if isinstance(value, str):
+            return value.removesuffix("\n")  # an older node let a line end after what it takes
     return value
 
 
 _KINDS: dict[type, tuple[type[inspect.Type], ...]] = {
     dict: (inspect.StructType, inspect.DictType),
     list: (inspect.CollectionType,),
+    str: (inspect.StrType,),
 }
 
 

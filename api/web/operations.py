@@ -134,10 +134,11 @@ async def authenticate(scope: Scope) -> None:
         )
     wait_s = services().limiter.wait_s(key.id, trio.current_time())
     if wait_s > 0:
+        wait_full_s = math.ceil(wait_s)
         raise ApiError(
             HTTPStatus.TOO_MANY_REQUESTS,
-            f"too many requests with this key: ask again in {wait_s:.2f} s",
-            headers={"Retry-After": str(math.ceil(wait_s))},
+            f"too many requests with this key: ask again in {wait_full_s} s",
+            headers={"Retry-After": str(wait_full_s)},
         )
     if not key.allows(scope):
         raise ApiError(

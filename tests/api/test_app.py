@@ -70,6 +70,7 @@ async def test_a_key_that_asks_too_often_waits(store: Store) -> None:
     assert statuses == [200, 200, 429]
     answer = await api.ask("GET", "/v1/agents")
     assert answer.headers["Retry-After"] == "2"
+    assert "in 2 s" in answer.problem.detail
     other = api.with_token(key(store, "read"))
     assert (await other.ask("GET", "/v1/agents")).status == 200
 

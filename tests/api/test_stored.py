@@ -163,7 +163,7 @@ def test_what_is_written_otherwise_is_changed() -> None:
     assert first == second
     assert changed_fields(first, second) == ["llm"]
     text = rewritten(msgspec.json.encode(first), second, ["llm"])
-    assert read_stored(text, AgentSpec).llm[0].options["a"] is True
+    assert read_stored(text, AgentSpec, "agt_1").llm[0].options["a"] is True
 
 
 def test_a_webhook_that_wants_to_know_of_new_things_is_told_of_old_ones(store: Store) -> None:
@@ -194,17 +194,17 @@ def test_functions_and_campaigns_are_read_alike(store: Store) -> None:
 @pytest.mark.parametrize(
     ("document", "field"),
     [
-        ({"name": ""}, "AgentSpec.name:"),
-        ({"name": "x", "turn_preset": "hasty", "zest": 1}, "AgentSpec.turn_preset:"),
-        ({"name": "x", "llm": [{"provider": "x"}, {"provider": "Y"}]}, "AgentSpec.llm[1].provider"),
-        ({"zest": 1}, "AgentSpec:"),
+        ({"name": ""}, "agt_1, name:"),
+        ({"name": "x", "turn_preset": "hasty", "zest": 1}, "agt_1, turn_preset:"),
+        ({"name": "x", "llm": [{"provider": "x"}, {"provider": "Y"}]}, "agt_1, llm[1].provider"),
+        ({"zest": 1}, "agt_1:"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_told_by_its_field(
     document: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(Unreadable) as refused:
-        read_stored(msgspec.json.encode(document), AgentSpec)
+        read_stored(msgspec.json.encode(document), AgentSpec, "agt_1")
     assert str(refused.value).startswith(field)
     assert "hasty" not in str(refused.value)
 
@@ -221,16 +221,34 @@ async def test_an_agent_that_cannot_be_read_is_no_fault_of_ours(api: Api, store:
     ):
         answer = await api.ask(method, address, body, headers={"If-Match": "*"})
         assert answer.status == 503, address
-        assert "AgentSpec.turn_preset" in answer.problem.detail
+        assert f"{made['id']}, turn_preset" in answer.problem.detail
         assert "newer version" in answer.problem.detail
-    assert (await api.ask("DELETE", path)).status == 503
+    assert (await api.ask("DELETE", path)).status == 204
+
+
+def test_a_line_end_that_an_older_node_let_in_is_taken_off() -> None:
+    document = {
+        "name": "x\n",
+        "llm": [{"provider": "openai\n"}],
+        "overflow_to": "14155550111\n",
+        "transfer_targets": {"desk\n": {"to": "14155550122\n", "what_for": "all\n"}},
+        "listening": {"dial": "14155550133\n"},
+    }
+    found = read_stored(msgspec.json.encode(document), AgentSpec, "agt_1")
+    assert found.name == "x\n"  # that may hold any text
+    assert (found.llm[0].provider, found.overflow_to) == ("openai", "14155550111")
+    assert list(found.transfer_targets) == ["desk"]
+    assert found.transfer_targets["desk"].to == "14155550122"
+    assert found.transfer_targets["desk"].what_for == "all\n"
+    assert found.listening is not None
+    assert found.listening.dial == "14155550133"
 
 
 def test_what_is_logged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "LOGGED_MAX", 3)
     odd = {"name": "x", **{f"zest_{number}": 1 for number in range(10)}}
     with structlog.testing.capture_logs() as logs:
-        assert read_stored(msgspec.json.encode(odd), AgentSpec) == AgentSpec(name="x")
+        assert read_stored(msgspec.json.encode(odd), AgentSpec, "agt_1") == AgentSpec(name="x")
     assert len(logs) == 3
 
 
