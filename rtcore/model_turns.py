@@ -171,6 +171,8 @@ class OwnTurns:
             self._again = None
         if self._call.is_muted:
             self._link.tell(CancelReply(reply=id))
+            if self._floor.reply is None:
+                self._call.floor(AgentState.LISTENING)  # nobody waits for it
             self._floor.next()
             return
         reply = self._replies.new(id, clock=self._ears.answered_unasked())

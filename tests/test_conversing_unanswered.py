@@ -93,11 +93,17 @@ def test_a_line_is_not_broken_off_for_an_answer_that_would_have_to_wait_for_it()
     assert record.stats.provider_errors == 0
 
 
-def test_of_a_muted_agent_no_answer_is_due() -> None:
+@pytest.mark.parametrize("muted_s", [0.2, ENDED_S + 0.5])
+def test_of_a_muted_agent_no_answer_is_due(muted_s: float) -> None:
     talker = Absent(9)
-    record = steered(agent_of(talker), ONCE, (ENDED_S + 0.5, Call.mute))
+    record = steered(agent_of(talker), ONCE, (muted_s, Call.mute))
     assert record.ended_by == "hung_up"
     assert talker.sessions.opened == 1
+
+
+def test_a_muted_agent_does_not_lose_the_floor() -> None:
+    record = steered(agent_of(model(turns="theirs")), ONCE, (0.2, Call.mute))
+    assert "floor_lost" not in [each.kind for each in record.notes]
 
 
 @pytest.mark.parametrize("turns", TURNS)
