@@ -69,6 +69,7 @@ class Caller:
         self._voice_ended_s = 0.0
         self._cleared_s: float | None = None  # since the interruption
         self._was_silenced = False  # by that clear, and not before it by itself
+        self._silent_s: float | None = None  # when, if why is not yet known
         self._owed_s = 0.0  # of an answer whose length is known, what has not come yet
         self._beat = number  # where in the noise this line is
 
@@ -102,6 +103,9 @@ class Caller:
         ear.push(payload, now_s)
         if ear.onset_s is not before_s and ear.onset_s is not None:
             self._on_onset(ear.onset_s, ear.onset_s - silent_s)
+        elif self._silent_s is not None and ear.until_s > self._silent_s:
+            self._silent_s = None  # it has only drawn breath
+            self.counts.uninterrupted += 1
         self._owed_s -= len(payload) / RATE_HZ
 
     def on_clear(self, now_s: float) -> None:
@@ -114,6 +118,9 @@ class Caller:
         if self._state is State.INTERRUPTING and self._cleared_s is None:
             self._cleared_s, self._was_silenced = now_s, not is_over
             self.heard.clear_ms.append((now_s - self._voice_began_s) * 1000)
+        elif self._silent_s is not None:  # a server may hold its voice, and decide afterwards
+            self.heard.clear_ms.append((now_s - self._voice_began_s) * 1000)
+            self._judge(not is_over)
 
     # --- speaking -----------------------------------------------------------------------
 
@@ -135,6 +142,7 @@ class Caller:
 
     def _begin(self, due_s: float) -> bytes:
         began_s = due_s - FRAME_S
+        self._judge(was_silenced=False)
         interrupts = self._state is State.LISTENING and self.ear.until_s > began_s
         if self._state is State.LISTENING and self._is_owed and not interrupts:
             self.counts.stalled += 1
@@ -169,15 +177,26 @@ class Caller:
 
     def _after_interruption(self, now_s: float) -> None:
         """The agent should be silent by now: say when it fell silent, if it did."""
-        if self.ear.until_s >= now_s or self._is_owed:
+        if self.ear.until_s >= now_s:
             self.counts.uninterrupted += 1
             return
-        if not self._was_silenced:
-            self.counts.ended_alone += 1
+        self._silent_s = self.ear.until_s
+        if self._cleared_s is not None:
+            self._judge(self._was_silenced)
+
+    def _judge(self, was_silenced: bool) -> None:
+        """Say whether the agent fell silent for the caller, if that is still to be said."""
+        silent_s, self._silent_s = self._silent_s, None
+        if silent_s is None:
             return
-        took_ms = (self.ear.until_s - self._voice_began_s) * 1000
-        self.heard.silence_ms.append(took_ms)
-        self.heard.interruptions.append((self.number, self._voice_began_s, took_ms))
+        if was_silenced:
+            took_ms = (silent_s - self._voice_began_s) * 1000
+            self.heard.silence_ms.append(took_ms)
+            self.heard.interruptions.append((self.number, self._voice_began_s, took_ms))
+        elif self._is_owed:  # it goes on, or nobody has told it not to
+            self.counts.uninterrupted += 1
+        else:
+            self.counts.ended_alone += 1
 
     # --- listening ----------------------------------------------------------------------
 
@@ -189,6 +208,7 @@ class Caller:
     def _on_onset(self, onset_s: float, silence_s: float) -> None:
         if self._state in (State.BEFORE, State.LISTENING):
             return  # a pause in what is being said
+        self._judge(was_silenced=False)
         is_rest = self._is_owed  # of a reply that the caller took for over
         if not is_rest:
             self._owed_s = self._plan.reply_s

@@ -56,7 +56,7 @@ class Counts(msgspec.Struct):
     paused_turns: int = 0  # with a pause inside, in which nobody should answer
     unanswered: int = 0  # by nothing, or by the rest of a reply that had stalled
     interruptions: int = 0
-    uninterrupted: int = 0  # the agent went on over the caller, or stalled with no clear
+    uninterrupted: int = 0  # the agent went on over the caller, or after a stall with no clear
     ended_alone: int = 0  # the reply ended by itself before it was cleared: no barge-in to time
     sized_replies: int = 0  # answers whose length is known: of others none is known to stall
     stalled: int = 0  # of these, those that fell silent half said, until the caller went on

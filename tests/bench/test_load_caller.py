@@ -127,8 +127,9 @@ def test_a_reply_that_ends_by_itself_was_not_silenced(is_marked: bool, is_cleare
         talk.tick()
     if is_cleared:
         talk.caller.on_clear(talk.now_s)
-    while talk.caller.is_speaking:
+    for _ in range(40):
         talk.tick()
+    talk.tick(agent_speaks=True)
     assert talk.heard.silence_ms == []
     assert (talk.counts.ended_alone, talk.counts.uninterrupted) == (1, 0)
     assert talk.counts.interruptions == 1
@@ -155,7 +156,50 @@ def test_an_agent_that_stalls_while_it_is_talked_over_was_not_silenced() -> None
     talk = interrupted(reply_s=3.0)
     while talk.caller.is_speaking:
         talk.tick()  # no clear: the rest may come yet
+    for _ in range(30):
+        talk.tick()
+    talk.tick(agent_speaks=True)
     assert talk.heard.silence_ms == []
+    assert (talk.counts.ended_alone, talk.counts.uninterrupted) == (0, 1)
+
+
+@pytest.mark.parametrize("reply_s", [0.0, 3.0])
+def test_a_reply_that_was_held_and_cleared_when_the_caller_had_finished_was_silenced(
+    reply_s: float,
+) -> None:
+    talk = interrupted(reply_s)
+    for _ in range(5):
+        talk.tick(agent_speaks=True)
+    while talk.caller.is_speaking:
+        talk.tick()
+    assert talk.heard.silence_ms == []  # not yet
+    talk.caller.on_clear(talk.now_s)
+    for number in range(30):
+        talk.tick(agent_speaks=number > 20)
+    assert talk.heard.silence_ms == [pytest.approx(160, abs=1)]
+    assert len(talk.heard.clear_ms) == 1
+    assert (talk.counts.ended_alone, talk.counts.uninterrupted) == (0, 0)
+    assert talk.counts.stale_pieces == 0
+    assert len(talk.heard.response_ms) == 2
+
+
+def test_an_agent_that_only_draws_breath_was_not_silenced() -> None:
+    talk = interrupted()
+    for _ in range(12):
+        talk.tick(agent_speaks=True)
+    while talk.caller.is_speaking:
+        talk.tick()
+    for _ in range(5):
+        talk.tick(agent_speaks=True)
+    assert talk.heard.silence_ms == []
+    assert (talk.counts.ended_alone, talk.counts.uninterrupted) == (0, 1)
+
+
+def test_who_holds_a_reply_and_says_nothing_more_was_not_silenced() -> None:
+    talk = interrupted(reply_s=3.0)
+    while talk.counts.turns < 3:
+        talk.tick()
+    assert talk.counts.unanswered == 1
     assert (talk.counts.ended_alone, talk.counts.uninterrupted) == (0, 1)
 
 
