@@ -13,6 +13,7 @@ import trio
 from api.campaigns.rules import is_zone
 from api.campaigns.specs import CampaignSpec, TargetSpec
 from api.web.problems import FieldError
+from api.web.requests import told_by, unfit
 
 __all__ = ["ROWS_MAX", "Rows", "faults_of_campaign", "faults_of_targets", "read_csv"]
 
@@ -84,7 +85,8 @@ def _read_row(
     try:
         target = msgspec.convert(raw, TargetSpec)
     except msgspec.ValidationError as exc:
-        rows.faults.append(FieldError(field=where, message=str(exc)))
+        told = unfit(exc, told_by(exc, msgspec.json.encode(raw), TargetSpec))
+        rows.faults.append(FieldError(field=where, message=told.detail))
         return
     faults = _faults_of(target, where, own_number)
     rows.faults.extend(faults)

@@ -35,6 +35,7 @@ __all__ = [
     "partial_of",
     "read_body",
     "refuse_nul",
+    "told_by",
     "unfit",
     "wanted_revision",
 ]
@@ -152,7 +153,7 @@ def decode_json(body: bytes, type_: type[S]) -> S:
             refuse_nul(msgspec.json.decode(body))
         return msgspec.json.decode(body, type=type_)
     except msgspec.ValidationError as exc:
-        raise unfit(exc, _told_by(exc, body, type_)) from exc
+        raise unfit(exc, told_by(exc, body, type_)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
         detail = f"the body is not JSON in UTF-8: {reason}"
@@ -193,7 +194,7 @@ def unfit(exc: ValueError | msgspec.ValidationError, path: str | None = None) ->
     return invalid(path, message)
 
 
-def _told_by(exc: msgspec.ValidationError, body: bytes, type_: type[S]) -> str | None:
+def told_by(exc: msgspec.ValidationError, body: bytes, type_: type[S]) -> str | None:
     """The path that ``exc`` tells, with the keys it leaves out; None: as ``exc`` has it.
 
     msgspec names no key that the sender made up. Which it was is found by leaving the others out.

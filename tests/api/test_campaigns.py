@@ -511,6 +511,16 @@ async def test_a_file_that_cannot_be_used(
         assert (await node.ask("GET", f"/v1/campaigns/{id}/targets"))["total"] == 0
 
 
+async def test_a_file_s_fault_is_told_by_its_column(sqlite_url: str) -> None:
+    text = "number,name,Not A Name\nnonsense,Ann,x\n14155550100,Ann,x\n"
+    async with serving(sqlite_url) as node:
+        problem = await upload(node, await campaign(node, starts=False), text, 422)
+        first, second = (each["message"] for each in problem["errors"])
+        assert first.startswith("number: Expected")
+        assert second.startswith("variables.not a name: Expected")
+        assert not any("Z'" in each for each in (first, second))
+
+
 # --- a node that leaves -----------------------------------------------------------------
 
 
