@@ -19,6 +19,8 @@ SOURCES = [
     "rtcore/_streams.pyx",  # kernels with state: resampler, concealment
     "rtcore/media/_frames.pyx",  # WebSocket frames
     "rtcore/media/_wire.pyx",  # a socket's octets, as frames
+    "rtcore/media/_beats.pyx",  # what came is read, what is due is written
+    "rtcore/media/_in_wait.pyx",  # the same where Trio would wait
     "rtcore/media/_paced.pyx",  # which piece of our sound is due when
     "rtcore/protocol/_media.pyx",  # the one-pass media message
     "rtcore/media/_way_out.pyx",  # through these three, from our sound to the kernel

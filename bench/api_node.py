@@ -42,7 +42,9 @@ def main(
 ) -> None:
     """Serve on 127.0.0.1 until told to stop."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    node = NodeConfig(calls_max=10_000, calls_per_source_max=10_000, lag_max_ms=10_000)
+    node = NodeConfig(
+        calls_max=10_000, calls_per_source_max=10_000, lag_max_ms=10_000, beats_in_wait=True
+    )
     node = msgspec.structs.replace(node, drain_s=0.1)
     options = StandaloneOptions(database=database, port=port, node=node)
     trio.run(serve, options, Scripted(reply_ms))

@@ -141,7 +141,8 @@ def main(
     recordings: Annotated[Path | None, typer.Option(help="a folder: record each call")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="speak TLS: PEM; portable only")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="its key, PEM")] = None,
-    pump: Annotated[bool, typer.Option(help="one task reads all fast sockets")] = True,
+    pump: Annotated[bool, typer.Option(help="the media clock reads all fast sockets")] = True,
+    in_wait: Annotated[bool, typer.Option(help="the media clock beats in Trio's wait")] = True,
     drawn_seed: Annotated[
         int | None, typer.Option(help="draw provider times from published percentiles")
     ] = None,
@@ -158,6 +159,7 @@ def main(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
         voice=msgspec.convert(voice, Literal["webrtc", "silero"]),
         is_pumped=pump,
+        beats_in_wait=in_wait and not stages,  # stages are of Python, and there is none
         call=call_config(commit_ms, speculates=not no_speculation),
         calls_max=10_000,
         calls_per_source_max=10_000,

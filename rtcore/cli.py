@@ -381,7 +381,9 @@ def _node(socket: str, **settings: object) -> NodeConfig:
     from rtcore.node import NodeConfig
 
     try:
-        return msgspec.convert({"socket": socket, **settings}, NodeConfig)
+        # the command's Trio run is its own, so the media clock may use its wait
+        settings = {"socket": socket, "beats_in_wait": True, **settings}
+        return msgspec.convert(settings, NodeConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError("serve", str(exc)) from exc
 

@@ -44,6 +44,11 @@ class Alarm:
             os.close(self._fd)
             self._fd = -1
 
+    @property
+    def fd(self) -> int | None:
+        """What can be waited for; None on a simulated clock, or another system."""
+        return None if self._fd < 0 else self._fd
+
     async def until(self, deadline_s: float) -> None:
         """Wait until ``deadline_s`` on Trio's clock; gives other tasks a turn if that is past."""
         left_ns = int((deadline_s - trio.current_time()) * 1e9)

@@ -2,7 +2,7 @@
 
 One wake-up reads and hands up all that has come; a send goes straight to the kernel. No task
 runs for a socket, but for the one that writes what a slow peer left over, while it lasts. With
-a :class:`rtcore.media.pump.Pump` one task reads for all sockets.
+a :class:`rtcore.media._beats.Pump` one task reads for all sockets.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import NoReturn
 import trio
 
 from rtcore.errors import RemoteProtocolError, RtcoreError, SocketClosed
+from rtcore.media._beats import Pump
 from rtcore.media._frames import TEXT, FrameCodec
 from rtcore.media._wire import Wire
 from rtcore.media.handshake import Authorise, admit, request_upgrade
 from rtcore.media.limits import SocketLimits
 from rtcore.media.outbox import Outbox
-from rtcore.media.pump import Pump
 
 __all__ = ["FastSocket", "accept", "connect"]
 

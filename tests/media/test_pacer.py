@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from rtcore.media._beats import BEATS, Pump
 from rtcore.media.alarm import Alarm
-from rtcore.media.pacer import BEATS, Pacer
-from rtcore.media.pump import FEW_SOCKETS, Pump
+from rtcore.media.pacer import Pacer
 
 
 class Line:
@@ -36,18 +36,11 @@ class Sockets(Pump):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.looks: list[int] = []
-        self._count = count
+        self.sockets = count
 
-    @property
-    def sockets(self) -> int:
-        return self._count
-
-    @property
-    def is_many(self) -> bool:
-        return self._count > FEW_SOCKETS
-
-    async def look(self) -> None:
+    def read(self) -> bool:
         self.looks.append(round(trio.current_time() * 1000))
+        return False
 
 
 async def run_for(seconds: float, pacer: Pacer) -> None:

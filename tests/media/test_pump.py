@@ -1,4 +1,4 @@
-"""One task reads for all sockets: the same deliveries, the same endings as one task each."""
+"""One reader for all sockets: the same deliveries, the same endings as a task for each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal, get_args
 
 import pytest
 import trio
@@ -15,12 +16,13 @@ import trio.testing
 
 from rtcore.errors import RemoteProtocolError, SocketClosed
 from rtcore.media import fast
+from rtcore.media._beats import Pump
 from rtcore.media.handshake import Rejection, UpgradeRequest
 from rtcore.media.limits import SocketLimits
 from rtcore.media.pacer import Pacer
-from rtcore.media.pump import Pump
 
 LIMITS = SocketLimits()
+Reader = Literal["by beats", "in wait", "itself"]
 LIMIT_S = 30.0  # for what takes milliseconds
 
 
@@ -30,17 +32,17 @@ async def anyone(request: UpgradeRequest) -> Rejection | None:
 
 @asynccontextmanager
 async def pairs(
-    count: int, *, is_pumped: bool
+    count: int, reader: Reader
 ) -> AsyncIterator[tuple[list[fast.FastSocket], list[fast.FastSocket]]]:
     """``count`` connections: their clients' ends, and the ends that a pump reads for."""
-    pump = Pump() if is_pumped else None
+    pump = None if reader == "itself" else Pump()
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     clients: list[fast.FastSocket] = []
     servers: list[fast.FastSocket] = []
     async with trio.open_nursery() as nursery:
         if pump is not None:
-            nursery.start_soon(Pacer(pump).run)
+            nursery.start_soon(Pacer(pump, in_wait=reader == "in wait").run)
         for _ in range(count):
             async with trio.open_nursery() as both:
 
@@ -63,12 +65,12 @@ async def pairs(
             nursery.cancel_scope.cancel()
 
 
-pumped = pytest.mark.parametrize("is_pumped", [True, False], ids=["pumped", "by itself"])
+pumped = pytest.mark.parametrize("reader", get_args(Reader))
 
 
 @pumped
-async def test_every_message_of_every_socket_is_delivered_in_order(is_pumped: bool) -> None:
-    async with pairs(10, is_pumped=is_pumped) as (clients, servers):
+async def test_every_message_of_every_socket_is_delivered_in_order(reader: Reader) -> None:
+    async with pairs(10, reader) as (clients, servers):
         got: list[list[bytes]] = [[] for _ in servers]
         async with trio.open_nursery() as nursery:
 
@@ -90,9 +92,9 @@ async def test_every_message_of_every_socket_is_delivered_in_order(is_pumped: bo
 
 @pumped
 @pytest.mark.parametrize("closes", [False, True], ids=["and goes on", "and closes"])
-async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool, closes: bool) -> None:
+async def test_what_a_handler_raises_ends_its_own_delivery(reader: Reader, closes: bool) -> None:
     """Also where a stop and the close come in one go: it is not for who reads for all."""
-    async with pairs(2, is_pumped=is_pumped) as (clients, servers):
+    async with pairs(2, reader) as (clients, servers):
 
         def refuse(messages: list[bytes]) -> None:
             raise ZeroDivisionError
@@ -115,7 +117,7 @@ async def test_what_a_handler_raises_ends_its_own_delivery(is_pumped: bool, clos
 
 
 @pumped
-async def test_what_ends_a_delivery_keeps_nothing_of_it(is_pumped: bool) -> None:
+async def test_what_ends_a_delivery_keeps_nothing_of_it(reader: Reader) -> None:
     class Hearer:
         def hear(self, messages: list[bytes]) -> None:
             raise ZeroDivisionError
@@ -126,7 +128,7 @@ async def test_what_ends_a_delivery_keeps_nothing_of_it(is_pumped: bool) -> None
             await servers[0].deliver(hearer.hear)
         return weakref.ref(hearer)
 
-    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+    async with pairs(1, reader) as (clients, servers):
         clients[0].send(b"x")
         gc.disable()  # which would only hide it
         try:
@@ -137,8 +139,8 @@ async def test_what_ends_a_delivery_keeps_nothing_of_it(is_pumped: bool) -> None
 
 
 @pumped
-async def test_a_broken_frame_ends_its_own_delivery(is_pumped: bool) -> None:
-    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+async def test_a_broken_frame_ends_its_own_delivery(reader: Reader) -> None:
+    async with pairs(1, reader) as (clients, servers):
         clients[0]._sock.send(b"\x81\x01a")  # not masked
         with trio.fail_after(LIMIT_S), pytest.raises(RemoteProtocolError) as caught:
             await servers[0].deliver(lambda messages: None)
@@ -146,8 +148,8 @@ async def test_a_broken_frame_ends_its_own_delivery(is_pumped: bool) -> None:
 
 
 @pumped
-async def test_a_peer_that_vanishes_ends_the_delivery(is_pumped: bool) -> None:
-    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+async def test_a_peer_that_vanishes_ends_the_delivery(reader: Reader) -> None:
+    async with pairs(1, reader) as (clients, servers):
         clients[0]._sock.shutdown(socket.SHUT_RDWR)
         with trio.fail_after(LIMIT_S), pytest.raises(SocketClosed) as caught:
             await servers[0].deliver(lambda messages: None)
@@ -155,11 +157,11 @@ async def test_a_peer_that_vanishes_ends_the_delivery(is_pumped: bool) -> None:
 
 
 @pumped
-async def test_closing_from_elsewhere_ends_the_delivery(is_pumped: bool) -> None:
-    async with pairs(1, is_pumped=is_pumped) as (_, servers), trio.open_nursery() as nursery:
+async def test_closing_from_elsewhere_ends_the_delivery(reader: Reader) -> None:
+    async with pairs(1, reader) as (_, servers), trio.open_nursery() as nursery:
 
         async def close() -> None:
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked()
             await servers[0].aclose(1001)
 
         nursery.start_soon(close)
@@ -169,8 +171,8 @@ async def test_closing_from_elsewhere_ends_the_delivery(is_pumped: bool) -> None
 
 
 @pumped
-async def test_cancelled_nothing_is_lost_and_receiving_goes_on(is_pumped: bool) -> None:
-    async with pairs(1, is_pumped=is_pumped) as (clients, servers):
+async def test_cancelled_nothing_is_lost_and_receiving_goes_on(reader: Reader) -> None:
+    async with pairs(1, reader) as (clients, servers):
         with trio.move_on_after(0.02):
             await servers[0].deliver(lambda messages: None)
         clients[0].send(b"after")
@@ -179,7 +181,7 @@ async def test_cancelled_nothing_is_lost_and_receiving_goes_on(is_pumped: bool) 
 
 
 async def test_a_pump_that_ends_leaves_its_sockets() -> None:
-    async with pairs(1, is_pumped=True) as (_, servers):
+    async with pairs(1, "by beats") as (_, servers):
         pump = servers[0]._pump
         assert pump is not None
         pump.remove(12345, lambda: None)  # not its own: left alone
