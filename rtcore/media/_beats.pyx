@@ -170,7 +170,7 @@ cdef class Beats:
         False: there is more to read. The other tasks may have their turns, then call again.
         """
         cdef double now_s = self._time_s()
-        cdef int missed, i
+        cdef int missed, _each
         if not self._is_begun:
             self._account(now_s - self.due_s)
             self._is_begun = True
@@ -181,7 +181,7 @@ cdef class Beats:
             now_s = self._time_s()
         self._is_begun = False
         missed = max(0, <int>((now_s - self.due_s) / BEAT_S))  # skipped, but for their lines
-        for i in range(min(self._stride + missed, BEATS_A_FRAME)):
+        for _each in range(min(self._stride + missed, BEATS_A_FRAME)):
             self._serve(now_s)
         self._wait_for(self.due_s + missed * BEAT_S)
         return True
