@@ -155,6 +155,11 @@ cdef class Beats:
         """``line`` has nothing to write for now."""
         self._speaking.discard(line)
 
+    @property
+    def speaking(self):
+        """How many lines have something to write."""
+        return len(self._speaking._beat_of)
+
     def begin(self):
         """Time counts from now on: nothing was due before."""
         self._wait_for(self._time_s())

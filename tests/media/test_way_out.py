@@ -120,7 +120,7 @@ async def life(made: Made, form: str, seed: int, *, is_wired: bool = True) -> li
                     if line.due_s <= now_s:
                         line.pump(now_s)
             told.append((line.due_s, playout.sent, playout.end, rig.socket.dropped_messages))
-            told.append(bool(rig.pacer._speaking))
+            told.append(rig.pacer.speaking)
         told.append(await rig.read())
         await rig.end()
     return told
