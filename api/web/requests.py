@@ -46,7 +46,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 OFFSET_MAX = 1_000_000
 DRAIN_LIMIT_S = 1.0  # whoever sends for longer after a refusal is cut off
 BODY_LIMIT_S = 60.0  # 10 MiB over a line of 1.4 Mbit/s
-REVISION = re.compile(r'"([0-9]{1,9})"')
+# a proxy that compresses calls our tags weak; what they name is a revision all the same
+REVISION = re.compile(r'(?:W/)?"([0-9]{1,9})"')
 # msgspec tells the place in its message alone: "… - at `$.a[0].b`", "… - at `key` in `$.a`"
 PLACE = re.compile(
     r"(?P<message>.*?)(?: - at `(?P<key>key` in `)?\$\.?(?P<path>[^`]*)`)?", re.DOTALL

@@ -34,7 +34,7 @@ IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": "The ETag of the revision that is changed, or `*`.",
-    "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,9}")$'},
+    "schema": {"type": "string", "pattern": r'^(\*|(W/)?"[0-9]{1,9}")$'},
     "example": "*",
 }
 ONCE = {

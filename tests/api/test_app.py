@@ -229,7 +229,8 @@ async def test_changes_need_the_revision_they_change(api: Api) -> None:
     change = {"prompt": "new"}
     assert (await api.ask("PATCH", path, change)).status == 428
     assert (await api.ask("PATCH", path, change, headers={"If-Match": "x"})).status == 422
-    changed = await api.ask("PATCH", path, change, headers={"If-Match": tag})
+    weakened = f"W/{tag}"  # by a proxy that compresses
+    changed = await api.ask("PATCH", path, change, headers={"If-Match": weakened})
     assert changed.status == 200
     stale = await api.ask("PATCH", path, {"prompt": "lost"}, headers={"If-Match": tag})
     assert stale.status == 412
