@@ -342,7 +342,7 @@ class Answering:
         try:
             context = self._context_of(reply)
             await speak(reply, self.mouth, self._call.agent, context, self._call.config)
-            if reply.ends_call:
+            if reply.ends_call and not reply.scope.cancelled_caught:
                 await self.mouth.heard_for_sure(reply)
         except* ProviderError as group:
             failed = True

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from rtcore.agent.agent import Agent
-from rtcore.agent.definition import AgentDefinition
+from rtcore.agent.definition import AgentDefinition, IdlePolicy
 from rtcore.agent.tools import Tool, ToolUse
 from rtcore.audio import mulaw_to_pcm
 from rtcore.call import Call, CallRecord, run_call
@@ -406,6 +408,20 @@ def test_a_caller_who_says_nothing_is_reminded_then_bid_goodbye() -> None:
     idle = agent.definition.idle
     assert said(made.record, "assistant") == [WELCOME, *idle.reminders, idle.goodbye]
     assert made.record.ended_by == "agent_hung_up"
+
+
+def test_a_goodbye_that_takes_too_long_is_cut_and_ends_the_call() -> None:
+    config = CallConfig(reply_limit_s=2.5)
+    agent = scripted(welcome="")
+    idle = IdlePolicy(reminders=(), goodbye=LONG)
+    definition = msgspec.structs.replace(agent.definition, idle=idle)
+    agent = Agent(definition, agent.transcriber, agent.responder, agent.synthesizer)
+    made = simulate(partial(make_call, config=config), agent, [wait(60_000)])
+    (heard,) = said(made.record, "assistant")
+    assert LONG.startswith(heard)
+    assert heard != LONG
+    assert made.record.ended_by == "agent_hung_up"
+    assert made.record.duration_s < config.turn.idle_ms / 1000 + 3
 
 
 def test_a_host_that_cancels_ends_the_call_at_once() -> None:
