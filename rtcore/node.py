@@ -111,9 +111,7 @@ class Node:
         self.stats = NodeStats()
         self.used = Usage()  # of all providers, by the calls that are over
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
-        import os
-
-        self.pacer = Pacer(self._pump, in_wait=bool(os.environ.get("HOSTED")))
+        self.pacer = Pacer(self._pump, in_wait=self.config.beats_in_wait)
         self._silero = _silero(self.config.calls_max) if self.config.voice == "silero" else None
         self._admit = admit
         self._on_start = on_start
