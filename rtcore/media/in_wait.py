@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import trio
 
@@ -24,10 +25,15 @@ from rtcore.media._beats import Beats
 from rtcore.media._in_wait import WaitHook
 from rtcore.media.alarm import Alarm
 
-__all__ = ["beat_in_wait"]
+__all__ = ["beat_in_wait", "is_taken"]
 
 
-_is_done = trio.lowlevel.RunVar("beats in wait", default=False)
+_is_taken = trio.lowlevel.RunVar("beats in wait", default=False)
+
+
+def is_taken() -> bool:
+    """Whether the wait of this Trio run has its beats."""
+    return _is_taken.get()
 
 
 async def beat_in_wait(beats: Beats) -> None:
@@ -37,19 +43,25 @@ async def beat_in_wait(beats: Beats) -> None:
     for, time that runs by itself, and a run that does not do it already. Raises what a beat
     raises.
     """
-    with Alarm() as alarm:
-        if _is_done.get() or alarm.fd is None or (trio_fd := await _epoll_of(alarm.fd)) is None:
-            return
-        hook = WaitHook(beats, trio_fd, alarm.fd)
-        trio.lowlevel.add_instrument(hook)
-        _is_done.set(True)
-        try:
-            while hook.fault is None:
-                await trio.lowlevel.wait_readable(alarm.fd)
-            raise hook.fault
-        finally:
-            _is_done.set(False)
-            trio.lowlevel.remove_instrument(hook)
+    if is_taken():
+        return
+    _is_taken.set(True)
+    try:
+        with Alarm() as alarm:
+            if alarm.fd is not None and (trio_fd := await _epoll_of(alarm.fd)) is not None:
+                await _beat_in_wait(WaitHook(beats, trio_fd, alarm.fd), alarm.fd)
+    finally:
+        _is_taken.set(False)
+
+
+async def _beat_in_wait(hook: WaitHook, alarm_fd: int) -> NoReturn:
+    trio.lowlevel.add_instrument(hook)
+    try:
+        while hook.fault is None:
+            await trio.lowlevel.wait_readable(alarm_fd)
+        raise hook.fault
+    finally:
+        trio.lowlevel.remove_instrument(hook)
 
 
 async def _epoll_of(fd: int) -> int | None:

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from rtcore.media._beats import READ_MAX_SOCKETS, Pump
+from rtcore.media.in_wait import is_taken
 from rtcore.media.pacer import Pacer
 
 LIMIT_S = 30.0  # for what takes milliseconds
@@ -181,12 +182,16 @@ async def test_what_a_beat_raises_ends_the_pacer_and_nothing_else() -> None:
 
 
 async def test_one_pacer_of_a_run_beats_in_its_wait_and_others_beside_it() -> None:
-    async with beating() as first, beating() as second:
-        calls = Call(), Call()
-        first.watch(calls[0])
-        second.watch(calls[1])
+    pacers, calls = [Pacer(in_wait=True) for _ in range(2)], [Call(), Call()]
+    async with trio.open_nursery() as nursery:
+        for pacer, call in zip(pacers, calls, strict=True):
+            nursery.start_soon(pacer.run)
+            pacer.watch(call)
         for call in calls:
             await call.until(call.ticks + 5)
+        assert is_taken()
+        nursery.cancel_scope.cancel()
+    assert not is_taken()
     async with beating() as third:  # the wait is free again
         call = Call()
         third.watch(call)
