@@ -36,6 +36,7 @@ from bench.report import (
     write,
 )
 from bench.report.write import consoles, show
+from rtcore.audio import FRAME_MS
 from rtcore.testing.loopback import free_port
 
 __all__ = ["Outcome", "budgets_of", "main"]
@@ -84,7 +85,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cpu_turn_ms(self) -> float | None:
         """CPU for each turn that was answered: what a server that is full has done for it."""
-        answered = len(self.step.heard.response_ms)
+        answered = len(self.answers_ms)
         return (
             self.cpu_ms * self.step.held_calls * self.step.seconds / answered if answered else None
         )
@@ -98,9 +99,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.core_share >= CORE_FULL_SHARE
 
     @property
+    def answers_ms(self) -> list[float]:
+        """How long answers took. What comes sooner than its services is an earlier question's."""
+        soonest_ms = self.services_ms - FRAME_MS
+        return [took for took in self.step.heard.response_ms if took >= soonest_ms]
+
+    @property
     def waits_ms(self) -> list[float]:
         """How long each question waited: those that nobody answered for ever."""
-        return self.step.heard.waits_ms + [math.inf] * self.step.counts.unanswered
+        answers, heard = self.answers_ms, self.step.heard
+        unanswered = self.step.counts.unanswered + len(heard.response_ms) - len(answers)
+        return answers + heard.overdue_ms + [math.inf] * unanswered
 
     @property
     def less_services_ms(self) -> list[float]:

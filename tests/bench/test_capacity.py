@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -166,6 +167,14 @@ def test_who_does_not_answer_carries_nothing() -> None:
     deaf = outcome("a", 10, 900, 1)
     deaf.step.counts.unanswered = 1
     assert ceiling([outcome("a", 1, 900, 1), deaf], "a") == 1
+
+
+def test_an_answer_sooner_than_its_services_is_none() -> None:
+    behind = outcome("a", 10, 610, 1)  # less than a frame sooner: the ear's doing
+    assert behind.waits_ms == [610]
+    behind.step.heard.response_ms.append(467)  # the end of what an earlier question had waited for
+    assert behind.waits_ms == [610, math.inf]
+    assert behind.cpu_turn_ms == outcome("a", 10, 610, 1).cpu_turn_ms
 
 
 def test_the_report_of_peers_marks_late_callers_and_tells_what_went_wrong() -> None:
