@@ -57,7 +57,7 @@ class Hear(stt.STT):
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=False))
 
     async def _recognize_impl(self, *args, **options):
-        raise NotImplementedError
+        raise RuntimeError("this recogniser only streams")
 
     def stream(self, *, language=None, conn_options=None):
         return HearStream(stt=self, conn_options=DEFAULT_API_CONNECT_OPTIONS, sample_rate=None)

@@ -2,7 +2,7 @@
 
 One wake-up reads and hands up all that has come; a send goes straight to the kernel. No task
 runs for a socket, but for the one that writes what a slow peer left over, while it lasts. With
-a :class:`rtcore.media._beats.Pump` one task reads for all sockets.
+a :class:`rtcore.media._beats.Pump` the media clock reads for all sockets.
 """
 
 from __future__ import annotations
