@@ -22,6 +22,7 @@ from rtcore.call import CallRecord
 
 __all__ = [
     "ATTEMPTS_MAX",
+    "CRASHED_MS",
     "LEASE_MS",
     "AnalysisState",
     "StoredAnalysis",
@@ -30,7 +31,6 @@ __all__ = [
     "finish_analysis",
     "get_analysis",
     "is_analysis_due",
-    "postpone_analysis",
     "request_analysis",
     "save_findings",
 ]
@@ -40,7 +40,6 @@ COLUMNS = analyses.c
 LEASE_MS = 300_000  # an attempt takes less: a node silent for so long has died
 ATTEMPTS_MAX = 4
 BACKOFF_MS = (10_000, 60_000, 600_000)
-UNWRITTEN_MS = 2_000  # until the record of a stream is looked for again
 CRASHED_MS = 60_000  # a stream whose record is that old and not final never gets one
 
 
@@ -127,20 +126,6 @@ def claim_analysis(tx: Tx) -> Work | None:
     return Work(found, get_call(tx, row.call_id), get_streams(tx, row.call_id), spec)
 
 
-def postpone_analysis(tx: Tx, work: Work) -> bool:
-    """Whether a stream's last record is still to come; then the attempt does not count."""
-    streams = call_streams.c
-    pending = sa.select(streams.call_id).where(
-        streams.call_id == work.call.id,
-        streams.is_final == 0,
-        streams.updated_at_ms > tx.now_ms - CRASHED_MS,
-    )
-    if tx.conn.execute(pending.limit(1)).first() is None:
-        return False
-    _settle(tx, work, attempts=work.analysis.attempts - 1, due_at_ms=tx.now_ms + UNWRITTEN_MS)
-    return True
-
-
 def save_findings(tx: Tx, work: Work, findings: Findings) -> bool:
     """Keep what has been found so far; False: somebody else is at it by now, or it was erased."""
     return _settle(tx, work, result=_json(findings), due_at_ms=tx.now_ms + LEASE_MS)
@@ -182,7 +167,14 @@ def _set(tx: Tx, call_id: str, *where: sa.ColumnElement[bool], **values: Any) ->
 
 
 def _is_due(tx: Tx) -> tuple[sa.ColumnElement[bool], ...]:
-    return COLUMNS.state == "waiting", COLUMNS.due_at_ms <= tx.now_ms
+    """It waits, its time has come, and no stream's last record is still to be written."""
+    streams = call_streams.c
+    unwritten = sa.exists().where(
+        streams.call_id == COLUMNS.call_id,
+        streams.is_final == 0,
+        streams.updated_at_ms > tx.now_ms - CRASHED_MS,
+    )
+    return COLUMNS.state == "waiting", COLUMNS.due_at_ms <= tx.now_ms, ~unwritten
 
 
 def _json(findings: Findings) -> str:

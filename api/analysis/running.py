@@ -20,7 +20,6 @@ from api.analysis.records import (
     claim_analysis,
     finish_analysis,
     is_analysis_due,
-    postpone_analysis,
     save_findings,
 )
 from api.analysis.transcript import cut, lines_of
@@ -105,8 +104,6 @@ class Analyst:
 
     async def _analyse(self, work: Work) -> None:
         try:
-            if await self._store.write(postpone_analysis, work):
-                return
             findings, try_again = await self._attempt(work)
             outcome = await self._store.write(finish_analysis, work, findings, try_again=try_again)
             self._outcomes.labels(outcome).inc()

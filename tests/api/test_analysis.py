@@ -14,6 +14,7 @@ from api.analysis.findings import Findings
 from api.analysis.queueing import SETTLE_MS
 from api.analysis.records import (
     ATTEMPTS_MAX,
+    CRASHED_MS,
     LEASE_MS,
     StoredAnalysis,
     claim_analysis,
@@ -370,22 +371,21 @@ async def test_the_last_record_of_a_call_is_waited_for(desk: Desk, store: Store)
     desk.agent(AnalysisSpec())
     call_id = desk.call(is_final=False, said=SAID[:1])
     desk.later(SETTLE_MS)
+    assert not store.run(is_analysis_due, False)
+    assert store.run(claim_analysis, True) is None
+    store.run(write_streams, True, {(call_id, 1): (record(), True)})
     model = Answers("All of it.")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Analyst(store, made_of(model)).run)
-        with trio.fail_after(10):
-            while desk.found(call_id).attempts or not desk.found(call_id).due_at_ms > (
-                desk.now_s * 1000
-            ):
-                await trio.sleep(0.01)
-        assert model.asked == []
-        store.run(write_streams, True, {(call_id, 1): (record(), True)})
-        desk.later(5_000)
-        with trio.fail_after(10):
-            while desk.found(call_id).state == "waiting":
-                await trio.sleep(0.01)
-        nursery.cancel_scope.cancel()
+    assert (await desk.analysed(call_id, model)).state == "done"
     assert "Goodbye!" in model.asked[0].messages[-1].text
+
+
+async def test_a_record_whose_node_died_is_not_waited_for_for_ever(desk: Desk) -> None:
+    desk.agent(AnalysisSpec())
+    call_id = desk.call(is_final=False, said=SAID[:2])
+    desk.later(CRASHED_MS)
+    model = Answers("What there is.")
+    assert (await desk.analysed(call_id, model)).state == "done"
+    assert "A table for four" in model.asked[0].messages[-1].text
 
 
 def test_only_calls_that_were_held_and_wished_for_are_queued(desk: Desk, store: Store) -> None:
