@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 from rtcore._far_end import FarEnd
 from rtcore.ears import Ears
+from rtcore.media._wire import Wire
 from rtcore.ports import Recorder
 from rtcore.protocol._media import MediaReader
 from rtcore.speech_link import SpeechLink
@@ -18,9 +19,11 @@ class WayIn(ABC):
     _ears: Ears | SpeechLink
     _far_end: FarEnd
     recorder: Recorder | None
+    _wire: Wire | None
     def __init__(self, time_s: Callable[[], float]) -> None: ...
     def _on_messages(self, messages: list[bytes]) -> None: ...
     def _hear(self, frame: bytes) -> None: ...
+    def _hurry(self) -> None: ...
     def tick(self, now_s: float) -> None: ...
     @abstractmethod
     def _on_unusual(self, message: bytes) -> None: ...

@@ -8,6 +8,7 @@ not usual is left to :class:`rtcore.call.Call`, which is built on this. The twin
 """
 
 from rtcore._far_end cimport FarEnd
+from rtcore.media._wire cimport Wire
 from rtcore.protocol._media cimport NO_CHUNK, MediaReader
 from rtcore.turn._every_frame cimport FrameWatch, InOrder, SpeechGate
 
@@ -22,6 +23,7 @@ cdef class WayIn:
     cdef public object _ears
     cdef public FarEnd _far_end  # what the caller hears of us meanwhile
     cdef public object recorder
+    cdef public Wire _wire  # of the socket; None: of one that has none
     cdef object _time_s
 
     def __init__(self, time_s):
@@ -43,6 +45,15 @@ cdef class WayIn:
             number = self._codec.chunk if self._codec.chunk != NO_CHUNK else None
             for frame in self._clock.push(frame, number, now_s):
                 self._heard(frame)
+        self._hurry()
+
+    def _hurry(self):
+        """Have the next frame read at once if something waits for it.
+
+        To be called whenever the turn machine has heard or was told something.
+        """
+        if self._wire is not None:
+            self._wire.hurry(self._detector.awaited())
 
     def _hear(self, bytes frame):
         """One 20 ms frame of the caller, in order: the only clock the conversation knows."""

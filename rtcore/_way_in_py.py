@@ -11,6 +11,7 @@ from rtcore.ears import Ears
 from rtcore.protocol._media import NO_CHUNK, MediaReader
 
 if TYPE_CHECKING:
+    from rtcore.media._wire import Wire
     from rtcore.ports import Recorder
     from rtcore.speech_link import SpeechLink
     from rtcore.turn import TurnDetector, events
@@ -30,6 +31,7 @@ class WayIn(ABC):
     _ears: Ears | SpeechLink
     _far_end: FarEnd
     recorder: Recorder | None
+    _wire: Wire | None
 
     def __init__(self, time_s: Callable[[], float]) -> None:
         self._time_s = time_s
@@ -53,6 +55,11 @@ class WayIn(ABC):
             number = None if self._codec.chunk == NO_CHUNK else self._codec.chunk
             for each in self._clock.push(frame, number, now_s):
                 self._hear(each)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        if self._wire is not None:
+            self._wire.hurry(self._detector.is_awaited)
 
     def _hear(self, frame: bytes) -> None:
         far = self._far_end.listen()

@@ -167,6 +167,7 @@ class Call(WayIn):
         self.spans: list[TrackSpan] = []  # of the lines, in a call that is listened to
         self._pacer = pacer
         self._socket = socket
+        self._wire = getattr(socket, "wire", None)
         self._codec = PlivoStream()
         self._line = Line(
             socket,
@@ -433,6 +434,7 @@ class Call(WayIn):
                 self._on_idle(event)
             elif isinstance(event, events.FloorLost):
                 self._on_floor_lost(event)
+        self._hurry()
 
     def _time_of(self, sample: int) -> float:
         """When the caller's ``sample`` reached us, on Trio's clock."""

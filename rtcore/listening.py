@@ -75,6 +75,7 @@ class ListeningCall(Call):
         self._mood_errors = 0
         self._first = next(iter(self._tracks.values()))
         self._clock = self._first.clock  # which the record's counts are of
+        self._wire = None  # nobody waits for an answer: no frame of it is urgent
 
     # --- life ---------------------------------------------------------------------------
 

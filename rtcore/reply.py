@@ -227,8 +227,10 @@ class Mouth(FarEnd):
             clock.first_audio_s = trio.current_time()
         if not reply.committed.is_set():
             await reply.committed.wait()
-        if clock is not None and not reply.is_audible:
-            await self._yield_to_caller()
+        if not reply.is_audible:
+            self._line.catch_up()
+            if clock is not None:
+                await self._yield_to_caller()
         await self._line.room()
         # woken and cancelled in one tick, the line is cleared already: nothing may follow that
         await trio.lowlevel.checkpoint_if_cancelled()

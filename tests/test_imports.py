@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "agent": {
         "agent", "channels", "config", "errors", "ledger", "ports", "speech_port", "turn", "usage",
     },
-    "_way_in_py": {"_far_end", "ears", "ports", "protocol", "speech_link", "turn"},
+    "_way_in_py": {"_far_end", "ears", "media", "ports", "protocol", "speech_link", "turn"},
     "call": {
         "_way_in", "agent", "answering", "audio", "config", "conversing", "ears", "errors",
         "journal", "media", "metrics", "ports", "protocol", "speech_link", "turn", "usage",

@@ -1,18 +1,22 @@
+"""Who reads and writes when, as other compiled rooms may ask for it."""
+
+
+cdef class Readable:
+    cpdef read(self)
+
+
 cdef class Pump:
-    cdef readonly object on_change
-    cdef public int sockets
-    cdef int _fd
-    cdef object _epoll
+    cdef public object on_change
+    cdef int _all_fd, _at_once_fd
+    cdef object _all, _at_once
     cdef dict _readers
+    cdef set _urgent
     cdef bytearray _buffer
 
     cpdef bint read(self) except -1
-    cdef bint is_many(self)
-
-
-cdef class Spread:
-    cdef list _members
-    cdef dict _beat_of
+    cpdef bint read_at_once(self) except -1
+    cpdef hurry(self, int fd, bint is_urgent)
+    cdef bint _read(self, int epoll) except -1
 
 
 cdef class Beats:
@@ -21,9 +25,8 @@ cdef class Beats:
     cdef public double lag_ms
     cdef readonly long ticks, late_ticks
     cdef readonly Pump pump
-    cdef Spread _speaking, _watched
+    cdef dict _speaking, _watched
     cdef object _time_s
-    cdef int _beat, _stride
     cdef bint _is_begun
 
     cpdef bint beat(self) except -1

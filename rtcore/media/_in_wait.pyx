@@ -44,7 +44,7 @@ cdef double STAY_MAX_S = 0.25  # a beat may move a deadline, and nobody would te
 
 
 cdef class WaitHook:
-    """A Trio instrument that beats ``beats`` and reads its sockets while they are few.
+    """A Trio instrument that beats ``beats``, and reads for it what is not to wait for a beat.
 
     ``trio_fd`` is what Trio waits for, ``alarm_fd`` a timer among it. ``fault``: what a beat
     raised; from then on nothing beats, and the alarm is set.
@@ -84,7 +84,7 @@ cdef class WaitHook:
             if self._beats.due_s <= now_s:
                 self._beats.beat()
             elif wanted & SOCKETS:
-                self._beats.pump.read()
+                self._beats.pump.read_at_once()
             if timeout <= 0:
                 return  # tasks wait for their turn
             due_s, now_s = self._beats.due_s, self._now_s()
@@ -106,8 +106,8 @@ cdef class WaitHook:
         if self._is_set:
             self._unset_alarm()
         fds[0].fd, fds[0].events, fds[0].revents = self._trio_fd, POLLIN, 0
-        if pump is not None and not pump.is_many():
-            fds[1].fd, fds[1].events, fds[1].revents = pump._fd, POLLIN, 0
+        if pump is not None:
+            fds[1].fd, fds[1].events, fds[1].revents = pump._at_once_fd, POLLIN, 0
             count = 2
         left = time_of(max(0.0, left_s))
         with nogil:

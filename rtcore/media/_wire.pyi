@@ -1,8 +1,9 @@
 from collections.abc import Callable
 
+from rtcore.media._beats import Pump, Readable
 from rtcore.media._frames import FrameCodec
 
-class Wire:
+class Wire(Readable):
     def __init__(
         self,
         fd: int,
@@ -19,7 +20,9 @@ class Wire:
         handle: Callable[[list[bytes]], object],
         look: Callable[[], object],
         fail: Callable[[BaseException], object],
+        pump: Pump,
     ) -> None: ...
+    def hurry(self, is_urgent: bool) -> None: ...
     def leave(self) -> None: ...
     def lose(self, reason: str) -> None: ...
     def read(self) -> None: ...

@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint8_t
 
+from rtcore.media._beats cimport Pump, Readable
 from rtcore.media._frames cimport OP_TEXT, FrameCodec
 
 import os
@@ -19,7 +20,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int sock, const void* buffer, size_t size, int flags)
 
 
-cdef class Wire:
+cdef class Wire(Readable):
     """Reads and writes a non-blocking socket by its number, which stays its owner's.
 
     ``buffer`` is read into, may be shared with others, and must keep its size. ``later`` is
@@ -54,16 +55,28 @@ cdef class Wire:
         if error != EAGAIN and error != EINTR:  # those two may be tried again
             self.lost = f"connection lost: {os.strerror(error)}"
 
-    def attend(self, handle, look, fail):
-        """Have :meth:`read` give ``handle`` the messages; ``look`` sees to what is lost or stirred.
+    def attend(self, handle, look, fail, Pump pump not None):
+        """Have ``pump`` read, and ``handle`` given the messages, until :meth:`leave`.
 
-        ``fail`` is given what either of them raises, and then nothing is read any more.
+        ``look`` sees to what is lost or stirred. ``fail`` is given what either of them raises,
+        and then nothing is read any more.
         """
-        self._handle, self._look, self._fail = handle, look, fail
+        self._handle, self._look, self._fail, self._pump = handle, look, fail, pump
+        self._is_urgent = False
+        pump.add(self._fd, self)
 
     def leave(self):
-        """Read nothing more by :meth:`read`."""
-        self._handle = self._look = self._fail = None
+        """Read nothing more by :meth:`read`; before the socket is closed."""
+        cdef Pump pump = self._pump
+        self._handle = self._look = self._fail = self._pump = None
+        if pump is not None:
+            pump.remove(self._fd, self)
+
+    cpdef hurry(self, bint is_urgent):
+        """Whether what comes next is to be read at once, and not with the others."""
+        if is_urgent != self._is_urgent and self._pump is not None:
+            self._is_urgent = is_urgent
+            self._pump.hurry(self._fd, is_urgent)
 
     def lose(self, str reason not None):
         """Touch the socket no more: its owner gives it up, and its number may be another's soon."""
@@ -71,12 +84,13 @@ cdef class Wire:
         self.lost = self.lost or reason
         self._begun = self._later = None
 
-    def read(self):
-        """Read once and hand on what came; never waits, never raises."""
+    cpdef read(self):
+        """Read once and hand on what came; never waits, never raises, nothing inside itself."""
         cdef list messages
         handle, fail = self._handle, self._fail  # `look`, or a write in `handle`, may leave
-        if handle is None:
+        if handle is None or self._is_reading:
             return
+        self._is_reading = True
         try:
             messages = self.receive()
             if self.lost is not None or self._codec.close_code != 0 or self._codec.replies:
@@ -86,6 +100,8 @@ cdef class Wire:
         except BaseException as exc:  # not for who reads: raised in the task that owns this
             self.leave()
             fail(exc)
+        finally:
+            self._is_reading = False
 
     cpdef bint send_text(self, bytes message) except -1:
         """Write ``message`` as one frame if it may go at once; False: it may not, and has not."""

@@ -113,7 +113,6 @@ class FastSocket:
         self._nursery = nursery
         self._pump = pump
         self._roused = trio.Event()  # what is delivered has come to an end
-        self._reader: Callable[[], None] | None = None  # what the pump calls
         self._codec = FrameCodec(is_client=is_client, max_message_bytes=limits.message_max_bytes)
         octets = limits.receive_max_bytes
         buffer = bytearray(octets) if pump is None else pump.buffer(octets)
@@ -171,13 +170,11 @@ class FastSocket:
         if early:
             handle(early)
         if self._ending is None:
-            self.wire.attend(handle, self._look, fail)
-            self._reader = self.wire.read
-            self._pump.add(self._sock.fileno(), self._reader)
+            self.wire.attend(handle, self._look, fail, self._pump)
             try:
                 await self._roused.wait()
             finally:
-                self._leave_pump()
+                self.wire.leave()
         if fault is not None:
             try:
                 raise fault
@@ -186,13 +183,6 @@ class FastSocket:
         await trio.lowlevel.checkpoint()
         assert self._ending is not None
         raise self._over(self._ending)
-
-    def _leave_pump(self) -> None:
-        """Before the socket is closed: its number may then be another's."""
-        self.wire.leave()
-        reader, self._reader = self._reader, None
-        if self._pump is not None and reader is not None:
-            self._pump.remove(self._sock.fileno(), reader)
 
     def _over(self, ending: SocketClosed) -> RtcoreError:
         fault, self._fault = self._fault, None
@@ -304,7 +294,7 @@ class FastSocket:
         if self._ending is None:
             self._ending = SocketClosed(code, reason)
         self._roused.set()
-        self._leave_pump()
+        self.wire.leave()  # before the socket is closed: its number may then be another's
         try:
             with trio.move_on_after(self._limits.close_limit_s, shield=True):
                 await self._say_goodbye()

@@ -37,7 +37,7 @@ def is_taken() -> bool:
 
 
 async def beat_in_wait(beats: Beats) -> None:
-    """Beat until cancelled, and read the sockets while they are few.
+    """Beat until cancelled, and read what is not to wait for a beat.
 
     Returns at once where it cannot be done: it takes Linux, its list of what each epoll waits
     for, time that runs by itself, and a run that does not do it already. Raises what a beat

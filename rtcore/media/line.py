@@ -105,6 +105,11 @@ class Line(WayOut):
         chunk = event.chunk if len(frames) == 1 and len(pcm) == FRAME_BYTES else None
         events.extend(Media(pcm=frame, track=event.track, chunk=chunk) for frame in frames)
 
+    def catch_up(self) -> None:
+        """Have what has come by now delivered, before something is done without it."""
+        if self._wire is not None:
+            self._wire.read()
+
     # --- speaking -----------------------------------------------------------------------
 
     def play(self, pcm: bytes, now_s: float) -> None:

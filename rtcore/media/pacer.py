@@ -1,21 +1,20 @@
 """One media clock for all calls: it reads for them and writes what is due, at absolute times.
 
 A timer per call costs 23 to 27 µs a tick (measured); this one costs a wake-up for all of them.
-Every 20 ms each line that speaks is pumped and each call looked after, but not all in one go:
-they are spread over four beats of 5 ms, so that no reply waits for all the others' audio. A
-late beat is not made up for: each line's playout is anchored to absolute time, so one writes
-whatever has become due since the last.
+Every 20 ms what has come on any socket is read, each line that speaks is pumped, and each call
+looked after. A late beat is not made up for: each line's playout is anchored to absolute time,
+so one writes whatever has become due since the last.
 
-A wake-up of a nearly idle process costs as much as reading some ten frames. So with few sockets
-two beats share one: frames are then read 5 ms late on average, 2.5 ms from forty sockets on,
-and up to four sockets at once. Whose turn each beat is, is :mod:`rtcore.media._beats`; here is
-the wait for them.
+A frame is read 10 ms late on average, and for nearly all of them that does not matter: nothing
+is decided by them. The one that may end a turn, and each while the caller may be about to
+interrupt, is read the moment it comes (:attr:`rtcore.turn.TurnDetector.is_awaited`). What a
+beat does is :mod:`rtcore.media._beats`; here is the wait for it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -66,7 +65,7 @@ class Pacer(Beats):
                 await beat_in_wait(self)
             async with trio.open_nursery() as nursery:
                 if self.pump is not None:
-                    nursery.start_soon(self._read_few, self.pump)
+                    nursery.start_soon(_read_at_once, self.pump)
                 with Alarm() as alarm:
                     await self._beat_by(alarm)
         finally:
@@ -82,17 +81,14 @@ class Pacer(Beats):
             while not self.beat():
                 await trio.lowlevel.checkpoint()
 
-    async def _read_few(self, pump: Pump) -> None:
-        """Read as soon as there is something, as long as there are few."""
-        while True:
-            if not self.reads_at_once:
-                await self._roused.wait()
-                continue
-            await trio.lowlevel.wait_readable(pump.fileno())
-            if self.reads_at_once:
-                pump.read()
-
     def roused(self) -> None:
         """There may be something to do that there was not before; called from below."""
         self._roused.set()
         self._roused = trio.Event()
+
+
+async def _read_at_once(pump: Pump) -> NoReturn:
+    """Read what is not to wait for a beat."""
+    while True:
+        await trio.lowlevel.wait_readable(pump.fileno())
+        pump.read_at_once()

@@ -39,8 +39,10 @@ cdef class FrameWatch:
     cdef public long long _deaf_until  # frames that end before count as silence: the one gate
     cdef public long long _far_at  # when our sound was last heard
     cdef public bint _weighs  # the agent has the floor and the caller's voice is on
+    cdef public bint _is_wary  # the agent speaks, and more voice may be a suspicion
 
     cdef list heard(self, pcm, far)
+    cdef bint awaited(self) noexcept
 
 
 cdef class SpeechGate:

@@ -52,6 +52,7 @@ class FrameWatch:
     _deaf_until: int
     _far_at: int
     _weighs: bool
+    _is_wary: bool
     def __init__(
         self,
         guard: Guard,
@@ -60,6 +61,8 @@ class FrameWatch:
         turn: Endpointer,
     ) -> None: ...
     def push(self, pcm: Buffer, far: Buffer | None = None) -> list[Event]: ...
+    @property
+    def is_awaited(self) -> bool: ...
 
 class SpeechGate:
     def __init__(self, *, preroll_ms: int, chunk_ms: int, pass_all: bool) -> None: ...

@@ -173,6 +173,23 @@ cdef class FrameWatch:
             return []
         return self._look(change, voiced, flags, sounds)
 
+    @property
+    def is_awaited(self):
+        """Whether the next frame is known to decide something: to hear it at once is worth it.
+
+        Of any other it is enough if it is heard 20 ms late.
+        """
+        return self.awaited()
+
+    cdef bint awaited(self) noexcept:
+        cdef VoiceSpell spell = self._spell
+        cdef long long end = self._now + FRAME
+        if self._due <= end:
+            return True
+        if spell.active:  # at its end the recogniser is asked for what is final
+            return self._is_wary or spell.end_sample + spell._pause_samples <= end
+        return self._is_wary and spell._bits & 0b11 != 0
+
 
 cdef class SpeechGate:
     """Gathers frames into chunks. ``is_open`` from the onset of speech to its end.

@@ -118,7 +118,7 @@ class FrameWatch(ABC):
         self._guard, self._judge_voice, self._spell, self._turn = guard, judge_voice, spell, turn
         self._now = self._due = self._deaf_until = 0
         self._far_at = -FAR_GAP_SAMPLES
-        self._weighs = False
+        self._weighs = self._is_wary = False
 
     @abstractmethod
     def _look(self, change: int, voiced: bool, flags: int, sounds: bool) -> list[Event]: ...
@@ -136,6 +136,13 @@ class FrameWatch(ABC):
         if change or sounds or self._weighs or now >= self._due:
             return self._look(change, voiced, flags, sounds)
         return []
+
+    @property
+    def is_awaited(self) -> bool:
+        spell, end = self._spell, self._now + FRAME_SAMPLES
+        may_stop = spell.active and spell.end_sample + spell._stop_ms * 8 <= end
+        may_be_suspect = self._is_wary and (spell.active or spell.is_stirring)
+        return self._due <= end or may_stop or may_be_suspect
 
 
 class SpeechGate:

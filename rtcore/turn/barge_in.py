@@ -108,6 +108,10 @@ class BargeIn:
     def configure(self, config: TurnConfig) -> None:
         self._config = config
 
+    def may_suspect(self, spell: VoiceSpell) -> bool:
+        """Whether more voice may rouse a suspicion: none is pending, nor was this one dismissed."""
+        return not self.pending and not (self._muted and spell.active)
+
     def agent_speaks(self, now: int, spell: VoiceSpell) -> None:
         """The agent takes the floor: only voice from here on counts against it."""
         self.clear()

@@ -414,6 +414,7 @@ class TurnDetector(FrameWatch):
             self._due = min(self._due, self._far_at + FAR_GAP_SAMPLES)
         self._guard.relief_db = RELIEF_DB if self._spell.active or self._barge.pending else 0.0
         self._weighs = self._agent is not LISTENING and (self._spell.active or self._barge.pending)
+        self._is_wary = self._agent is SPEAKING and self._barge.may_suspect(self._spell)
         return out
 
     def _tune(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from rtcore.media._beats import READ_MAX_SOCKETS, Pump
+from rtcore.media._beats import READ_MAX_SOCKETS, Pump, Readable
 from rtcore.media.in_wait import is_taken
 from rtcore.media.pacer import Pacer
 
@@ -35,6 +35,16 @@ class Call:
         self.does[ticks] = come.set
         with trio.fail_after(LIMIT_S):
             await come.wait()
+
+
+class Reader(Readable):
+    """Read by a function."""
+
+    def __init__(self, read: Callable[[], None]) -> None:
+        self._read = read
+
+    def read(self) -> None:
+        self._read()
 
 
 class Passes(trio.abc.Instrument):
@@ -109,7 +119,7 @@ async def test_a_deadline_that_a_beat_moves_is_seen_soon() -> None:
         assert scope.cancelled_caught
 
 
-async def test_few_sockets_are_read_at_once_though_nothing_is_due() -> None:
+async def test_what_is_urgent_is_read_at_once_though_nothing_is_due() -> None:
     pump = Pump()
     async with beating(pump) as pacer:
         ours, theirs = socket.socketpair()
@@ -117,16 +127,20 @@ async def test_few_sockets_are_read_at_once_though_nothing_is_due() -> None:
             got: list[bytes] = []
             read = trio.Event()
 
-            def reader() -> None:
+            def read_once() -> None:
                 got.append(ours.recv(10))
                 read.set()
 
+            reader = Reader(read_once)
             pump.add(ours.fileno(), reader)
+            pump.hurry(ours.fileno(), True)
+            due_s = pacer.due_s
             theirs.send(b"x")
             with trio.fail_after(LIMIT_S):
                 await read.wait()
             assert got == [b"x"]
             assert pacer.ticks == 0
+            assert trio.current_time() < due_s
             pump.remove(ours.fileno(), reader)
 
 
@@ -136,7 +150,7 @@ async def test_others_have_their_turns_between_many_sockets() -> None:
     order: list[str] = []
     done = trio.Event()
 
-    def reader(ours: socket.socket) -> Callable[[], None]:
+    def reader(ours: socket.socket) -> Reader:
         def read() -> None:
             ours.recv(10)
             order.append("socket")
@@ -144,7 +158,7 @@ async def test_others_have_their_turns_between_many_sockets() -> None:
             if order.count("socket") == many:
                 done.set()
 
-        return read
+        return Reader(read)
 
     async def other() -> None:
         await wanted.wait()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections.abc import Iterator
 
 import pytest
 
+from rtcore.media._beats import Pump
 from rtcore.media._frames import TEXT, FrameCodec
 from rtcore.media._wire import Wire
+
+LIMIT_S = 30.0  # for what takes milliseconds
 
 
 class Pair:
@@ -22,6 +26,7 @@ class Pair:
         self.sock.setblocking(False)
         self.codec = FrameCodec(is_client=True, max_message_bytes=2**20)
         self.ours = FrameCodec(is_client=False, max_message_bytes=2**20)
+        self.pump = Pump()
         self.later = 0  # times the wire asked for
         self.wire = Wire(self.sock.fileno(), self.ours, bytearray(4096), 4096, self.note_later)
 
@@ -43,6 +48,8 @@ class Pair:
 def pair() -> Iterator[Pair]:
     made = Pair()
     yield made
+    made.wire.leave()
+    made.pump.close()
     made.sock.close()
     made.peer.close()
 
@@ -158,7 +165,7 @@ def test_messages_before_a_close_are_handed_on_after_the_close_was_seen(pair: Pa
         seen.append("looked")
         pair.wire.leave()
 
-    pair.wire.attend(seen.append, look, seen.append)
+    pair.wire.attend(seen.append, look, seen.append, pair.pump)
     pair.peer.sendall(pair.codec.encode(TEXT, b"last") + pair.codec.encode_close(1000))
     pair.sock.setblocking(True)
     pair.sock.recv(1, socket.MSG_PEEK)
@@ -173,7 +180,7 @@ def test_what_a_handler_raises_is_told_once_and_ends_the_reading(pair: Pair) -> 
     def refuse(messages: list[bytes]) -> None:
         raise ZeroDivisionError
 
-    pair.wire.attend(refuse, lambda: None, told.append)
+    pair.wire.attend(refuse, lambda: None, told.append, pair.pump)
     pair.say(b"x")
     pair.wire.read()
     pair.say(b"y")
@@ -188,7 +195,7 @@ def test_what_a_handler_raises_is_told_though_nobody_attends_any_more(pair: Pair
         pair.wire.leave()
         raise ZeroDivisionError
 
-    pair.wire.attend(refuse, lambda: None, told.append)
+    pair.wire.attend(refuse, lambda: None, told.append, pair.pump)
     pair.say(b"x")
     pair.wire.read()
     assert [type(each) for each in told] == [ZeroDivisionError]
@@ -201,3 +208,77 @@ def test_a_buffer_that_is_too_small_is_not_written_past() -> None:
         Wire(made.sock.fileno(), codec, bytearray(10), 11, made.note_later)
     made.sock.close()
     made.peer.close()
+
+
+def has_come(pump: Pump) -> bool:
+    """Whether there is something that is to be read at once, or comes to be."""
+    return bool(select.select([pump.fileno()], [], [], 0.05)[0])
+
+
+@pytest.fixture
+def heard(pair: Pair) -> list[bytes]:
+    """What the pump has read."""
+    got: list[bytes] = []
+    pair.wire.attend(got.extend, lambda: None, got.append, pair.pump)
+    return got
+
+
+def test_what_is_urgent_is_read_at_once_and_all_else_with_the_others(
+    pair: Pair, heard: list[bytes]
+) -> None:
+    pair.say(b"one")
+    assert not has_come(pair.pump)
+    pair.pump.read_at_once()
+    assert heard == []
+    pair.pump.read()
+    assert heard == [b"one"]
+    pair.wire.hurry(True)
+    pair.wire.hurry(True)  # again: no matter
+    pair.say(b"two")
+    assert has_come(pair.pump)
+    pair.pump.read_at_once()
+    assert heard == [b"one", b"two"]
+    pair.say(b"six")
+    pair.wire.hurry(False)
+    assert not has_come(pair.pump)
+    pair.wire.hurry(True)  # it has come already
+    assert has_come(pair.pump)
+    pair.pump.read()
+    assert heard == [b"one", b"two", b"six"]
+
+
+def test_what_has_come_can_be_had_at_any_time(pair: Pair, heard: list[bytes]) -> None:
+    pair.say(b"one")
+    pair.wire.read()
+    assert heard == [b"one"]
+
+
+@pytest.mark.parametrize("is_urgent", [False, True])
+def test_nobody_reads_what_was_left(pair: Pair, heard: list[bytes], is_urgent: bool) -> None:
+    pair.wire.hurry(is_urgent)
+    pair.wire.leave()
+    assert pair.pump.sockets == 0
+    pair.say(b"one")
+    assert not has_come(pair.pump)
+    pair.pump.read()
+    pair.wire.hurry(True)
+    assert not has_come(pair.pump)
+    assert heard == []
+    assert pair.wire.receive() == [b"one"]
+
+
+def test_who_reads_is_not_read_by_what_it_reads(pair: Pair) -> None:
+    got: list[list[bytes]] = []
+
+    def catch_up(messages: list[bytes]) -> None:
+        got.append(messages)
+        if len(got) == 1:
+            pair.say(b"two")
+            pair.wire.read()
+
+    pair.wire.attend(catch_up, lambda: None, got.append, pair.pump)
+    pair.say(b"one")
+    pair.wire.read()
+    assert got == [[b"one"]]
+    pair.wire.read()
+    assert got == [[b"one"], [b"two"]]

@@ -12,8 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtcore.turn import _every_frame, _every_frame_py, detector, media_clock
-from rtcore.turn.events import AgentState
+from rtcore.turn import TurnConfig, _every_frame, _every_frame_py, detector, media_clock
+from rtcore.turn.events import (
+    AgentState,
+    BargeInSuspected,
+    CallerIdle,
+    FloorLost,
+    SpeechStopped,
+    TurnEager,
+    TurnEnded,
+)
 from tests.turn.sounds import noise, silence, voice
 
 
@@ -140,7 +148,63 @@ def test_turns_are_the_same_on_either(
             far = SOUNDS["voice"][(at + 9) % 25] if heard else None
             assert fast.push(near, far) == slow.push(near, far)
             assert fast.due_sample == slow.due_sample
+            assert fast.is_awaited == slow.is_awaited
     assert fast.close() == slow.close()
+
+
+TIMED = SpeechStopped | TurnEager | TurnEnded | BargeInSuspected | CallerIdle | FloorLost
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["silence", "noise", "voice"]),
+            st.booleans(),  # we are heard
+            st.integers(1, 60),  # frames of it
+            st.none() | st.sampled_from(AgentState),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from([40, 60, 120]),
+)
+def test_what_somebody_waits_for_comes_with_a_frame_that_is_awaited(
+    stretches: list[tuple[str, bool, int, AgentState | None]], start_ms: int
+) -> None:
+    machine = detector.TurnDetector(TurnConfig(start_ms=start_ms))
+    machine.agent(AgentState.LISTENING)
+    at = 0
+    for kind, heard, frames, state in stretches:
+        if state is not None:
+            machine.agent(state)
+        for _ in range(frames):
+            at += 1
+            far = SOUNDS["voice"][(at + 9) % 25] if heard else None
+            was_awaited = machine.is_awaited
+            decided = machine.push(SOUNDS[kind][at % len(SOUNDS[kind])], far)
+            assert was_awaited or not any(isinstance(event, TIMED) for event in decided)
+
+
+def awaited(machine: detector.TurnDetector, frames: list[bytes]) -> list[bool]:
+    """Of each of ``frames``, whether it was, before it came."""
+    found: list[bool] = []
+    for frame in frames:
+        found.append(machine.is_awaited)
+        machine.push(frame)
+    return found
+
+
+def test_few_frames_are_awaited() -> None:
+    """Of a turn those with which it stops, and is taken to be over; of ours none but voice."""
+    machine = detector.TurnDetector()
+    machine.agent(AgentState.LISTENING)
+    assert not any(awaited(machine, [silence()] * 50))
+    assert not any(awaited(machine, SOUNDS["voice"] * 2))
+    assert 2 <= sum(awaited(machine, [silence()] * 60)) <= 3
+    assert machine.agent_state is AgentState.THINKING
+    machine.agent(AgentState.SPEAKING)
+    assert not any(awaited(machine, [silence()] * 50))
+    assert sum(awaited(machine, SOUNDS["voice"][:6])) in (2, 3)  # then it is suspected
 
 
 def test_a_frame_of_another_size_is_refused() -> None:
