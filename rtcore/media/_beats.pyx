@@ -1,6 +1,6 @@
-"""Whose turn each beat is: what came is read, what is due is written, all calls are looked after.
+"""What a beat does: what came is read, what is due is written, all calls are looked after.
 
-What happens some hundred times a second is here, from the kernel's list of readable sockets to
+What happens fifty times a second is here, from the kernel's list of readable sockets to
 the call of whoever reads one, without a Python call between. When the next beat is due is
 decided here too; waiting for it is left to :class:`rtcore.media.pacer.Pacer`, which is built on
 :class:`Beats`.
@@ -213,10 +213,10 @@ cdef class Beats:
     def _rouse(self):
         if self.due_s == INFINITY:
             self._wait_for(self._time_s())
-        self.roused()
+            self.roused()
 
     def roused(self):
-        """There may be something to do that there was not before: for who waits."""
+        """There is something to do again, and ``due_s`` says when: for who waits."""
 
     cdef bint _account(self, double lateness_s) except -1:
         self.ticks += 1

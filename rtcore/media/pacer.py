@@ -82,7 +82,7 @@ class Pacer(Beats):
                 await trio.lowlevel.checkpoint()
 
     def roused(self) -> None:
-        """There may be something to do that there was not before; called from below."""
+        """There is something to do again; called from below."""
         self._roused.set()
         self._roused = trio.Event()
 
