@@ -188,7 +188,7 @@ cdef class FrameWatch:
             return True
         if spell.active:  # at its end the recogniser is asked for what is final
             return self._is_wary or spell.end_sample + spell._pause_samples <= end
-        return self._is_wary and spell._bits & 0b11 != 0
+        return self._is_wary and spell._bits & spell._start_mask >> 1 != 0  # it may start
 
 
 cdef class SpeechGate:

@@ -141,7 +141,8 @@ class FrameWatch(ABC):
     def is_awaited(self) -> bool:
         spell, end = self._spell, self._now + FRAME_SAMPLES
         may_stop = spell.active and spell.end_sample + spell._stop_ms * 8 <= end
-        may_be_suspect = self._is_wary and (spell.active or spell.is_stirring)
+        may_start = any(spell._voiced[-spell._start_frames :])
+        may_be_suspect = self._is_wary and (spell.active or may_start)
         return self._due <= end or may_stop or may_be_suspect
 
 

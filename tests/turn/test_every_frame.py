@@ -155,7 +155,7 @@ def test_turns_are_the_same_on_either(
 TIMED = SpeechStopped | TurnEager | TurnEnded | BargeInSuspected | CallerIdle | FloorLost
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -166,7 +166,7 @@ TIMED = SpeechStopped | TurnEager | TurnEnded | BargeInSuspected | CallerIdle | 
         ),
         max_size=12,
     ),
-    st.sampled_from([40, 60, 120]),
+    st.sampled_from([60, 120]),  # of less, one loud frame is enough
 )
 def test_what_somebody_waits_for_comes_with_a_frame_that_is_awaited(
     stretches: list[tuple[str, bool, int, AgentState | None]], start_ms: int
