@@ -28,6 +28,7 @@ cdef class Beats:
     cdef dict _speaking, _watched
     cdef object _time_s
     cdef bint _is_begun
+    cdef int _unread  # sockets this beat has still to look at
 
     cpdef bint beat(self) except -1
     cdef bint _serve(self, double now_s) except -1

@@ -185,9 +185,11 @@ cdef class Beats:
         if not self._is_begun:
             self._account(now_s - self.due_s)
             self._is_begun = True
+            self._unread = self.pump.sockets if self.pump is not None else 0
         if self.pump is not None:
             # first: who is interrupted need not be written for
-            if self.pump.read():
+            self._unread -= READ_MAX
+            if self.pump.read() and self._unread > 0:  # what comes meanwhile is the next beat's
                 return False
             now_s = self._time_s()
         self._is_begun = False

@@ -30,17 +30,21 @@ class Line:
 
 
 class Sockets(Pump):
-    """Has ever more to read, for as long as it is told; notes when it was looked at."""
+    """As many as it is told, none of them real; notes when it was looked at."""
 
-    def __init__(self, more: int = 0) -> None:
+    def __init__(self, sockets: int = 0, *, has_ever_more: bool = False) -> None:
         super().__init__()
         self.looks: list[int] = []
-        self.more = more
+        self._count = sockets
+        self._has_ever_more = has_ever_more
+
+    @property
+    def sockets(self) -> int:
+        return self._count
 
     def read(self) -> bool:
         self.looks.append(round(trio.current_time() * 1000))
-        self.more -= 1
-        return self.more >= 0
+        return self._has_ever_more
 
 
 async def run_for(seconds: float, pacer: Pacer) -> None:
@@ -48,14 +52,18 @@ async def run_for(seconds: float, pacer: Pacer) -> None:
         await pacer.run()
 
 
-async def test_every_beat_reads_for_as_long_as_there_is_something(
-    autojump_clock: MockClock,
-) -> None:
-    pump, line = Sockets(more=3), Line()
+@pytest.mark.parametrize(
+    ("has_ever_more", "looks"),
+    [(False, 1), (True, 3)],  # of sixteen sockets each
+    ids=["until there is no more", "but no more than there was"],
+)
+async def test_a_beat_reads(autojump_clock: MockClock, has_ever_more: bool, looks: int) -> None:
+    """What comes while it reads is the next one's: those who speak are not kept waiting."""
+    pump, line = Sockets(40, has_ever_more=has_ever_more), Line()
     pacer = Pacer(pump)
     pacer.watch(line)
     await run_for(0.1005, pacer)
-    assert pump.looks == [20, 20, 20, 20, 40, 60, 80, 100]
+    assert pump.looks == [ms for ms in range(20, 101, 20) for _ in range(looks)]
     assert line.ticked == [20, 40, 60, 80, 100]
 
 
