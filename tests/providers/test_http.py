@@ -16,7 +16,7 @@ from tests.fakes._faults import Fault
 from tests.fakes._http import FakeHttpServer, HttpRequest, Reply, sse
 from tests.providers._harness import KEY
 
-QUICK = Deadlines(connect_s=0.5, first_byte_s=0.2, stall_s=0.15, close_s=0.05)
+QUICK = Deadlines(connect_s=10, first_byte_s=0.2, stall_s=0.15, close_s=0.05)
 
 
 class Fake(FakeHttpServer):
