@@ -11,7 +11,6 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t
 
 import select
-from contextlib import suppress
 
 import trio
 
@@ -111,11 +110,9 @@ cdef class Pump:
         if self._readers.get(fd) is not reader:
             return
         del self._readers[fd]
-        self._urgent.discard(fd)
-        for each in (self._all, self._at_once):
-            if not each.closed:
-                with suppress(FileNotFoundError):  # on one list or on both
-                    each.unregister(fd)
+        self.hurry(fd, False)
+        if not self._all.closed:
+            self._all.unregister(fd)
 
     cpdef hurry(self, int fd, bint is_urgent):
         """Whether what ``fd`` brings next is to be read at once, until this is said anew."""

@@ -12,7 +12,7 @@ cdef class Wire(Readable):
     cdef FrameCodec _codec
     cdef object _handle, _look, _fail
     cdef Pump _pump  # that reads for us; None: nobody does
-    cdef bint _is_urgent, _is_reading
+    cdef bint _is_reading
     cdef object _later
     cdef bytes _begun  # the frame whose writing has begun; None: all of it is written
     cdef Py_ssize_t _written  # octets of it

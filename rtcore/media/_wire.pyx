@@ -62,7 +62,6 @@ cdef class Wire(Readable):
         and then nothing is read any more.
         """
         self._handle, self._look, self._fail, self._pump = handle, look, fail, pump
-        self._is_urgent = False
         pump.add(self._fd, self)
 
     def leave(self):
@@ -74,8 +73,7 @@ cdef class Wire(Readable):
 
     cpdef hurry(self, bint is_urgent):
         """Whether what comes next is to be read at once, and not with the others."""
-        if is_urgent != self._is_urgent and self._pump is not None:
-            self._is_urgent = is_urgent
+        if self._pump is not None:
             self._pump.hurry(self._fd, is_urgent)
 
     def lose(self, str reason not None):

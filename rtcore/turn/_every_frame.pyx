@@ -175,9 +175,10 @@ cdef class FrameWatch:
 
     @property
     def is_awaited(self):
-        """Whether the next frame is known to decide something: to hear it at once is worth it.
+        """Whether somebody waits for the next frame, so that hearing it at once is worth it.
 
-        Of any other it is enough if it is heard 20 ms late.
+        It may be the end of speech or of a turn, or rouse a suspicion over our own voice. Of any
+        other it is enough if it is heard 20 ms late.
         """
         return self.awaited()
 

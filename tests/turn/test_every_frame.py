@@ -121,14 +121,19 @@ def test_a_media_clock_is_the_same_on_either(steps: list[tuple[int | None, float
             assert getattr(fast, name) == getattr(slow, name), name
 
 
+STRETCH = (
+    st.sampled_from(["silence", "noise", "voice"]),
+    st.booleans(),  # we are heard
+    st.integers(1, 60),  # frames of it
+    st.none() | st.sampled_from(AgentState),
+)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["silence", "noise", "voice"]),
-            st.booleans(),  # we are heard
-            st.integers(1, 60),  # frames of it
-            st.none() | st.sampled_from(AgentState),
+            *STRETCH,
             st.booleans(),  # may be interrupted
         ),
         max_size=12,
@@ -158,12 +163,7 @@ TIMED = SpeechStopped | TurnEager | TurnEnded | BargeInSuspected | CallerIdle | 
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["silence", "noise", "voice"]),
-            st.booleans(),  # we are heard
-            st.integers(1, 60),  # frames of it
-            st.none() | st.sampled_from(AgentState),
-        ),
+        st.tuples(*STRETCH),
         max_size=12,
     ),
     st.sampled_from([60, 120]),  # of less, one loud frame is enough
