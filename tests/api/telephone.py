@@ -104,8 +104,11 @@ async def serving(
     splits: bool = False,
     presence: PresenceConfig | None = None,
     recordings: Path | None = None,
+    linger_s: float = 0.2,
 ) -> AsyncIterator[Node]:
     """A node and its carrier, until the block ends; then the node must drain by itself.
+
+    Who has it drain before, and asks it something when its calls are over, has ``linger_s``.
 
     A ``plivo`` that runs already is that of another node.
     """
@@ -140,7 +143,7 @@ async def serving(
         node = Node(url, token, plivo, line)
         made.append(node)
         async with trio.open_nursery() as served:
-            serve = partial(serve_node, linger_s=0.2, media_listeners=media)
+            serve = partial(serve_node, linger_s=linger_s, media_listeners=media)
             await served.start(serve, line.node, app, listeners)
             try:
                 with trio.fail_after(30):

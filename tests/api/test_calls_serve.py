@@ -119,11 +119,12 @@ async def test_a_node_that_is_stopped_has_written_what_became_of_its_calls(
         assert node.line.live
         node.line.node.stop()
         await node.until(held.over.is_set)
-        (call,) = (await node.ask("GET", "/v1/calls"))["items"]
-        (stream,) = (await node.ask("GET", f"/v1/calls/{call['id']}/metrics"))["streams"]
+    async with serving(sqlite_url) as next_node:  # the one that was stopped answers no more
+        (call,) = (await next_node.ask("GET", "/v1/calls"))["items"]
+        (stream,) = (await next_node.ask("GET", f"/v1/calls/{call['id']}/metrics"))["streams"]
         assert stream["ended_by"] == "cancelled"
         assert call["state"] == "completed"
-        told = await node.ask("GET", f"/v1/webhooks/{webhook['id']}/deliveries")
+        told = await next_node.ask("GET", f"/v1/webhooks/{webhook['id']}/deliveries")
         assert [each["event"] for each in told["items"]] == ["call.ended"]
 
 

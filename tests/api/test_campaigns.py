@@ -528,7 +528,7 @@ async def test_whoever_is_being_rung_is_talked_with_though_the_node_drains(
     sqlite_url: str,
 ) -> None:
     """Nobody picks up to hear a busy tone, or nothing; and nobody else is rung."""
-    async with serving(sqlite_url, config=PATIENT) as node:
+    async with serving(sqlite_url, config=PATIENT, linger_s=3) as node:
         node.plivo.phones[CALLER] = Phone(ring_s=1.0, scripts=[[wait(300), hang_up()]])
         node.plivo.phones[NUMBERS[1]] = HANGS_UP
         id = await campaign(node, CALLER, NUMBERS[1], concurrency=1)
