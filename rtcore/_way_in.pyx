@@ -75,6 +75,6 @@ cdef class WayIn:
             self._on_turn(decided)
 
     def tick(self, double now_s):
-        """Called by the pacer every 20 ms: whether audio is overdue."""
+        """Called by the pacer in each beat: whether audio is overdue."""
         if self._clock.overdue(now_s):
             self._is_overdue()

@@ -166,7 +166,7 @@ class ListeningCall(Call):
             self.note("speech_stopped", track=track.name, at_sample=event.at_sample)
 
     def tick(self, now_s: float) -> None:
-        """Called by the pacer every 20 ms: wake :meth:`_mend` when audio is overdue."""
+        """Called by the pacer in each beat: wake :meth:`_mend` when audio is overdue."""
         for track in self._tracks.values():
             if track.clock.is_due(now_s):
                 self._overdue.set()

@@ -24,7 +24,7 @@ def node_with(**fields: object) -> Node:
         ({"voice": None}, "^voice: None is none of webrtc, silero$"),
         ({"calls_max": 0}, "^calls_max: 0 .*>= 1"),
         ({"drain_s": "60"}, "^drain_s: '60' .*`float`"),
-        ({"call": CallConfig(lead_ms=1)}, "^call.lead_ms: 1 .*>= 40"),
+        ({"call": CallConfig(lead_ms=1)}, "^call.lead_ms: 1 .*>= 80"),
         ({"call": CallConfig(turn=TurnConfig(start_ms=1))}, "^call.turn.start_ms: 1 .*>= 20"),
         ({"call": SocketLimits()}, "^call: .*cannot be used"),
     ],

@@ -1,6 +1,6 @@
 """What a beat does: what came is read, what is due is written, all calls are looked after.
 
-What happens fifty times a second is here, from the kernel's list of readable sockets to
+What happens twenty-five times a second is here, from the kernel's list of readable sockets to
 the call of whoever reads one, without a Python call between. When the next beat is due is
 decided here too; waiting for it is left to :class:`rtcore.media.pacer.Pacer`, which is built on
 :class:`Beats`.
@@ -26,11 +26,11 @@ cdef enum:
     READ_MAX = 16  # sockets, before the other tasks get their turn: some 0.3 ms of work. An
     # answer passes from task to task half a dozen times, and behind 64 it waited 1 ms each time
 
-cdef double BEAT_S = 0.02  # a frame
+cdef double BEAT_S = 0.04  # as long as the pieces of speech that are written: two frames
 cdef double LATE_S = 0.01  # half of one
-cdef double LAG_DECAY = 0.97  # a beat; half is forgotten after 23 beats, 0.5 s
+cdef double LAG_DECAY = 0.94  # a beat; half is forgotten after 11 beats, 0.5 s
 
-READ_MAX_SOCKETS = READ_MAX
+READ_MAX_SOCKETS, BEAT_MS = READ_MAX, round(BEAT_S * 1000)
 
 
 cdef class Readable:
@@ -135,8 +135,9 @@ cdef class Beats:
     """Reads for ``pump`` (or None), serves who is registered, and says when to do so again.
 
     A wake-up of a nearly idle process costs as much as reading some ten frames, and one that
-    finds a hundred of them costs each less than ten that find ten. So there is one for each
-    frame of time, and what cannot wait for it is read at once.
+    finds a hundred of them costs each less than ten that find ten; two frames of one call are
+    read together for little more than one. So there is one wake-up for each two frames of time,
+    and what cannot wait for it is read at once.
     """
 
     def __init__(self, Pump pump):

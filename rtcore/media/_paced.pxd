@@ -10,7 +10,7 @@ cdef class PacedSound:
     cdef public bint is_paused
     cdef readonly long long underruns  # times the line ran dry inside a reply
     cdef readonly long long underrun_samples  # for how long in all
-    cdef long long _lead, _chunk
+    cdef long long _lead, _least  # ahead at most, and written at once
     cdef bint _is_running  # a run began at `_run_started_s`, and has so many samples
     cdef double _run_started_s
     cdef long long _run_samples

@@ -23,6 +23,7 @@ cdef enum:
     RATE_HZ = 8000
     FRAME = 160  # samples
     HISTORY = RATE_HZ  # 1 s behind the write position: enough for resume and the far end
+    EARLY = 80  # 10 ms: a beat that is on time again, after a late one, finds so much less room
     TRIM = RATE_HZ  # and this much slack, so that trimming is rare
 
 
@@ -33,7 +34,7 @@ cdef class PacedSound:
         self._buffer = bytearray()
         self._marks = deque()
         self._lead = lead_ms * RATE_HZ // 1000
-        self._chunk = chunk_ms * RATE_HZ // 1000
+        self._least = max(FRAME, chunk_ms * RATE_HZ // 1000 - EARLY)
 
     @property
     def unsent_samples(self):
@@ -65,7 +66,7 @@ cdef class PacedSound:
                 self.underrun_samples -= lead
             self._is_running, self._run_started_s, self._run_samples, lead = True, now_s, 0, 0
         room = self._lead - lead
-        if room >= self._chunk or self.end == self.sent:
+        if room >= self._least or self.end == self.sent:
             stop = min(self.end, self.sent + room)
             while self._marks and self._marks[0][0] <= stop:
                 position, name = self._marks.popleft()
@@ -84,7 +85,7 @@ cdef class PacedSound:
         if not self._is_running:
             return 0.0
         # half a sample: rounding
-        return self._run_started_s + (self._run_samples - self._lead + self._chunk - 0.5) / RATE_HZ
+        return self._run_started_s + (self._run_samples - self._lead + self._least - 0.5) / RATE_HZ
 
     cpdef bytes heard_frame(self, long long heard):
         """The frame that ends at position ``heard``; None where nothing was playing."""

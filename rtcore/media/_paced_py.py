@@ -10,6 +10,7 @@ from rtcore.protocol.events import Checkpoint
 __all__ = ["PacedSound"]
 
 HISTORY_SAMPLES = RATE_HZ
+EARLY_SAMPLES = RATE_HZ // 100
 TRIM_SAMPLES = RATE_HZ
 
 
@@ -21,7 +22,7 @@ class PacedSound:
         self._base = self.sent = self.end = 0
         self._marks: deque[tuple[int, str]] = deque()
         self._lead = lead_ms * RATE_HZ // 1000
-        self._chunk = chunk_ms * RATE_HZ // 1000
+        self._least = max(FRAME_SAMPLES, chunk_ms * RATE_HZ // 1000 - EARLY_SAMPLES)
         self._run_started_s: float | None = None
         self._run_samples = 0
         self.is_paused = False
@@ -50,7 +51,7 @@ class PacedSound:
             self._run_started_s, self._run_samples, lead = now_s, 0, 0
         room = self._lead - lead
         out: list[bytes | Checkpoint] = []
-        if room >= self._chunk or self.end == self.sent:
+        if room >= self._least or self.end == self.sent:
             stop = min(self.end, self.sent + room)
             while self._marks and self._marks[0][0] <= stop:
                 position, name = self._marks.popleft()
@@ -64,7 +65,7 @@ class PacedSound:
     def due_s(self) -> float:
         if self._run_started_s is None:
             return 0.0
-        wanted = self._run_samples - self._lead + self._chunk - 0.5
+        wanted = self._run_samples - self._lead + self._least - 0.5
         return self._run_started_s + wanted / RATE_HZ
 
     def heard_frame(self, heard: int) -> bytes | None:

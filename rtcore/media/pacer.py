@@ -1,11 +1,11 @@
 """One media clock for all calls: it reads for them and writes what is due, at absolute times.
 
 A timer per call costs 23 to 27 µs a tick (measured); this one costs a wake-up for all of them.
-Every 20 ms what has come on any socket is read, each line that speaks is pumped, and each call
+Every 40 ms what has come on any socket is read, each line that speaks is pumped, and each call
 looked after. A late beat is not made up for: each line's playout is anchored to absolute time,
 so one writes whatever has become due since the last.
 
-A frame is read 10 ms late on average, and for nearly all of them that does not matter: nothing
+A frame is read 20 ms late on average, and for nearly all of them that does not matter: nothing
 is decided by them. The one that may end a turn, and each while the caller may be about to
 interrupt, is read the moment it comes (:attr:`rtcore.turn.TurnDetector.is_awaited`). What a
 beat does is :mod:`rtcore.media._beats`; here is the wait for it.

@@ -13,6 +13,7 @@ STARTED: Final = 1
 STOPPED: Final = 2
 NO_CHUNK: Final = -1
 WINDOW_MIN_MS: Final = 20
+READ_FRAMES: Final = 2
 STALL_MS: Final = 100
 FAR_GAP_SAMPLES: Final = 4800
 

@@ -32,6 +32,7 @@ cpdef enum:
     STOPPED = 2
     NO_CHUNK = -1
     WINDOW_MIN_MS = 20
+    READ_FRAMES = 2  # heard in one go where nobody waits for them, see rtcore.media.pacer
     STALL_MS = 100  # no audio for so long: silence is put in, so that timers go on
     FAR_GAP_SAMPLES = 4800  # 600 ms without a sound of ours: no pause between words is that long
 
@@ -69,7 +70,7 @@ cdef class InOrder:
         return heard
 
     def is_due(self, double now_s):
-        """Whether :meth:`tick` has something to do: a comparison or two, asked every 20 ms."""
+        """Whether :meth:`tick` has something to do: a comparison or two, asked in each beat."""
         return self.overdue(now_s)
 
     cdef bint overdue(self, double now_s) noexcept:
@@ -175,16 +176,16 @@ cdef class FrameWatch:
 
     @property
     def is_awaited(self):
-        """Whether somebody waits for the next frame, so that hearing it at once is worth it.
+        """Whether somebody waits for the next frame or the one after: each is to be heard at once.
 
-        It may be the end of speech or of a turn, or rouse a suspicion over our own voice. Of any
-        other it is enough if it is heard 20 ms late.
+        With either, speech or a turn may end, or a suspicion over our own voice may be roused. Of
+        any others it is enough if two are heard together, the first 20 ms late or more.
         """
         return self.awaited()
 
     cdef bint awaited(self) noexcept:
         cdef VoiceSpell spell = self._spell
-        cdef long long end = self._now + FRAME
+        cdef long long end = self._now + READ_FRAMES * FRAME
         if self._due <= end:
             return True
         if spell.active:  # at its end the recogniser is asked for what is final

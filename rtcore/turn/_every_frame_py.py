@@ -20,7 +20,7 @@ __all__ = ["FrameWatch", "InOrder", "SpeechGate", "VoiceSpell"]
 
 UNCHANGED, STARTED, STOPPED = 0, 1, 2
 NO_CHUNK = -1
-WINDOW_MIN_MS, STALL_MS = 20, 100
+WINDOW_MIN_MS, READ_FRAMES, STALL_MS = 20, 2, 100
 FAR_GAP_SAMPLES, WENT_ON_SAMPLES = 4800, 480
 
 
@@ -139,7 +139,7 @@ class FrameWatch(ABC):
 
     @property
     def is_awaited(self) -> bool:
-        spell, end = self._spell, self._now + FRAME_SAMPLES
+        spell, end = self._spell, self._now + READ_FRAMES * FRAME_SAMPLES
         may_stop = spell.active and spell.end_sample + spell._stop_ms * 8 <= end
         may_start = any(spell._voiced[-spell._start_frames :])
         may_be_suspect = self._is_wary and (spell.active or may_start)

@@ -1,4 +1,4 @@
-"""The media clock: every line every 20 ms, at absolute times."""
+"""The media clock: every line in every beat, at absolute times."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from rtcore.media._beats import Pump
+from rtcore.media._beats import BEAT_MS, Pump
 from rtcore.media.alarm import Alarm
 from rtcore.media.pacer import Pacer
+
+BEATS_MS = list(range(BEAT_MS, 5 * BEAT_MS + 1, BEAT_MS))
+FIVE_BEATS_S = BEATS_MS[-1] / 1000 + 0.0005
 
 
 class Line:
@@ -62,13 +65,13 @@ async def test_a_beat_reads(autojump_clock: MockClock, has_ever_more: bool, look
     pump, line = Sockets(40, has_ever_more=has_ever_more), Line()
     pacer = Pacer(pump)
     pacer.watch(line)
-    await run_for(0.1005, pacer)
-    assert pump.looks == [ms for ms in range(20, 101, 20) for _ in range(looks)]
-    assert line.ticked == [20, 40, 60, 80, 100]
+    await run_for(FIVE_BEATS_S, pacer)
+    assert pump.looks == [ms for ms in BEATS_MS for _ in range(looks)]
+    assert line.ticked == BEATS_MS
 
 
 @pytest.mark.parametrize("has_pump", [False, True])
-async def test_every_line_is_served_once_in_20_ms(
+async def test_every_line_is_served_once_in_a_beat(
     autojump_clock: MockClock, has_pump: bool
 ) -> None:
     pacer = Pacer(Sockets() if has_pump else None)
@@ -77,9 +80,9 @@ async def test_every_line_is_served_once_in_20_ms(
         pacer.wake(line)
         pacer.wake(line)  # again: no matter
         pacer.watch(line)
-    await run_for(0.2005, pacer)
+    await run_for(FIVE_BEATS_S, pacer)
     for line in lines:
-        assert line.pumped == line.ticked == list(range(20, 201, 20))
+        assert line.pumped == line.ticked == BEATS_MS
 
 
 async def test_who_rests_is_not_served_and_an_empty_clock_stands_still(
@@ -104,17 +107,17 @@ async def test_a_late_beat_serves_every_line_and_keeps_the_phase(
     class Stall(Line):
         def tick(self, now_s: float) -> None:
             if not self.ticked:
-                autojump_clock.jump(0.033)  # a pause of the whole process
+                autojump_clock.jump(BEAT_MS / 1000 + 0.013)  # a pause of the whole process
             super().tick(now_s)
 
     for line in lines:
         pacer.wake(line)
     pacer.watch(Stall())
-    await run_for(0.1005, pacer)
+    await run_for(FIVE_BEATS_S, pacer)
     assert pacer.late_ticks == 1
     assert round(pacer.worst_lateness_s * 1000) == 13
     for line in lines:
-        assert line.pumped == [20, 53, 60, 80, 100]
+        assert line.pumped == [BEATS_MS[0], BEATS_MS[1] + 13, *BEATS_MS[2:]]
 
 
 async def test_an_alarm_is_exact_and_can_be_set_again() -> None:

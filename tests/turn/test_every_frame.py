@@ -12,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rtcore.audio import FRAME_MS
+from rtcore.media._beats import BEAT_MS
 from rtcore.turn import TurnConfig, _every_frame, _every_frame_py, detector, media_clock
+from rtcore.turn._every_frame import READ_FRAMES
 from rtcore.turn.events import (
     AgentState,
     BargeInSuspected,
@@ -166,23 +169,34 @@ TIMED = SpeechStopped | TurnEager | TurnEnded | BargeInSuspected | CallerIdle | 
         st.tuples(*STRETCH),
         max_size=12,
     ),
-    st.sampled_from([60, 120]),  # of less, one loud frame is enough
+    st.sampled_from([60, 80, 120]),
+    st.integers(0, 1),  # whether the first frame is heard alone
 )
 def test_what_somebody_waits_for_comes_with_a_frame_that_is_awaited(
-    stretches: list[tuple[str, bool, int, AgentState | None]], start_ms: int
+    stretches: list[tuple[str, bool, int, AgentState | None]], start_ms: int, phase: int
 ) -> None:
+    """Frames are heard as they come while one is awaited, else two in one go."""
     machine = detector.TurnDetector(TurnConfig(start_ms=start_ms))
     machine.agent(AgentState.LISTENING)
-    at = 0
+    timed = TIMED
+    if start_ms < 80:  # two loud frames are enough: of a suspicion alone
+        timed = SpeechStopped | TurnEager | TurnEnded | CallerIdle | FloorLost
+    at, was_awaited = 0, False
     for kind, heard, frames, state in stretches:
         if state is not None:
             machine.agent(state)
+        was_awaited = machine.is_awaited  # asked anew when the machine was told something
         for _ in range(frames):
             at += 1
             far = SOUNDS["voice"][(at + 9) % 25] if heard else None
-            was_awaited = machine.is_awaited
             decided = machine.push(SOUNDS[kind][at % len(SOUNDS[kind])], far)
-            assert was_awaited or not any(isinstance(event, TIMED) for event in decided)
+            assert was_awaited or not any(isinstance(event, timed) for event in decided)
+            if was_awaited or at % READ_FRAMES == phase:
+                was_awaited = machine.is_awaited
+
+
+def test_as_many_frames_are_heard_in_one_go_as_a_beat_is_long() -> None:
+    assert READ_FRAMES * FRAME_MS == BEAT_MS
 
 
 def awaited(machine: detector.TurnDetector, frames: list[bytes]) -> list[bool]:
@@ -195,12 +209,12 @@ def awaited(machine: detector.TurnDetector, frames: list[bytes]) -> list[bool]:
 
 
 def test_few_frames_are_awaited() -> None:
-    """Of a turn those with which it stops, and is taken to be over; of ours none but voice."""
+    """Of a turn those with which it may stop, or be over, and one before; of ours only voice."""
     machine = detector.TurnDetector()
     machine.agent(AgentState.LISTENING)
     assert not any(awaited(machine, [silence()] * 50))
     assert not any(awaited(machine, SOUNDS["voice"] * 2))
-    assert 2 <= sum(awaited(machine, [silence()] * 60)) <= 3
+    assert 4 <= sum(awaited(machine, [silence()] * 60)) <= 6
     assert machine.agent_state is AgentState.THINKING
     machine.agent(AgentState.SPEAKING)
     assert not any(awaited(machine, [silence()] * 50))
