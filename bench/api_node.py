@@ -18,6 +18,7 @@ from api.specs import AgentPlan
 from api.standalone import StandaloneOptions, serve
 from bench.node import scripted_agent
 from rtcore.agent.agent import Agent
+from rtcore.media.in_wait import BeatingClock
 from rtcore.node import NodeConfig
 
 STT_MS, LLM_MS, TTS_MS = 150, 350, 120
@@ -42,12 +43,10 @@ def main(
 ) -> None:
     """Serve on 127.0.0.1 until told to stop."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    node = NodeConfig(
-        calls_max=10_000, calls_per_source_max=10_000, lag_max_ms=10_000, beats_in_wait=True
-    )
+    node = NodeConfig(calls_max=10_000, calls_per_source_max=10_000, lag_max_ms=10_000)
     node = msgspec.structs.replace(node, drain_s=0.1)
     options = StandaloneOptions(database=database, port=port, node=node)
-    trio.run(serve, options, Scripted(reply_ms))
+    trio.run(serve, options, Scripted(reply_ms), clock=BeatingClock())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from rtcore.call import Call
 from rtcore.config import CallConfig
 from rtcore.heap import keep_heap
 from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.media.in_wait import BeatingClock
 from rtcore.node import Admission, Node, NodeConfig, open_listeners
 from rtcore.providers._registry import (
     build_responder,
@@ -159,7 +160,6 @@ def main(
         socket=msgspec.convert(socket, Literal["fast", "portable"]),
         voice=msgspec.convert(voice, Literal["webrtc", "silero"]),
         is_pumped=pump,
-        beats_in_wait=in_wait and not stages,  # stages are of Python, and there is none
         call=call_config(commit_ms, speculates=not no_speculation),
         calls_max=10_000,
         calls_per_source_max=10_000,
@@ -175,7 +175,8 @@ def main(
     probe = Probe(records, stats, samples_stages=stages)
     kept = Recordings(recordings) if recordings is not None else None
     certificate = Certificate(tls_cert, tls_key) if tls_cert and tls_key else None
-    trio.run(serve, agent, config, port, probe, kept, certificate)
+    clock = BeatingClock() if in_wait and not stages else None  # stages are of Python: none there
+    trio.run(serve, agent, config, port, probe, kept, certificate, clock=clock)
 
 
 if __name__ == "__main__":

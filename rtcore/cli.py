@@ -154,6 +154,7 @@ def serve(
     """
     from rtcore.commands.serve import ServeOptions
     from rtcore.commands.serve import serve as run
+    from rtcore.media.in_wait import BeatingClock
 
     if database is None:
         _refuse(
@@ -212,7 +213,7 @@ def serve(
             worker=worker,
             node=node,
         )
-        trio.run(run_all, all_options)
+        trio.run(run_all, all_options, clock=BeatingClock())
         return
     options = ServeOptions(
         host=host,
@@ -226,7 +227,7 @@ def serve(
         worker=worker,
         node=node,
     )
-    trio.run(run, options)
+    trio.run(run, options, clock=BeatingClock())
 
 
 @app.command()
@@ -381,9 +382,7 @@ def _node(socket: str, **settings: object) -> NodeConfig:
     from rtcore.node import NodeConfig
 
     try:
-        # the command's Trio run is its own, so the media clock may use its wait
-        settings = {"socket": socket, "beats_in_wait": True, **settings}
-        return msgspec.convert(settings, NodeConfig)
+        return msgspec.convert({"socket": socket, **settings}, NodeConfig)
     except msgspec.ValidationError as exc:
         raise ConfigError("serve", str(exc)) from exc
 

@@ -62,8 +62,6 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     voice: Literal["webrtc", "silero"] = "webrtc"  # silero: fewer noises taken for voice, at six
     # times the cost; the extra of that name
     is_pumped: bool = True  # the media clock reads all fast sockets; else a task each
-    beats_in_wait: bool = False  # the media clock beats where Trio would wait, which costs less;
-    # not for a guest run, see rtcore.media.in_wait
     calls_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000
     calls_per_source_max: Annotated[int, Meta(ge=1, le=100_000)] = 1000  # a carrier's edge is
     # one source for all of its calls: lower it where callers connect by themselves
@@ -111,7 +109,7 @@ class Node:
         self.stats = NodeStats()
         self.used = Usage()  # of all providers, by the calls that are over
         self._pump = Pump() if self.config.socket == "fast" and self.config.is_pumped else None
-        self.pacer = Pacer(self._pump, in_wait=self.config.beats_in_wait)
+        self.pacer = Pacer(self._pump)
         self._silero = _silero(self.config.calls_max) if self.config.voice == "silero" else None
         self._admit = admit
         self._on_start = on_start

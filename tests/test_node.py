@@ -16,12 +16,11 @@ from rtcore.admission import MEDIA_PATH, MediaGate
 from rtcore.agent.agent import Agent
 from rtcore.agent.definition import AgentDefinition
 from rtcore.call import CallRecord
-from rtcore.cli import _node as command_node
 from rtcore.config import CallConfig
 from rtcore.errors import SocketClosed
 from rtcore.media import fast
 from rtcore.media.handshake import UpgradeRefused
-from rtcore.media.in_wait import is_taken
+from rtcore.media.in_wait import BeatingClock
 from rtcore.media.limits import SocketLimits
 from rtcore.node import Node, NodeConfig, _judge_voices, open_listeners, serve_calls
 from rtcore.protocol.plivo_signature import Tokens, sign_v3
@@ -209,16 +208,19 @@ async def test_a_lagging_node_takes_no_more() -> None:
         assert run.node.stats.refused_lag == 1
 
 
-@pytest.mark.parametrize("config", [NodeConfig(), command_node("fast")], ids=["program", "command"])
-async def test_the_clock_beats_in_trio_s_wait_where_the_run_is_the_node_s(
-    config: NodeConfig,
+@pytest.fixture
+def beating_clock() -> BeatingClock:
+    return BeatingClock()
+
+
+async def test_the_media_clock_beats_in_trio_s_wait_where_the_run_has_a_clock_for_it(
+    beating_clock: BeatingClock,
 ) -> None:
-    async with running(config=config) as run:
+    async with running() as run:
         await run.call()
         await run.until(lambda: len(run.node.calls) == 1)
-        assert is_taken() == config.beats_in_wait
-    assert command_node("fast").beats_in_wait
-    assert not NodeConfig().beats_in_wait
+        assert beating_clock.is_beating
+    assert not beating_clock.is_beating
 
 
 # --- one call and the others ----------------------------------------------------------------

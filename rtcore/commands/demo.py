@@ -24,6 +24,7 @@ from rtcore.commands.call import call as dial
 from rtcore.commands.picture import Response, draw, picture_of
 from rtcore.commands.serve import embedded_agent
 from rtcore.journal import Noted
+from rtcore.media.in_wait import BeatingClock
 from rtcore.metrics import TurnTiming
 from rtcore.node import Node, NodeConfig, open_listeners
 from rtcore.providers.embedded import AgentData, load_demo_agent, say
@@ -78,7 +79,7 @@ def run(options: DemoOptions) -> int:
     """Hold the demo call, print it as it goes, write its recording and picture."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     out = Console(stderr=options.as_json)
-    result = trio.run(_main, options, out)
+    result = trio.run(_main, options, out, clock=BeatingClock())
     if options.as_json:
         sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
     else:

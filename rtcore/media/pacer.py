@@ -46,23 +46,22 @@ class Watched(Protocol):
 class Pacer(Beats):
     """Drives all that is registered with it, for as long as :meth:`run` runs."""
 
-    def __init__(self, pump: Pump | None = None, *, in_wait: bool = False) -> None:
+    def __init__(self, pump: Pump | None = None) -> None:
         """
         Args:
             pump: whose sockets are read by the same wake-ups; closed from here.
-            in_wait: beat inside of Trio's wait for I/O where that can be done, see
-                :mod:`rtcore.media.in_wait`.
         """
         super().__init__(pump)
-        self._is_in_wait = in_wait
         self._roused = trio.Event()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled, in Trio's wait where the run has a clock for it.
+
+        That is :class:`rtcore.media.in_wait.BeatingClock`; else in a task.
+        """
         self.begin()
         try:
-            if self._is_in_wait:
-                await beat_in_wait(self)
+            await beat_in_wait(self)
             async with trio.open_nursery() as nursery:
                 if self.pump is not None:
                     nursery.start_soon(_read_at_once, self.pump)

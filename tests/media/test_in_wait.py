@@ -1,4 +1,7 @@
-"""Beats in Trio's wait: on time, and nobody else waits for longer than without them."""
+"""Beats in Trio's wait: on time, and nobody else waits for longer than without them.
+
+All but the last run on the clock that beats: the one fixture that is a clock is the run's.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ import trio
 from trio.testing import MockClock
 
 from rtcore.media._beats import BEAT_MS, READ_MAX_SOCKETS, Pump, Readable
-from rtcore.media.in_wait import is_taken
+from rtcore.media.in_wait import BeatingClock
 from rtcore.media.pacer import Pacer
 
 LIMIT_S = 30.0  # for what takes milliseconds
+
+
+@pytest.fixture
+def clock() -> BeatingClock:
+    return BeatingClock()
 
 
 class Call:
@@ -58,7 +66,7 @@ class Passes(trio.abc.Instrument):
 
 @asynccontextmanager
 async def beating(pump: Pump | None = None) -> AsyncIterator[Pacer]:
-    pacer = Pacer(pump, in_wait=True)
+    pacer = Pacer(pump)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pacer.run)
         while trio.lowlevel.current_statistics().tasks_runnable:
@@ -67,7 +75,7 @@ async def beating(pump: Pump | None = None) -> AsyncIterator[Pacer]:
         nursery.cancel_scope.cancel()
 
 
-async def test_beats_that_wake_nobody_need_no_pass_of_trio() -> None:
+async def test_beats_that_wake_nobody_need_no_pass_of_trio(clock: BeatingClock) -> None:
     async with beating() as pacer:
         call, passes = Call(), Passes()
         pacer.watch(call)
@@ -79,7 +87,9 @@ async def test_beats_that_wake_nobody_need_no_pass_of_trio() -> None:
         assert passes.count <= 10  # one at the end, and some for safety; by tasks it is 20
 
 
-async def test_a_task_that_a_beat_wakes_has_its_turn_before_the_next() -> None:
+async def test_a_task_that_a_beat_wakes_has_its_turn_before_the_next(
+    clock: BeatingClock,
+) -> None:
     async with beating() as pacer:
         call = Call()
         pacer.watch(call)
@@ -88,7 +98,7 @@ async def test_a_task_that_a_beat_wakes_has_its_turn_before_the_next() -> None:
             assert call.ticks == tick
 
 
-async def test_deadlines_hold_between_beats_and_without_them() -> None:
+async def test_deadlines_hold_between_beats_and_without_them(clock: BeatingClock) -> None:
     async with beating() as pacer:
         for _ in range(2):
             for wait_s in (0.001, 0.013, 0.02, 0.3):  # the last: longer than one stay
@@ -99,7 +109,7 @@ async def test_deadlines_hold_between_beats_and_without_them() -> None:
             pacer.watch(Call())
 
 
-async def test_what_trio_itself_waits_for_wakes_it() -> None:
+async def test_what_trio_itself_waits_for_wakes_it(clock: BeatingClock) -> None:
     async with beating() as pacer:
         pacer.watch(Call())
         ours, theirs = trio.socket.socketpair()
@@ -110,7 +120,7 @@ async def test_what_trio_itself_waits_for_wakes_it() -> None:
                 assert await trio.to_thread.run_sync(lambda n=number: n) == number
 
 
-async def test_a_deadline_that_a_beat_moves_is_seen_soon() -> None:
+async def test_a_deadline_that_a_beat_moves_is_seen_soon(clock: BeatingClock) -> None:
     async with beating() as pacer:
         with trio.CancelScope() as scope:
             pacer.watch(Call({3: lambda: setattr(scope, "deadline", trio.current_time())}))
@@ -119,7 +129,9 @@ async def test_a_deadline_that_a_beat_moves_is_seen_soon() -> None:
         assert scope.cancelled_caught
 
 
-async def test_what_is_urgent_is_read_at_once_though_nothing_is_due() -> None:
+async def test_what_is_urgent_is_read_at_once_though_nothing_is_due(
+    clock: BeatingClock,
+) -> None:
     pump = Pump()
     async with beating(pump) as pacer:
         ours, theirs = socket.socketpair()
@@ -144,7 +156,7 @@ async def test_what_is_urgent_is_read_at_once_though_nothing_is_due() -> None:
             pump.remove(ours.fileno(), reader)
 
 
-async def test_others_have_their_turns_between_many_sockets() -> None:
+async def test_others_have_their_turns_between_many_sockets(clock: BeatingClock) -> None:
     pump, many = Pump(), 3 * READ_MAX_SOCKETS
     pairs = [socket.socketpair() for _ in range(many)]
     order: list[str] = []
@@ -182,12 +194,12 @@ async def test_others_have_their_turns_between_many_sockets() -> None:
     assert order.index("task") <= READ_MAX_SOCKETS
 
 
-async def test_what_a_beat_raises_ends_the_pacer_and_nothing_else() -> None:
+async def test_what_a_beat_raises_ends_the_pacer_and_nothing_else(clock: BeatingClock) -> None:
     async def run() -> None:
         pacer.watch(Call({3: lambda: 1 // 0}))  # type: ignore[dict-item]
         await pacer.run()
 
-    pacer = Pacer(in_wait=True)
+    pacer = Pacer()
     with trio.fail_after(LIMIT_S), pytest.raises(ZeroDivisionError):
         await run()
     with trio.fail_after(LIMIT_S):
@@ -195,21 +207,32 @@ async def test_what_a_beat_raises_ends_the_pacer_and_nothing_else() -> None:
     assert pacer.ticks == 3
 
 
-async def test_one_pacer_of_a_run_beats_in_its_wait_and_others_beside_it() -> None:
-    pacers, calls = [Pacer(in_wait=True) for _ in range(2)], [Call(), Call()]
+async def test_one_pacer_of_a_run_beats_in_its_wait_and_others_beside_it(
+    clock: BeatingClock,
+) -> None:
+    pacers, calls = [Pacer(), Pacer()], [Call(), Call()]
     async with trio.open_nursery() as nursery:
         for pacer, call in zip(pacers, calls, strict=True):
             nursery.start_soon(pacer.run)
             pacer.watch(call)
         for call in calls:
             await call.until(call.ticks + 5)
-        assert is_taken()
+        assert clock.is_beating
         nursery.cancel_scope.cancel()
-    assert not is_taken()
+    assert not clock.is_beating
     async with beating() as third:  # the wait is free again
         call = Call()
         third.watch(call)
         await call.until(5)
+
+
+async def test_a_clock_without_a_pacer_is_as_any_other(clock: BeatingClock) -> None:
+    began_s = trio.current_time()
+    await trio.sleep(0.02)
+    assert began_s + 0.02 <= trio.current_time() < began_s + LIMIT_S
+    with trio.move_on_after(0.01) as scope:
+        await trio.sleep_forever()
+    assert scope.cancelled_caught
 
 
 async def test_a_simulated_clock_is_followed(autojump_clock: MockClock) -> None:

@@ -12,12 +12,12 @@ from typing import Literal, get_args
 
 import pytest
 import trio
-import trio.testing
 
 from rtcore.errors import RemoteProtocolError, SocketClosed
 from rtcore.media import fast
 from rtcore.media._beats import Pump
 from rtcore.media.handshake import Rejection, UpgradeRequest
+from rtcore.media.in_wait import BeatingClock
 from rtcore.media.limits import SocketLimits
 from rtcore.media.pacer import Pacer
 
@@ -42,7 +42,7 @@ async def pairs(
     servers: list[fast.FastSocket] = []
     async with trio.open_nursery() as nursery:
         if pump is not None:
-            nursery.start_soon(Pacer(pump, in_wait=reader == "in wait").run)
+            nursery.start_soon(Pacer(pump).run)
         for _ in range(count):
             async with trio.open_nursery() as both:
 
@@ -68,8 +68,16 @@ async def pairs(
 pumped = pytest.mark.parametrize("reader", get_args(Reader))
 
 
+@pytest.fixture
+def clock(reader: Reader) -> BeatingClock | None:
+    """The run's, if it is one."""
+    return BeatingClock() if reader == "in wait" else None
+
+
 @pumped
-async def test_every_message_of_every_socket_is_delivered_in_order(reader: Reader) -> None:
+async def test_every_message_of_every_socket_is_delivered_in_order(
+    reader: Reader, clock: object
+) -> None:
     async with pairs(10, reader) as (clients, servers):
         got: list[list[bytes]] = [[] for _ in servers]
         async with trio.open_nursery() as nursery:
@@ -92,7 +100,9 @@ async def test_every_message_of_every_socket_is_delivered_in_order(reader: Reade
 
 @pumped
 @pytest.mark.parametrize("closes", [False, True], ids=["and goes on", "and closes"])
-async def test_what_a_handler_raises_ends_its_own_delivery(reader: Reader, closes: bool) -> None:
+async def test_what_a_handler_raises_ends_its_own_delivery(
+    reader: Reader, clock: object, closes: bool
+) -> None:
     """Also where a stop and the close come in one go: it is not for who reads for all."""
     async with pairs(2, reader) as (clients, servers):
 
@@ -117,7 +127,7 @@ async def test_what_a_handler_raises_ends_its_own_delivery(reader: Reader, close
 
 
 @pumped
-async def test_what_ends_a_delivery_keeps_nothing_of_it(reader: Reader) -> None:
+async def test_what_ends_a_delivery_keeps_nothing_of_it(reader: Reader, clock: object) -> None:
     class Hearer:
         def hear(self, messages: list[bytes]) -> None:
             raise ZeroDivisionError
@@ -139,7 +149,7 @@ async def test_what_ends_a_delivery_keeps_nothing_of_it(reader: Reader) -> None:
 
 
 @pumped
-async def test_a_broken_frame_ends_its_own_delivery(reader: Reader) -> None:
+async def test_a_broken_frame_ends_its_own_delivery(reader: Reader, clock: object) -> None:
     async with pairs(1, reader) as (clients, servers):
         clients[0]._sock.send(b"\x81\x01a")  # not masked
         with trio.fail_after(LIMIT_S), pytest.raises(RemoteProtocolError) as caught:
@@ -148,7 +158,7 @@ async def test_a_broken_frame_ends_its_own_delivery(reader: Reader) -> None:
 
 
 @pumped
-async def test_a_peer_that_vanishes_ends_the_delivery(reader: Reader) -> None:
+async def test_a_peer_that_vanishes_ends_the_delivery(reader: Reader, clock: object) -> None:
     async with pairs(1, reader) as (clients, servers):
         clients[0]._sock.shutdown(socket.SHUT_RDWR)
         with trio.fail_after(LIMIT_S), pytest.raises(SocketClosed) as caught:
@@ -157,11 +167,12 @@ async def test_a_peer_that_vanishes_ends_the_delivery(reader: Reader) -> None:
 
 
 @pumped
-async def test_closing_from_elsewhere_ends_the_delivery(reader: Reader) -> None:
+async def test_closing_from_elsewhere_ends_the_delivery(reader: Reader, clock: object) -> None:
     async with pairs(1, reader) as (_, servers), trio.open_nursery() as nursery:
 
         async def close() -> None:
-            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(3):  # by then the other waits
+                await trio.lowlevel.checkpoint()
             await servers[0].aclose(1001)
 
         nursery.start_soon(close)
@@ -171,7 +182,9 @@ async def test_closing_from_elsewhere_ends_the_delivery(reader: Reader) -> None:
 
 
 @pumped
-async def test_cancelled_nothing_is_lost_and_receiving_goes_on(reader: Reader) -> None:
+async def test_cancelled_nothing_is_lost_and_receiving_goes_on(
+    reader: Reader, clock: object
+) -> None:
     async with pairs(1, reader) as (clients, servers):
         with trio.move_on_after(0.02):
             await servers[0].deliver(lambda messages: None)
