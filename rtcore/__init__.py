@@ -23,6 +23,7 @@ from rtcore.errors import (
     SocketClosed,
 )
 from rtcore.journal import Journal, Noted
+from rtcore.media.in_wait import BeatingClock
 from rtcore.media.pacer import Pacer
 from rtcore.node import Admission, Node, NodeConfig, open_listeners, serve_calls
 from rtcore.turn import TurnConfig, TurnDetector
@@ -32,6 +33,7 @@ __all__ = [
     "Agent",
     "AgentDefinition",
     "AtCapacity",
+    "BeatingClock",
     "Call",
     "CallConfig",
     "CallRecord",

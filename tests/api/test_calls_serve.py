@@ -108,7 +108,7 @@ async def test_a_node_that_is_stopped_has_written_what_became_of_its_calls(
     sqlite_url: str,
 ) -> None:
     plivo = FakePlivo()
-    async with serving(sqlite_url, config=PATIENT, plivo=plivo) as node:
+    async with serving(sqlite_url, config=PATIENT, plivo=plivo, linger_s=3) as node:
         await node.bound()
         hook = {"name": "office", "url": "https://office.example.com/x", "events": ["call.ended"]}
         webhook = await node.ask("POST", "/v1/webhooks", hook, 201)
