@@ -23,7 +23,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int epoll, epoll_event* events, int events_max, int timeout_ms)
 
 cdef enum:
-    READ_MAX = 16  # sockets, before the other tasks get their turn: some 0.3 ms of work. An
+    READ_MAX = 8  # sockets, before the other tasks get their turn: some 0.3 ms of work. An
     # answer passes from task to task half a dozen times, and behind 64 it waited 1 ms each time
 
 cdef double BEAT_S = 0.04  # as long as the pieces of speech that are written: two frames

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from rtcore.media._beats import BEAT_MS, Pump
+from rtcore.media._beats import BEAT_MS, READ_MAX_SOCKETS, Pump
 from rtcore.media.alarm import Alarm
 from rtcore.media.pacer import Pacer
 
@@ -57,7 +57,7 @@ async def run_for(seconds: float, pacer: Pacer) -> None:
 
 @pytest.mark.parametrize(
     ("has_ever_more", "looks"),
-    [(False, 1), (True, 3)],  # of sixteen sockets each
+    [(False, 1), (True, -(-40 // READ_MAX_SOCKETS))],
     ids=["until there is no more", "but no more than there was"],
 )
 async def test_a_beat_reads(autojump_clock: MockClock, has_ever_more: bool, looks: int) -> None:
