@@ -30,7 +30,7 @@ class CallConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     lead_ms: Annotated[int, Meta(ge=80, le=400)] = 120  # less runs dry between two beats of 40 ms
     # `bench playout`: pieces of 20, 40, 60 ms cost 271, 161, 121 µs a second of speech; what a
     # piece is longer, the lead that hides a stall of ours is shorter: 40 keeps 80 ms of it. As
-    # the media clock beats every 40 ms, smaller ones are not made
+    # the media clock beats every 40 ms, smaller ones are hardly ever made
     chunk_ms: Annotated[int, Meta(ge=20, le=200)] = 40
     unsent_max_ms: Annotated[int, Meta(ge=200, le=10_000)] = 2000  # synthesis waits past it:
     # hides a voice that stalls for as long, and a barge-in wastes no more

@@ -27,7 +27,7 @@ cdef enum:
     # answer passes from task to task half a dozen times, and behind 64 it waited 1 ms each time
 
 cdef double BEAT_S = 0.04  # as long as the pieces of speech that are written: two frames
-cdef double LATE_S = 0.01  # half of one
+cdef double LATE_S = 0.01  # half a frame
 cdef double LAG_DECAY = 0.94  # a beat; half is forgotten after 11 beats, 0.5 s
 
 READ_MAX_SOCKETS, BEAT_MS = READ_MAX, round(BEAT_S * 1000)
