@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 SEGMENTS_MAX = 4  # nobody listens to them: only what keeps the thought from waiting
-DELTAS_MAX = 8  # as in a call
+DELTAS_MAX = 32  # as in a call
 HITS_MAX = 4  # as in a call
 LOOKUP_LIMIT_S = 1.0
 

@@ -99,7 +99,7 @@ class ModelMouth:
     async def _play(self, reply: ModelReply, piece: SpeechAudio) -> None:
         """Put a piece on the line once it may be heard; count what of it was left out."""
         sound = reply.sounds[piece.segment]
-        await self._mouth.play(reply, piece)
+        await self._mouth.play(reply, (piece,))
         sound.played += len(piece.pcm) // 2
         span = self._span(reply, piece.segment)
         if span is not None and piece.is_last:

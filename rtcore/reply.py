@@ -8,6 +8,7 @@ the voice's sessions close, nothing more is appended. What the line still holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -30,7 +31,8 @@ __all__ = ["Mouth", "Reply", "speak"]
 
 YIELD_MAX_S = 0.24  # longer than it takes a voice to void an answer (`TurnConfig.thinking_ms`)
 SEGMENTS_MAX = 4  # sentences a model may be ahead of the voice
-SOUND_MAX = 16  # pieces a voice may be ahead of the line, beside what the line holds
+SOUND_MAX = 32  # pieces a voice may be ahead of the line, beside what the line holds
+TOGETHER_MAX_BYTES = RATE_HZ * 2  # 1 s, which the line may hold beyond its limit
 AUDIBLE_POWER = 100.0**2  # mean square of -50 dBFS: below it, a lead-in is only delay
 TRIM_BYTES = 160  # 10 ms: the grain in which a lead-in is trimmed
 TRIM_MAX_BYTES = RATE_HZ  # 500 ms
@@ -76,20 +78,34 @@ async def speak(
     with reply.scope:
         async with trio.open_nursery() as nursery:
             sound_tx, sound_rx = trio.open_memory_channel[SpeechAudio](SOUND_MAX)
+            nursery.start_soon(_play, reply, mouth, agent, context, config, sound_rx)
             if reply.thought is not None:
                 segments_tx, segments_rx = trio.open_memory_channel[Segment](SEGMENTS_MAX)
-                nursery.start_soon(reply.thought.run, segments_tx)
                 said = reply.thought.said_chars
                 nursery.start_soon(_voice, agent, context, segments_rx, sound_tx, said)
+                # not in a task of its own: the model is asked a turn of the scheduler sooner
+                await reply.thought.run(segments_tx)
             else:
-                nursery.start_soon(_fixed_line, agent, context, reply.text, sound_tx)
-            # a fixed line counts for itself: what comes from the cache costs nothing
-            used = context.usage.alone("tts", agent.synthesizer) if reply.thought else Tally()
-            with sound_rx:
-                while (piece := await _next(sound_rx, reply, agent, config)) is not None:
-                    _count(used, piece)
-                    await mouth.play(reply, piece)
-            await mouth.heard()
+                await _fixed_line(agent, context, reply.text, sound_tx)
+
+
+async def _play(
+    reply: Reply,
+    mouth: Mouth,
+    agent: Agent,
+    context: CallContext,
+    config: CallConfig,
+    sound: trio.MemoryReceiveChannel[SpeechAudio],
+) -> None:
+    """Play what comes of ``sound`` until all of it has been heard."""
+    # a fixed line counts for itself: what comes from the cache costs nothing
+    used = context.usage.alone("tts", agent.synthesizer) if reply.thought else Tally()
+    with sound:
+        while (piece := await _next(sound, reply, agent, config)) is not None:
+            pieces = _with_ready(piece, sound)
+            _count(used, pieces)
+            await mouth.play(reply, pieces)
+    await mouth.heard()
 
 
 async def _next(
@@ -111,6 +127,18 @@ async def _next(
         if owed:
             message = f"no sound for {config.first_audio_limit_s:g} s"
             raise ProviderError(agent.synthesizer.name, message, retryable=True)
+
+
+def _with_ready(
+    piece: SpeechAudio, sound: trio.MemoryReceiveChannel[SpeechAudio]
+) -> list[SpeechAudio]:
+    """``piece`` and what is there behind it, up to a bound: one turn at the line for all."""
+    pieces, octets = [piece], len(piece.pcm)
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while octets < TOGETHER_MAX_BYTES:
+            pieces.append(sound.receive_nowait())
+            octets += len(pieces[-1].pcm)
+    return pieces
 
 
 async def _voice(
@@ -142,9 +170,9 @@ async def _voice(
             used.characters += sum(said_chars[: len(said_chars) - unasked])
 
 
-def _count(used: Tally, piece: SpeechAudio) -> None:
-    """Count a piece of the one session that a reply has with its voice."""
-    used.speech_samples += len(piece.pcm) // 2
+def _count(used: Tally, pieces: Sequence[SpeechAudio]) -> None:
+    """Count what came of the one session that a reply has with its voice."""
+    used.speech_samples += sum(len(piece.pcm) // 2 for piece in pieces)
     used.answered = int(used.speech_samples > 0)
 
 
@@ -170,7 +198,7 @@ async def _fixed_line(
                 await segments_tx.send(Segment(index=0, text=spoken))
                 segments_tx.close()
                 async for piece in made_rx:
-                    _count(used, piece)
+                    _count(used, [piece])
                     pieces.append(piece)
                     await put(sound, piece)
         if pieces and pieces[-1].is_last:
@@ -217,10 +245,10 @@ class Mouth(FarEnd):
     def _on_drained(self) -> None:
         self._changed.set()
 
-    async def play(self, reply: Reply, piece: SpeechAudio) -> None:
-        """Append one piece of ``reply`` once it is committed and the line has room.
+    async def play(self, reply: Reply, pieces: Sequence[SpeechAudio]) -> None:
+        """Append ``pieces`` of ``reply``, in order, once it is committed and the line has room.
 
-        Cancelled: the piece is not appended.
+        Cancelled: none of them is appended.
         """
         clock = reply.clock
         if clock is not None and clock.first_audio_s is None:
@@ -234,27 +262,34 @@ class Mouth(FarEnd):
         await self._line.room()
         # woken and cancelled in one tick, the line is cleared already: nothing may follow that
         await trio.lowlevel.checkpoint_if_cancelled()
+        was_audible = reply.is_audible
+        if not was_audible:
+            self._line.playout.start_anew()
+        for piece in pieces:
+            self._append(reply, piece)
+        now_s = trio.current_time()
+        self._line.write_due(now_s)
+        self._ledger.note_sent(self._line.playout.sent)
+        if reply.is_audible and not was_audible:
+            if clock is not None:
+                clock.first_frame_s = now_s
+            self._on_audible(reply)
+
+    def _append(self, reply: Reply, piece: SpeechAudio) -> None:
+        """Put one piece behind what the line has to say, and into the account of it."""
         span = self._span_for(reply, piece)
         pcm = piece.pcm[: len(piece.pcm) & ~1]  # half a sample would turn all that follows to noise
         if not reply.is_audible:
-            self._line.playout.start_anew()
             pcm = self._without_lead_in(pcm)
         self._note_words(span, piece.words)
-        now_s = trio.current_time()
         if pcm:
             self._ledger.append(span, len(pcm) // 2)
-            self._line.play(pcm, now_s)
-            self._ledger.note_sent(self._line.playout.sent)
-            if not reply.is_audible:
-                reply.is_audible = True
-                if clock is not None:
-                    clock.first_frame_s = now_s
-                self._on_audible(reply)
+            self._line.append(pcm)
+            reply.is_audible = True
         if piece.is_last:
             name = f"r{reply.number}.{piece.segment}"
-            self._ledger.append(span, self._line.checkpoint(name, now_s))
+            self._ledger.append(span, self._line.checkpoint(name))
             self._ledger.checkpoint(name)
-            self._ledger.note_sent(self._line.playout.sent)
             span.is_complete = True
             reply.spoken_segments += 1
             self._changed.set()

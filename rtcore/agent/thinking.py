@@ -41,7 +41,7 @@ from rtcore.usage import Request
 
 __all__ = ["Step", "Thought"]
 
-DELTAS_MAX = 8  # a model is slower than we are; more would only hide a stall
+DELTAS_MAX = 32  # a sentence that comes in one go is taken in one go
 MISTAKES_MAX = 2  # steps with a call that cannot be made: the first goes back to the model
 CALLS_MAX = 16  # functions of one step; what a model wants beyond, it asks for again
 

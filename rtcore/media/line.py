@@ -1,6 +1,6 @@
 """One call's line: its socket, its carrier's codec and its playout, joined.
 
-The way of a frame out: :meth:`Line.play` appends it, :meth:`Line.pump` writes it when it is
+The way of a frame out: :meth:`Line.append` takes it, :meth:`Line.pump` writes it when it is
 due; what is usual of it is :mod:`rtcore.media._way_out`, on which this is built. The way in:
 :meth:`Line.receive` returns the carrier's events, audio as 20 ms frames of int16 at 8000 Hz
 whatever the stream carries.
@@ -112,19 +112,20 @@ class Line(WayOut):
 
     # --- speaking -----------------------------------------------------------------------
 
-    def play(self, pcm: bytes, now_s: float) -> None:
-        """Append audio to what is being said; what is due of it is written at once."""
+    def append(self, pcm: bytes) -> None:
+        """Append audio to what is being said; :meth:`write_due` has it written."""
         self.playout.append(pcm)
-        self._pacer.wake(self)
-        self.pump(now_s)
 
-    def checkpoint(self, name: str, now_s: float) -> int:
+    def checkpoint(self, name: str) -> int:
         """Mark the end of what was appended; return the samples of silence that filled it up."""
         added = self.playout.align()
         self.playout.mark(name)
+        return added
+
+    def write_due(self, now_s: float) -> None:
+        """Write what is due by now of what was appended, and the rest as it becomes due."""
         self._pacer.wake(self)
         self.pump(now_s)
-        return added
 
     async def room(self) -> None:
         """Wait while the limit is unsent, then until half of it has gone: back-pressure.
