@@ -16,6 +16,7 @@ cdef class Pump:
     cpdef bint read(self) except -1
     cpdef bint read_at_once(self) except -1
     cpdef hurry(self, int fd, bint is_urgent)
+    cdef int portion(self) except -1
     cdef bint _read(self, int epoll) except -1
 
 

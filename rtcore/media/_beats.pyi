@@ -3,6 +3,7 @@ from collections.abc import Callable
 from rtcore.media.pacer import Speaking, Watched
 
 READ_MAX_SOCKETS: int
+WHOLE_MAX_SOCKETS: int
 BEAT_MS: int
 
 class Readable:

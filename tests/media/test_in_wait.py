@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from rtcore.media._beats import BEAT_MS, READ_MAX_SOCKETS, Pump, Readable
+from rtcore.media._beats import BEAT_MS, READ_MAX_SOCKETS, WHOLE_MAX_SOCKETS, Pump, Readable
 from rtcore.media.in_wait import BeatingClock
 from rtcore.media.pacer import Pacer
 
@@ -156,8 +156,15 @@ async def test_what_is_urgent_is_read_at_once_though_nothing_is_due(
             pump.remove(ours.fileno(), reader)
 
 
-async def test_others_have_their_turns_between_many_sockets(clock: BeatingClock) -> None:
-    pump, many = Pump(), 3 * READ_MAX_SOCKETS
+@pytest.mark.parametrize(
+    ("many", "together"),
+    [(WHOLE_MAX_SOCKETS, WHOLE_MAX_SOCKETS), (WHOLE_MAX_SOCKETS + 1, READ_MAX_SOCKETS)],
+    ids=["but not between few", "many"],
+)
+async def test_others_have_their_turns_between_sockets(
+    clock: BeatingClock, many: int, together: int
+) -> None:
+    pump = Pump()
     pairs = [socket.socketpair() for _ in range(many)]
     order: list[str] = []
     done = trio.Event()
@@ -191,7 +198,7 @@ async def test_others_have_their_turns_between_many_sockets(clock: BeatingClock)
     for pair in pairs:
         for end in pair:
             end.close()
-    assert order.index("task") <= READ_MAX_SOCKETS
+    assert order.index("task") == together
 
 
 async def test_what_a_beat_raises_ends_the_pacer_and_nothing_else(clock: BeatingClock) -> None:
