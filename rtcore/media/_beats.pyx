@@ -25,8 +25,8 @@ cdef extern from "<sys/epoll.h>" nogil:
 cdef enum:
     READ_MAX = 8  # sockets, before the other tasks get their turn: some 0.3 ms of work. An
     # answer passes from task to task half a dozen times, and behind 64 it waited 1 ms each time
-    WHOLE_MAX = 32  # so few are read in one go, and it waits once: a turn of Trio's between
-    # each eight cost a node of 25 calls more than reading them
+    WHOLE_MAX = 32  # so few are read in one go: an answer waits behind them once, some 1 ms,
+    # and a node of few calls, woken cold, is spared the turns of Trio's between
 
 cdef double BEAT_S = 0.04  # as long as the pieces of speech that are written: two frames
 cdef double LATE_S = 0.01  # half a frame

@@ -100,7 +100,9 @@ async def test_one_who_is_alone_waits() -> None:
         await ended(call)
         assert call.hangup is not None
         assert call.hangup.code == 4010  # the time limit, and the end of the document
-        assert [fields["ConferenceAction"] for fields in asked][:1] == ["enter"]
+        while not asked:  # on a busy machine the call may end before it is told of
+            await trio.sleep(0.01)
+        assert asked[0]["ConferenceAction"] == "enter"
         assert len(told(plivo, "conference")) >= 1
         assert plivo.rooms.held[0].met == set()
 
