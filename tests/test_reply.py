@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -82,32 +83,40 @@ class Said(Reply):
         return index, " ".join(WORDS)
 
 
+class Rig:
+    """A mouth, its line and its ledger."""
+
+    def __init__(self, unsent_max_ms: int, on_audible: Callable[[Reply], None]) -> None:
+        config = CallConfig(unsent_max_ms=unsent_max_ms)
+        self.carrier, self.ledger = Carrier(), Ledger()
+        self.line = Line(
+            self.carrier,  # type: ignore[arg-type]
+            PlivoStream(),
+            Pacer(),
+            lead_ms=config.lead_ms,
+            chunk_ms=config.chunk_ms,
+            unsent_max_ms=unsent_max_ms,
+        )
+        self.line.events([START])
+        self.mouth = Mouth(self.line, self.ledger, config, on_audible)
+
+
 async def play(batches: list[list[SpeechAudio]]) -> tuple[list[object], list[Span], list[float]]:
     """What the carrier got, what the ledger holds, and when the reply became audible."""
-    carrier, ledger, codec, audible = Carrier(), Ledger(), PlivoStream(), list[float]()
-    config = CallConfig(unsent_max_ms=10_000)
-    line = Line(
-        carrier,  # type: ignore[arg-type]
-        codec,
-        Pacer(),
-        lead_ms=config.lead_ms,
-        chunk_ms=config.chunk_ms,
-        unsent_max_ms=config.unsent_max_ms,
-    )
-    line.events([START])
-    mouth = Mouth(line, ledger, config, lambda _: audible.append(trio.current_time()))
+    audible = list[float]()
+    rig = Rig(10_000, lambda _: audible.append(trio.current_time()))
     reply = Said(number=1)
     reply.committed.set()
     for batch in batches:
-        await mouth.play(reply, batch)
+        await rig.mouth.play(reply, batch)
     assert reply.spoken_segments == 3
     now_s = trio.current_time()
-    while line.playout.unsent_samples:
+    while rig.line.playout.unsent_samples:
         now_s += 0.04
-        line.pump(now_s)
-    ledger.note_sent(line.playout.sent)
-    assert ledger.appended == line.playout.end
-    return carrier.heard, ledger.spans, audible
+        rig.line.pump(now_s)
+    rig.ledger.note_sent(rig.line.playout.sent)
+    assert rig.ledger.appended == rig.line.playout.end
+    return rig.carrier.heard, rig.ledger.spans, audible
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -142,24 +151,13 @@ async def test_what_is_ready_is_taken_together_up_to_a_second_and_nothing_is_wai
 async def test_who_is_cancelled_appends_none_of_them(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    carrier, ledger = Carrier(), Ledger()
-    config = CallConfig(unsent_max_ms=200)
-    line = Line(
-        carrier,  # type: ignore[arg-type]
-        PlivoStream(),
-        Pacer(),
-        lead_ms=config.lead_ms,
-        chunk_ms=config.chunk_ms,
-        unsent_max_ms=config.unsent_max_ms,
-    )
-    line.events([START])
-    mouth = Mouth(line, ledger, config, lambda _: None)
+    rig = Rig(200, lambda _: None)
     reply = Said(number=1)
     reply.committed.set()
     loud = SpeechAudio(segment=0, pcm=LOUD * 100)
-    await mouth.play(reply, [loud])
-    held = ledger.appended
+    await rig.mouth.play(reply, [loud])
+    held = rig.ledger.appended
     with trio.move_on_after(1) as waiting:  # nobody pumps: there is no room
-        await mouth.play(reply, [loud, loud])
+        await rig.mouth.play(reply, [loud, loud])
     assert waiting.cancelled_caught
-    assert ledger.appended == line.playout.end == held
+    assert rig.ledger.appended == rig.line.playout.end == held
