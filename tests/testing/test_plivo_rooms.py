@@ -95,7 +95,7 @@ async def test_a_room_is_over_with_whoever_ends_it() -> None:
 
 async def test_one_who_is_alone_waits() -> None:
     # long enough for a busy machine to tell who entered: that ends with the call
-    tells = ROOM.format('callbackUrl="URL" timeLimit="20"')
+    tells = ROOM.format('callbackUrl="URL" timeLimit="200"')
     async with answering(f"<Response>{tells}</Response>") as (plivo, asked):
         call = plivo.ring("14155550100", OURS, Phone(talk_s=0))
         await ended(call)
