@@ -101,15 +101,11 @@ def complaints(seen: Seen) -> list[str]:
 
 
 def _has_looked_up(seen: Seen) -> bool:
-    """Whether what the document says reached the mind: before it was asked, or by ``look_up``.
-
-    A search that took longer than a turn may wait, on a busy machine, was one as well.
-    """
+    """Whether what the document says reached the mind: before it was asked, or by ``look_up``."""
     model = seen.agent.get("speech")
     if model is not None:
         return GATE_MARK in model.results(seen.fakes["speech"][-1])
-    has_found = any(note.kind == "answered_from" for note in seen.record.notes)
-    return has_found or seen.record.stats.skipped_lookups > 0
+    return any(note.kind == "answered_from" for note in seen.record.notes)
 
 
 def works(seen: Seen) -> str:
