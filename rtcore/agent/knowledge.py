@@ -81,6 +81,8 @@ class Lookup:
 
         Cancelled: the search goes on, for the next who asks.
         """
+        # cancelled before it began, an older question must not take the place of the newest
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.hear(text)
         words = _bare(text)
         with trio.move_on_after(self._budget_s):
@@ -88,7 +90,7 @@ class Lookup:
                 await self._answered.wait()
         if self._known == words:
             return self._hits
-        if self._known and words.startswith(self._known):
+        if self._hits and words.startswith(self._known):
             return self._hits
         self.skipped += 1
         return ()

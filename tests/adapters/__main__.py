@@ -238,17 +238,13 @@ async def _patiently(
     gate: Gate,
     folder: Path,
 ) -> Seen:
-    """Have the talk; again where something was wrong and the machine too busy.
-
-    Too busy to be the caller, or to search within what a turn waits for it.
-    """
+    """Have the talk; again where something was wrong and the machine too busy to be the caller."""
     once: Gate | None = gate
     for attempt in range(ATTEMPTS_MAX):
         place = folder / str(attempt)
         place.mkdir()
         seen = await talk(place, once)
-        is_busy = seen.late_ms > LATE_MAX_MS or seen.record.stats.skipped_lookups > 0
-        if not is_busy or not complaints(seen):
+        if seen.late_ms <= LATE_MAX_MS or not complaints(seen):
             break
         once = None
     return seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -86,6 +87,37 @@ async def test_past_the_budget_what_the_beginning_found_is_better_than_nothing(
         await trio.sleep(0.3)
         assert await lookup.find("where is the car park please") == (PARKING,)
         assert lookup.skipped == 0
+
+
+async def test_a_beginning_that_found_nothing_counts_as_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    index = ScriptedIndex()
+    async with looking(index) as lookup:
+        lookup.hear("where")
+        await trio.sleep(0.01)
+        index.takes_s, index.hits = 1.0, (PARKING,)
+        assert await lookup.find("where is the car park") == ()
+        assert lookup.skipped == 1
+
+
+async def test_a_question_given_up_before_it_is_asked_does_not_stand_in_the_way_of_the_newest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with looking(ScriptedIndex(PARKING, takes_s=0.01)) as lookup:
+
+        async def find(words: str, *, is_given_up: bool) -> None:
+            with trio.CancelScope() as asking:
+                if is_given_up:
+                    asking.cancel()
+                assert await lookup.find(words) == (PARKING,)
+
+        for number in range(30):  # which of the two runs first is Trio's choice
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(find, "where is the", is_given_up=True))
+                nursery.start_soon(partial(find, f"where is car park {number}", is_given_up=False))
+        assert lookup.skipped == 0
+        assert lookup.searches == 30
 
 
 async def test_an_index_that_hangs_or_fails_costs_no_turn(

@@ -108,6 +108,7 @@ class PlacedCall:
         self._keys_left = list(phone.keys)
         self._scale = scale
         self._nursery: trio.Nursery | None = None
+        self._telling: trio.Nursery | None = None  # what is told although the call has ended
         self._document_scope = trio.CancelScope()
         self._is_streaming = False
         self._transfer: Target | None = None
@@ -144,18 +145,19 @@ class PlacedCall:
     # --- its life -----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Make the call; returns when its hangup callback has been answered."""
-        with trio.move_on_after(self.order.time_limit_s * self._scale):
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                if self.hangup is None:
-                    await self._ring()
-                nursery.cancel_scope.cancel(reason="call over")
-        if self.hangup is None:
-            self.end("time_limit", "Plivo")
-        self.state = "completed"
-        self.ended_at = _now()
-        await self._tell_hangup()
+        """Make the call; returns when each of its callbacks has been answered, or given up."""
+        async with trio.open_nursery() as self._telling:
+            with trio.move_on_after(self.order.time_limit_s * self._scale):
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    if self.hangup is None:
+                        await self._ring()
+                    nursery.cancel_scope.cancel(reason="call over")
+            if self.hangup is None:
+                self.end("time_limit", "Plivo")
+            self.state = "completed"
+            self.ended_at = _now()
+            await self._tell_hangup()
         self.over.set()
 
     async def _ring(self) -> None:
@@ -182,9 +184,9 @@ class PlacedCall:
         await self._converse()
 
     def _start_callback(self, kind: str, target: Target, fields: Fields) -> None:
-        assert self._nursery is not None
+        assert self._telling is not None
         asked = {**self._fields(), **fields}
-        self._nursery.start_soon(self._callbacks.ask, kind, target.method, target.url, asked)
+        self._telling.start_soon(self._callbacks.ask, kind, target.method, target.url, asked)
 
     async def _converse(self) -> None:
         found: Document | HangupName | None = await self._answer()
