@@ -8,6 +8,7 @@ import trio
 
 from rtcore.config import CallConfig
 from rtcore.errors import ProviderError
+from rtcore.hearing import HeardQueue
 from rtcore.metrics import CallStats
 from rtcore.ports import CallContext, CallerAudio, Transcriber, UtteranceEnd
 from rtcore.turn._every_frame import SpeechGate
@@ -32,9 +33,7 @@ class Ears:
             chunk_ms=config.stt_chunk_ms,
             pass_all=config.stt_gate == "all" or transcriber.wants_all_audio,
         )
-        self._tx, self._rx = trio.open_memory_channel[CallerAudio | UtteranceEnd](
-            config.heard_max_chunks
-        )
+        self._heard = HeardQueue(config.heard_max_chunks)
 
     def push(self, frame: bytes) -> None:
         """Take the next frame; it goes on when its chunk is full, if the gate is open."""
@@ -64,7 +63,7 @@ class Ears:
             before = self._stats.transcripts
             self._used.requests += 1
             try:
-                await self._transcriber.transcribe(context, self._rx.clone(), emit)
+                await self._transcriber.transcribe(context, self._heard.reader(), emit)
             except* ProviderError:
                 self._stats.provider_errors += 1
                 self._used.failures += 1
@@ -82,9 +81,7 @@ class Ears:
 
     def _send(self, heard: CallerAudio | UtteranceEnd) -> None:
         """Hand on without waiting; a recogniser too far behind loses live audio."""
-        try:
-            self._tx.send_nowait(heard)
-            if isinstance(heard, CallerAudio):
-                self._used.audio_samples += len(heard.pcm) // 2
-        except trio.WouldBlock:
+        if not self._heard.put(heard):
             self._stats.dropped_heard_chunks += 1
+        elif isinstance(heard, CallerAudio):
+            self._used.audio_samples += len(heard.pcm) // 2

@@ -138,7 +138,7 @@ class UtteranceEnd(msgspec.Struct, frozen=True, kw_only=True):
     at_sample: int
 
 
-Hearing = trio.MemoryReceiveChannel[CallerAudio | UtteranceEnd]
+Hearing = trio.abc.ReceiveChannel[CallerAudio | UtteranceEnd]
 
 
 class Transcriber(Protocol):

@@ -7,9 +7,11 @@ the voice's sessions close, nothing more is appended. What the line still holds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import trio
 
@@ -141,6 +143,21 @@ def _with_ready(
     return pieces
 
 
+def _joined(pieces: Iterable[SpeechAudio]) -> Iterator[SpeechAudio]:
+    """``pieces``, those of a segment as one."""
+    for segment, group in groupby(pieces, attrgetter("segment")):
+        some = list(group)
+        if len(some) == 1:
+            yield some[0]
+            continue
+        yield SpeechAudio(
+            segment=segment,
+            pcm=b"".join([piece.pcm[: len(piece.pcm) & ~1] for piece in some]),
+            is_last=any(piece.is_last for piece in some),
+            words=tuple(word for piece in some for word in piece.words),
+        )
+
+
 async def _voice(
     agent: Agent,
     context: CallContext,
@@ -172,7 +189,8 @@ async def _voice(
 
 def _count(used: Tally, pieces: Sequence[SpeechAudio]) -> None:
     """Count what came of the one session that a reply has with its voice."""
-    used.speech_samples += sum(len(piece.pcm) // 2 for piece in pieces)
+    for piece in pieces:
+        used.speech_samples += len(piece.pcm) // 2
     used.answered = int(used.speech_samples > 0)
 
 
@@ -265,7 +283,10 @@ class Mouth(FarEnd):
         was_audible = reply.is_audible
         if not was_audible:
             self._line.playout.start_anew()
-        for piece in pieces:
+        left = iter(pieces)
+        while not reply.is_audible and (piece := next(left, None)) is not None:
+            self._append(reply, piece)  # one by one: it is led by silence
+        for piece in _joined(left):
             self._append(reply, piece)
         now_s = trio.current_time()
         self._line.write_due(now_s)
