@@ -46,11 +46,13 @@ PARTIAL_MS = 500  # of audio for each word of a partial: with the pre-roll, the 
 ANSWER = "I have looked that up for you and it is all in order now."
 
 
-def scripted_agent(stt_ms: float, llm_ms: float, tts_ms: float, reply_ms: float) -> Agent:
+def scripted_agent(
+    stt_ms: float, llm_ms: float, tts_ms: float, reply_ms: float, partial_ms: float = PARTIAL_MS
+) -> Agent:
     """An agent that understands ``HEARD`` and says ``ANSWER`` over ``reply_ms``, always."""
     return Agent(
         AgentDefinition(name="bench"),
-        transcriber=ScriptedTranscriber([HEARD], stt_ms, partial_ms=PARTIAL_MS),
+        transcriber=ScriptedTranscriber([HEARD], stt_ms, partial_ms=partial_ms or None),
         responder=ScriptedResponder([ANSWER], llm_ms),
         synthesizer=ScriptedSynthesizer(tts_ms, reply_ms / len(ANSWER.split())),
     )
@@ -135,6 +137,9 @@ def main(
     llm_ms: Annotated[float, typer.Option(min=0)] = 0,
     tts_ms: Annotated[float, typer.Option(min=0)] = 0,
     reply_ms: Annotated[float, typer.Option(min=100)] = 3000,
+    partial_ms: Annotated[
+        float, typer.Option(min=0, help="of speech for each word of a partial; 0: no partials")
+    ] = PARTIAL_MS,
     commit_ms: Annotated[int | None, typer.Option(min=100, max=5000)] = None,
     no_speculation: Annotated[bool, typer.Option(help="no answer before its turn is over")] = False,
     socket: Annotated[str, typer.Option(help="fast or portable")] = "fast",
@@ -169,7 +174,7 @@ def main(
     if live is not None:
         agent = live_agent(live)
     elif drawn_seed is None:
-        agent = scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms)
+        agent = scripted_agent(stt_ms, llm_ms, tts_ms, reply_ms, partial_ms)
     else:
         agent = drawn_agent(drawn_seed, reply_ms)
     probe = Probe(records, stats, samples_stages=stages)

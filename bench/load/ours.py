@@ -30,6 +30,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     llm_ms: float = 350
     tts_ms: float = 120
     reply_ms: float = 3000
+    partial_ms: float | None = None  # of speech for each word of a partial; 0: no partials
     commit_ms: int | None = None
     socket: str = "fast"
     voice: str = "webrtc"

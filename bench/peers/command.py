@@ -448,7 +448,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     given = parser.parse_args(argv)
     options = NodeOptions(
-        stt_ms=given.stt_ms, llm_ms=given.llm_ms, tts_ms=given.tts_ms, reply_ms=given.reply_ms
+        stt_ms=given.stt_ms,
+        llm_ms=given.llm_ms,
+        tts_ms=given.tts_ms,
+        reply_ms=given.reply_ms,
+        partial_ms=0,  # the others' recogniser gives none either: final words alone
     )
     wanted: list[Peer | None] = [None, *PEERS]
     if given.only:
