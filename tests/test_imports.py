@@ -75,7 +75,8 @@ ALLOWED: dict[str, set[str] | None] = {
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
     },
-    "ears": {"audio", "config", "errors", "metrics", "ports", "turn", "usage"},
+    "hearing": {"ports"},
+    "ears": {"audio", "config", "errors", "hearing", "metrics", "ports", "turn", "usage"},
     "reply": {
         "_far_end",
         "agent", "audio", "channels", "config", "errors", "ledger", "media", "metrics", "ports",
