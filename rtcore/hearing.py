@@ -1,8 +1,8 @@
 """What the caller says on its way to the recogniser: bounded, and never waited for.
 
-It is a channel of its own because a recogniser is woken for each 80 ms of speech. Trio's would
-do, at twice the cost of waking it, and gives all other tasks a turn between two items that are
-there already.
+It is a channel of its own because a recogniser is woken for each 80 ms of speech. One of Trio's
+would do; this one does less for each item, and gives no turn to all other tasks between two
+items that are there already.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class _Reader(trio.abc.ReceiveChannel[Heard]):
             await trio.lowlevel.wait_task_rescheduled(self._give_up)
         return queue.items.popleft()
 
-    __anext__ = receive  # what goes on for as long as the call has no end to look for
+    __anext__ = receive  # it has no end to be told apart: the call's end is a cancellation
 
     def _give_up(self, _: Any) -> trio.lowlevel.Abort:
         self._queue.waiting = None
