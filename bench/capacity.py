@@ -135,8 +135,10 @@ def measure_ramp(
         try:
             for number in calls:
                 load.grow(number)
-                all_heard.append(load.measure(SETTLE_S).heard)
                 for attempt in range(ATTEMPTS):
+                    # again too: the account of a minute takes half a second, which makes callers
+                    # late, and what they then hear belongs to no window
+                    all_heard.append(load.measure(SETTLE_S).heard)
                     steps.append(measure_step(load, node, seconds, delays_ms))
                     all_heard.append(steps[-1].step.heard)
                     out.print(_line(steps[-1]), highlight=False)
