@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
+from weakref import proxy
 
 import msgspec
 import trio
@@ -32,6 +34,7 @@ from rtcore.metrics import BargeIn, CallStats, TurnClock, TurnTiming
 from rtcore.ports import CallContext, Message
 from rtcore.reply import Mouth, Reply, speak
 from rtcore.turn.events import AgentState, Event, Transcript
+from rtcore.weakly import weakly
 
 __all__ = ["Answering", "Answers"]
 
@@ -74,16 +77,17 @@ class Answering:
     left_to_model = frozenset[type[Event]]()  # the turn machine decides all
 
     def __init__(self, call: Answers, line: Line) -> None:
-        self._call = call
+        steering = call.steering
+        self._call: Answers = proxy(call)
         self._ledger = Ledger()
         self.mouth = Mouth(
             line,
             self._ledger,
             call.config,
-            self._on_audible,
-            lambda: call.steering.is_caller_audible,
+            weakly(self._on_audible),
+            lambda: steering.is_caller_audible,
         )
-        self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
+        self._performer = Performer(call.conversation, call.config.tool_limit_s, weakly(call.start))
         knowledge = call.agent.knowledge
         self.lookup = Lookup(knowledge) if knowledge is not None else None
         self._summariser: Summariser | None = None
@@ -254,27 +258,12 @@ class Answering:
             elif milestone == "first_sentence" and clock.first_sentence_s is None:
                 clock.first_sentence_s = trio.current_time()
 
-        async def perform(tool: Tool, use: ToolUse, outcome: Outcome) -> None:
-            async def heard() -> None:
-                await self.mouth.heard_for_sure(reply)
-
-            self._call.note("function_wanted", name=tool.name, effect=tool.effect)
-            await self._performer.perform(tool, use, outcome, reply.committed, heard)
-            if tool.name == HANG_UP.name:
-                self._settle(reply, is_whole=True)
-                self._call.end("agent_hung_up")
-            elif tool.name == HAND_OVER:
-                self._settle(reply, is_whole=True)
-                reply.scope.cancel(reason="handed over")
-                self.become(self._call.agent.colleagues[use.arguments["to"]].agent)
-                self.say(self._call.agent.definition.welcome_message)
-
         reply.thought = Thought(
             self._call.agent,
             self._context_of(reply),
             self._call.config,
             self._call.conversation.messages(Message(role="user", text=text)),
-            perform,
+            partial(weakly(self._perform), proxy(reply)),
             reached,
             key=f"{self._call.context.call_id}-{self._replies}",
             control=self._call.steering,
@@ -284,6 +273,21 @@ class Answering:
         self._call.note("reply_begun", reply=reply.number)
         self._call.start(self._speak, reply)
         return reply
+
+    async def _perform(self, reply: Reply, tool: Tool, use: ToolUse, outcome: Outcome) -> None:
+        async def heard() -> None:
+            await self.mouth.heard_for_sure(reply)
+
+        self._call.note("function_wanted", name=tool.name, effect=tool.effect)
+        await self._performer.perform(tool, use, outcome, reply.committed, heard)
+        if tool.name == HANG_UP.name:
+            self._settle(reply, is_whole=True)
+            self._call.end("agent_hung_up")
+        elif tool.name == HAND_OVER:
+            self._settle(reply, is_whole=True)
+            reply.scope.cancel(reason="handed over")
+            self.become(self._call.agent.colleagues[use.arguments["to"]].agent)
+            self.say(self._call.agent.definition.welcome_message)
 
     def _context_of(self, reply: Reply) -> CallContext:
         """The call, with the counts of ``reply`` in place of its own."""

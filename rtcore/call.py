@@ -29,7 +29,7 @@ from rtcore.audio import RATE_HZ
 from rtcore.config import CallConfig
 from rtcore.conversing import Conversing
 from rtcore.ears import Ears
-from rtcore.errors import ProviderError, RemoteProtocolError, SocketClosed
+from rtcore.errors import ProviderError, RemoteProtocolError, SocketClosed, first_error
 from rtcore.journal import Journal, Noted
 from rtcore.media.line import Line
 from rtcore.media.pacer import Pacer
@@ -52,6 +52,7 @@ from rtcore.turn import TurnDetector, events
 from rtcore.turn.media_clock import MediaClock
 from rtcore.turn.vad import VoiceDetector
 from rtcore.usage import ProviderUsage
+from rtcore.weakly import weakly
 
 __all__ = ["Call", "CallRecord", "TrackSpan", "run_call"]
 
@@ -127,13 +128,9 @@ async def run_call(
             await call.run(on_start)
             nursery.cancel_scope.cancel(reason="call over")
     except* RemoteProtocolError as group:
-        exc = group.exceptions[0]
-        while isinstance(exc, BaseExceptionGroup):
-            exc = exc.exceptions[0]
-        assert isinstance(exc, RemoteProtocolError)
         with trio.move_on_after(config.teardown_limit_s, shield=True):
-            await socket.aclose(exc.close_code, str(exc))
-        raise exc from None
+            await socket.aclose(first_error(group).close_code, str(first_error(group)))
+        raise first_error(group) from None
     finally:
         with trio.move_on_after(config.teardown_limit_s, shield=True):
             await socket.aclose()
@@ -180,7 +177,7 @@ class Call(WayIn):
         self._clock = MediaClock()
         turn = agent.definition.turn_config(config.turn)
         self._detector = TurnDetector(turn, voice=voice)
-        self.steering = Steering(self._detector, turn, self._on_turn, self._line.send_dtmf)
+        self.steering = Steering(self._detector, turn, weakly(self._on_turn), self._line.send_dtmf)
         self._answering: Answering | Conversing
         self._ears: Ears | SpeechLink
         if agent.speech_model is None:

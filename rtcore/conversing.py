@@ -37,6 +37,7 @@ from rtcore.speech_port import (
 )
 from rtcore.turn import events
 from rtcore.turn.events import AgentState, Transcript
+from rtcore.weakly import weakly
 
 __all__ = ["Conversing"]
 
@@ -55,7 +56,7 @@ class Conversing(ModelFloor):
     ) -> None:
         """``ears``: a recogniser beside the model, whose words tell a turn's end sooner."""
         link = SpeechLink(model, call.config, call.stats, ears)
-        super().__init__(call, line, link, self.become)
+        super().__init__(call, line, link, weakly(self.become))
         self._model = model
         self._recogniser = ears
 

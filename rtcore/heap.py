@@ -1,12 +1,12 @@
 """Keeps the garbage collector's pauses out of calls: for a process that is a node.
 
-Measured on one core: with CPython's defaults a full collection took 65 ms at 250 calls, and came
-every 6 s; at 400 calls the middle generation took up to 50 ms. What start-up left behind is never
-garbage, and what calls leave is nearly all freed by counting references, or dies young. So only
-the young are collected as we go, a thousand at a time: at 400 calls that is 1.9 ms, seven times
-a second (five thousand took 7 ms on average and 15 at worst, and every response that met them was
-late by as much). The rest is collected when nobody is on the line, or every five minutes: then one
-pause of some 100 ms, most of which the lead of each reply hides.
+What start-up left behind is never garbage, and what a call or a reply leaves is freed as its last
+reference goes, for nothing of it holds itself (:mod:`rtcore.weakly`): at 400 calls a full
+collection after four minutes looks at 127,000 objects, finds none and takes 47 ms, which the lead
+of each reply hides. (When replies still held themselves it found 584,000 and took 962 ms.) So only
+the young are collected as we go, a thousand at a time: 0.9 ms nine times a second, where five
+thousand made every response that met them late by up to 15 ms. The rest, left by errors and by
+code that is not ours, is collected when nobody is on the line, or every five minutes.
 """
 
 from __future__ import annotations

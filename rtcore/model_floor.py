@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from weakref import proxy
 
 import trio
 
@@ -31,6 +32,7 @@ from rtcore.speech_link import SpeechLink
 from rtcore.speech_port import CancelReply, Respond, Tell
 from rtcore.turn.events import AgentState
 from rtcore.usage import Tally
+from rtcore.weakly import weakly
 
 __all__ = ["ModelFloor"]
 
@@ -46,7 +48,8 @@ class ModelFloor:
         become: Callable[[Agent], None],
     ) -> None:
         """``become`` is told who goes on with the call, once the words before that were heard."""
-        self._call = call
+        self._call: Answers = proxy(call)
+        call, steering, floor = self._call, call.steering, proxy(self)
         self.link = link
         self._become = become
         self._ledger = Ledger()
@@ -54,17 +57,19 @@ class ModelFloor:
             line,
             self._ledger,
             call.config,
-            self._on_audible,
-            lambda: self._is_ours and call.steering.is_caller_audible,
+            weakly(self._on_audible),
+            lambda: floor._is_ours and steering.is_caller_audible,
         )
         self._voice = ModelMouth(call, self.mouth, self._ledger)
         self._ears = ModelEars(call, link)
-        self._hands = ModelHands(call, self.mouth, link, self._is_over, self._on_told)
-        self._replies = ModelReplies(
-            call, link, self._voice, self._hands, lambda: self._used, self._goes_elsewhere
+        self._hands = ModelHands(
+            call, self.mouth, link, weakly(self._is_over), weakly(self._on_told)
         )
-        self._own = OwnTurns(call, link, self._ears, self._replies, self)
-        self._lines = ModelLines(call, link, self._replies, self)
+        self._replies = ModelReplies(
+            call, link, self._voice, self._hands, lambda: floor._used, weakly(self._goes_elsewhere)
+        )
+        self._own = OwnTurns(call, link, self._ears, self._replies, floor)
+        self._lines = ModelLines(call, link, self._replies, floor)
         self.reply: Reply | None = None  # being thought or said
         self._thinks_on = False  # in the midst of a reply, after a function
         self.timings: list[TurnTiming] = []

@@ -19,6 +19,7 @@ from rtcore.ports import ToolCall
 from rtcore.reply import Mouth
 from rtcore.speech_link import SpeechLink
 from rtcore.speech_port import CancelReply, ReplyToolCall, Say, ToolResult
+from rtcore.weakly import weakly
 
 __all__ = ["ModelHands"]
 
@@ -44,7 +45,7 @@ class ModelHands:
         self._link = link
         self._is_over = is_over
         self._on_told = on_told
-        self._performer = Performer(call.conversation, call.config.tool_limit_s, call.start)
+        self._performer = Performer(call.conversation, call.config.tool_limit_s, weakly(call.start))
 
     @property
     def calls(self) -> int:

@@ -40,7 +40,7 @@ TRIM_BYTES = 160  # 10 ms: the grain in which a lead-in is trimmed
 TRIM_MAX_BYTES = RATE_HZ  # 500 ms
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Reply:
     """What is being said, or may be. ``thought`` is None for a fixed line."""
 

@@ -20,6 +20,7 @@ ALLOWED: dict[str, set[str] | None] = {
     "_far_end_py": {"audio", "media"},
     "ledger": {"_far_end", "errors", "audio"},
     "usage": set(),
+    "weakly": set(),
     "ports": {"errors", "audio", "turn", "usage"},
     "rotation": {"errors", "usage"},
     "speech_port": {"ports", "rotation"},
@@ -34,19 +35,22 @@ ALLOWED: dict[str, set[str] | None] = {
     "call": {
         "_way_in", "agent", "answering", "audio", "config", "conversing", "ears", "errors",
         "journal", "media", "metrics", "ports", "protocol", "speech_link", "turn", "usage",
+        "weakly",
     },
     "conversing": {
         "agent", "answering", "ears", "media", "model_floor", "model_reply", "model_session",
-        "model_turns", "speech_link", "speech_port", "turn",
+        "model_turns", "speech_link", "speech_port", "turn", "weakly",
     },
     "model_floor": {
         "agent", "answering", "errors", "ledger", "media", "metrics", "model_ears",
         "model_hands", "model_lines", "model_mouth", "model_replies", "model_reply",
         "model_turns", "reply", "speech_link", "speech_port", "turn", "usage",
+        "weakly",
     },
     "model_ears": {"agent", "answering", "metrics", "ports", "speech_link", "speech_port"},
     "model_hands": {
         "agent", "answering", "model_reply", "ports", "reply", "speech_link", "speech_port",
+        "weakly",
     },
     "model_mouth": {
         "agent", "answering", "audio", "errors", "ledger", "model_reply", "ports", "reply",
@@ -74,6 +78,7 @@ ALLOWED: dict[str, set[str] | None] = {
     },
     "answering": {
         "agent", "config", "errors", "ledger", "media", "metrics", "ports", "reply", "turn",
+        "weakly",
     },
     "hearing": {"ports"},
     "ears": {"audio", "config", "errors", "hearing", "metrics", "ports", "turn", "usage"},

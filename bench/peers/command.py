@@ -291,16 +291,21 @@ def budgets_of(outcomes: Sequence[Outcome]) -> list[Budget]:
         )
         lines.append(_ahead("response" + at, ours.waits_ms, theirs.waits_ms))
         lines.append(_ahead("barge-in" + at, ours.step.silences_ms, theirs.step.silences_ms))
-        cuts, their_cuts = ours.cut_off_share, theirs.cut_off_share
-        lines.append(
-            Budget(
-                what="false cut-offs no more than Pipecat's" + at,
-                bound="-" if their_cuts is None else f"≤ {their_cuts:.0%}",
-                measured="-" if cuts is None else f"{cuts:.0%}",
-                is_met=None if cuts is None or their_cuts is None else cuts <= their_cuts,
-            )
-        )
+        lines.append(_no_more_cut_off(at, ours.cut_off_share, theirs.cut_off_share))
     return lines or [Budget(what="ahead of Pipecat", bound="-", measured="-", is_met=None)]
+
+
+def _no_more_cut_off(at: str, ours: float | None, theirs: float | None) -> Budget:
+    """None of ours is no more than theirs, also where theirs was too late for any to be known."""
+    no_more: bool | None = None
+    if ours is not None and (ours == 0 or theirs is not None):
+        no_more = ours <= (theirs or 0.0)
+    return Budget(
+        what="false cut-offs no more than Pipecat's" + at,
+        bound="-" if theirs is None else f"≤ {theirs:.0%}",
+        measured="-" if ours is None else f"{ours:.0%}",
+        is_met=no_more,
+    )
 
 
 def _ahead(what: str, ours: Sequence[float], theirs: Sequence[float]) -> Budget:

@@ -33,7 +33,7 @@ class MemorySocket:
         self._inbox_bytes = 0
         self._backlog: deque[bytes] = deque()
         self._backlog_bytes = 0
-        self._closed: SocketClosed | None = None
+        self._closed: tuple[int, str] | None = None  # code, reason
         self._reader = trio.lowlevel.ParkingLot()
         self._dropped_messages = 0
 
@@ -52,7 +52,7 @@ class MemorySocket:
             await self._reader.park()
         if not self._inbox:
             assert self._closed is not None
-            raise SocketClosed(self._closed.code, self._closed.reason)
+            raise SocketClosed(*self._closed)
         messages = list(self._inbox)
         self._inbox.clear()
         self._inbox_bytes = 0
@@ -99,7 +99,7 @@ class MemorySocket:
             return
         self._inbox.clear()  # who closes does not read on; the peer still gets what was sent
         for end in (self, self._peer):
-            end._closed = SocketClosed(code, reason)
+            end._closed = (code, reason)
             end._backlog.clear()
             end._reader.unpark_all()
 

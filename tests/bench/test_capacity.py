@@ -244,6 +244,28 @@ def test_peers_that_were_not_had_are_not_beaten() -> None:
     assert line.is_met is None
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_met"),
+    [
+        ((0, 10), (0, 0), True),
+        ((0, 10), (1, 10), True),
+        ((1, 10), (1, 10), True),
+        ((2, 10), (1, 10), False),
+        ((1, 10), (0, 0), None),
+        ((0, 0), (1, 10), None),
+    ],
+)
+def test_no_cut_off_is_no_more_than_any_number_of_theirs(
+    ours: tuple[int, int], theirs: tuple[int, int], is_met: bool | None
+) -> None:
+    found = [outcome(OURS, 25, 733, 2), outcome("pipecat", 25, 930, 42)]
+    for each, (cut_offs, paused_turns) in zip(found, (ours, theirs), strict=True):
+        each.step.counts.cut_offs, each.step.counts.paused_turns = cut_offs, paused_turns
+    line = peer_budgets(found)[-1]
+    assert line.what.startswith("false cut-offs")
+    assert line.is_met is is_met
+
+
 def test_peers_are_judged_at_the_loads_both_were_under() -> None:
     found = [
         outcome(OURS, 10, 733, 2),
