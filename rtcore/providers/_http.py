@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = ["Answer", "HttpClient", "tls_context"]
 CONNECTIONS_MAX = 512  # one answer each: more than a core can hold in calls
 IDLE_LIMIT_S = 60.0  # services close idle connections after 60 s and more
 ERROR_MAX_BYTES = 1 << 16
+NOTHING = httpx.ByteStream(b"")
 KEEP_ALIVE_EVENTS = frozenset({"ping"})  # says "alive", not "thinking": no progress
 
 
@@ -285,9 +286,10 @@ class Answer:
         with trio.move_on_after(self._deadlines.close_s, shield=True):
             await self._response.aclose()
             # httpx reads through nested generators: run them out, leave none suspended
-            with contextlib.suppress(httpx.HTTPError, httpx.StreamError):
+            with suppress(httpx.HTTPError, httpx.StreamError):
                 async for _ in self._pieces:
                     pass
+        self._response.stream = NOTHING  # httpx's own holds the response: none would be freed
 
     async def __aenter__(self) -> Answer:
         return self
@@ -298,11 +300,13 @@ class Answer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_type is None and not self._ended:  # a body read to its end frees the connection
-            with trio.move_on_after(self._deadlines.close_s), contextlib.suppress(ProviderError):
-                while await self._next_piece() is not None:
-                    pass
-        await self.aclose()
+        try:
+            if exc_type is None and not self._ended:  # a body read to its end frees the connection
+                with trio.move_on_after(self._deadlines.close_s), suppress(ProviderError):
+                    while await self._next_piece() is not None:
+                        pass
+        finally:  # also when cancelled while it was read
+            await self.aclose()
 
     async def _next_piece(self) -> bytes | None:
         started_at = trio.current_time()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ssl
+import weakref
 
 import pytest
 import trio
@@ -120,4 +122,34 @@ async def test_an_answer_left_early_leaves_nothing_open(nursery: trio.Nursery) -
     with trio.fail_after(1):
         while fake.open_connections:
             await trio.sleep(0.002)
+    await client.aclose()
+
+
+async def test_who_is_cancelled_as_they_leave_an_answer_closes_it(nursery: trio.Nursery) -> None:
+    fake = Fake(*[sse({"n": n}) for n in range(100)])
+    fake.faults.add(Fault(gap_s=0.02))
+    client = _client(await nursery.start(fake.serve))
+    with trio.CancelScope() as scope:
+        async with await client.post("/", {}) as answer:
+            assert await answer.event() is not None
+            scope.deadline = trio.current_time() + 0.01  # its end is read for longer
+    assert scope.cancelled_caught
+    assert answer._response.is_closed
+    await client.aclose()
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_an_answer_is_freed_as_it_is_closed(nursery: trio.Nursery, is_read: bool) -> None:
+    """And not by the garbage collector, which stops every call while it looks."""
+    client = _client(await nursery.start(Fake(b"x" * 1000, b"y" * 1000).serve))
+    gc.disable()
+    try:
+        async with await client.post("/", {}) as answer:
+            freed = weakref.ref(answer._response)
+            if is_read:
+                assert len(await answer.read(3000)) == 2000
+        del answer
+        assert freed() is None
+    finally:
+        gc.enable()
     await client.aclose()
